@@ -1,1 +1,65 @@
-//! DNS.
+//! A zone snapshot in, DNS out.
+//!
+//! Whoever knows what names mean builds a [`Zone`]: owners and what each of them holds. It is handed over inside
+//! [`Zones`], which one listener serves, and is replaced as a whole whenever something changed; a clone shares all that
+//! did not. Questions are answered from the snapshot alone: no lock, no lookup elsewhere, no clock. This crate knows
+//! nothing of Kubernetes, services, clusters or etcd, and it never asks another server.
+//!
+//! # What is answered, what is refused
+//!
+//! | Question | Answer |
+//! |---|---|
+//! | a known owner, a type it has | the data; SRV and NS carry the addresses of their targets in the zone |
+//! | a known owner, another type | NODATA with SOA, and the owner's [`Why`] as an extended error |
+//! | a name with nothing but descendants | NODATA with SOA |
+//! | any other name under an apex | NXDOMAIN with SOA; SERVFAIL while the zone is not complete |
+//! | the apex: SOA, NS | the zone's own |
+//! | a name under no apex, the root included | REFUSED, at once: health probes ask `. NS` |
+//! | ANY | one RRset of those there are |
+//! | AXFR, IXFR | REFUSED |
+//! | class CH, `version.bind`, `version.server` TXT | the version given to [`Zones::set_version`] |
+//! | other names of class CH, other classes | REFUSED |
+//! | an opcode other than QUERY | NOTIMP |
+//! | no question, several questions | FORMERR |
+//! | EDNS of a version above 0 | BADVERS |
+//!
+//! # Whose rules
+//!
+//! | RFC | Taken from it |
+//! |---|---|
+//! | 1034, 1035 | authority, sections, TCP framing, 512 octets over UDP without EDNS |
+//! | 2181 | one TTL per RRset; TC only when what was asked for does not fit |
+//! | 2308 | SOA in negative answers, with the smaller of its TTL and its minimum |
+//! | 2782 | SRV, and addresses of its targets as additional data |
+//! | 3225 | the DO bit is copied, although nothing here is signed |
+//! | 6891 | EDNS(0); the OPT record stays in truncated answers; BADVERS |
+//! | 7766 | TCP connections are kept, pipelined and closed when idle |
+//! | 8020 | NXDOMAIN means that nothing exists below either, hence the empty non-terminals |
+//! | 8482 | minimal answers to ANY |
+//! | 8914 | extended errors |
+//! | 9619 | exactly one question |
+//!
+//! Not spoken: DNSSEC, zone transfer, dynamic update, TSIG, cookies, wildcards, CNAME.
+//!
+//! Read on in [`Node`] and [`Zone`] (what is held), [`answer()`] (what is said), [`Bound`] (how it gets out).
+
+mod metrics;
+mod node;
+mod zone;
+mod zones;
+
+mod answer;
+
+mod bind;
+mod server;
+mod tcp;
+
+pub use hickory_proto::rr::Name;
+
+pub use answer::{Answer, Request, answer};
+pub use bind::{BindError, Bound};
+pub use metrics::{Metrics, Transport};
+pub use node::{ExtendedError, Node, RrSet, Srv, Why};
+pub use server::{Limits, ServeError};
+pub use zone::{Apex, Zone, ZoneError};
+pub use zones::Zones;

@@ -1,0 +1,270 @@
+//! What one owner name holds, first as it is written down ([`Node`]), then as it is answered (`RrSets`).
+//!
+//! A node knows neither its zone nor its neighbours. Its data has no order: it is sorted and freed of duplicates when
+//! it is compiled, so equal data makes equal answers, whoever collected it and in which order.
+
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::rr::rdata::{A, AAAA, NS, SOA, SRV, TXT};
+use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
+
+/// RFC 2181, section 8: a TTL has 31 bits.
+const MAX_TTL: u32 = i32::MAX as u32;
+
+/// RFC 1035, section 3.3: a character-string has at most 255 octets; longer texts become several of them.
+const MAX_CHARACTER_STRING: usize = 255;
+
+/// An extended error must fit into the smallest truncated reply (512 octets) beside the longest question.
+pub(crate) const MAX_WHY: usize = 160;
+
+/// Type, class, TTL and length of a record (RFC 1035, section 3.2.1).
+const RECORD_HEAD: usize = 10;
+
+/// What one owner name holds. All of it may be empty: such a name exists and has nothing to give (NODATA).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Seconds, of every RRset of this owner; cut to 31 bits (RFC 2181, section 8).
+    pub ttl: u32,
+    /// Addresses; duplicates are dropped.
+    pub a: Vec<Ipv4Addr>,
+    /// Addresses; duplicates are dropped.
+    pub aaaa: Vec<Ipv6Addr>,
+    /// Services (RFC 2782); duplicates are dropped.
+    pub srv: Vec<Srv>,
+    /// One record each; a text longer than 255 octets is cut into character-strings of that record.
+    pub txt: Vec<String>,
+    /// Says why a question for a type that is missing here gets NODATA.
+    pub why_empty: Option<Why>,
+}
+
+/// The data of an SRV record (RFC 2782), in wire order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Srv {
+    /// The lowest is tried first.
+    pub priority: u16,
+    /// The share among those of equal priority.
+    pub weight: u16,
+    /// Where the target listens.
+    pub port: u16,
+    /// If this owner is in the same zone, its addresses go along as additional data.
+    pub target: Name,
+}
+
+/// An extended error (RFC 8914): a code for programs and a short text for whoever reads `dig`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    code: ExtendedError,
+    text: Cow<'static, str>,
+}
+
+/// The INFO-CODEs of RFC 8914, section 4, that an authoritative server has a use for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExtendedError {
+    /// None of the others.
+    Other = 0,
+    /// The data is older than it should be.
+    StaleAnswer = 3,
+    /// The server does not have its data yet.
+    NotReady = 14,
+    /// The operator's policy keeps the answer back.
+    Blocked = 15,
+    /// The client's own request keeps the answer back.
+    Filtered = 17,
+    /// This client may not ask this.
+    Prohibited = 18,
+    /// The name is not ours.
+    NotAuthoritative = 20,
+    /// The operation is not implemented.
+    NotSupported = 21,
+    /// Those who know cannot be reached.
+    NetworkError = 23,
+}
+
+/// A node as it is answered: records built, TTLs set, sorted.
+#[derive(Debug, PartialEq)]
+pub(crate) struct RrSets {
+    a: Option<RrSet>,
+    aaaa: Option<RrSet>,
+    srv: Option<RrSet>,
+    txt: Option<RrSet>,
+    /// The SRV targets, each once.
+    pub(crate) targets: Box<[LowerName]>,
+    pub(crate) why: Option<Why>,
+}
+
+/// The records of one owner and type: never empty, one TTL (RFC 2181, section 5.2).
+#[derive(Debug)]
+pub struct RrSet {
+    records: Box<[Record]>,
+    octets: usize,
+}
+
+// === impl Why ===
+
+impl Why {
+    /// A text beyond 160 octets is cut: it has to fit into a truncated reply.
+    pub fn new(code: ExtendedError, text: impl Into<Cow<'static, str>>) -> Self {
+        let mut text = text.into();
+        if text.len() > MAX_WHY {
+            text = Cow::Owned(text[..text.floor_char_boundary(MAX_WHY)].to_owned());
+        }
+        Self { code, text }
+    }
+
+    pub(crate) const fn known(code: ExtendedError, text: &'static str) -> Self {
+        Self {
+            code,
+            text: Cow::Borrowed(text),
+        }
+    }
+
+    /// The INFO-CODE.
+    pub fn code(&self) -> ExtendedError {
+        self.code
+    }
+
+    /// The EXTRA-TEXT.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The option's data (RFC 8914, section 2): INFO-CODE and EXTRA-TEXT.
+    pub(crate) fn to_wire(&self) -> Vec<u8> {
+        let code = (self.code as u16).to_be_bytes();
+        [code.as_slice(), self.text.as_bytes()].concat()
+    }
+}
+
+// === impl RrSets ===
+
+impl RrSets {
+    pub(crate) fn compile(owner: &Name, node: Node) -> Self {
+        let Node {
+            ttl,
+            a,
+            aaaa,
+            mut srv,
+            txt,
+            why_empty,
+        } = node;
+        for srv in &mut srv {
+            srv.target = canonical(&srv.target).into();
+        }
+        let srv = sorted(srv);
+        let targets = sorted(srv.iter().map(|srv| LowerName::from(&srv.target)).collect());
+        Self {
+            a: RrSet::new(owner, ttl, sorted(a).into_iter().map(|a| RData::A(A(a)))),
+            aaaa: RrSet::new(owner, ttl, sorted(aaaa).into_iter().map(|a| RData::AAAA(AAAA(a)))),
+            srv: RrSet::new(owner, ttl, srv.into_iter().map(Srv::into_rdata)),
+            txt: RrSet::new(owner, ttl, sorted(txt).iter().map(|text| text_rdata(text))),
+            targets: targets.into_boxed_slice(),
+            why: why_empty,
+        }
+    }
+
+    pub(crate) fn get(&self, kind: RecordType) -> Option<&RrSet> {
+        match kind {
+            RecordType::A => self.a.as_ref(),
+            RecordType::AAAA => self.aaaa.as_ref(),
+            RecordType::SRV => self.srv.as_ref(),
+            RecordType::TXT => self.txt.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RrSet> {
+        [&self.a, &self.aaaa, &self.srv, &self.txt].into_iter().flatten()
+    }
+}
+
+// === impl RrSet ===
+
+impl RrSet {
+    pub(crate) fn new(owner: &Name, ttl: u32, data: impl IntoIterator<Item = RData>) -> Option<Self> {
+        let record = |data| Record::from_rdata(owner.clone(), ttl.min(MAX_TTL), data);
+        let records: Box<[Record]> = data.into_iter().map(record).collect();
+        let octets = records.iter().map(octets).sum();
+        (!records.is_empty()).then_some(Self { records, octets })
+    }
+
+    /// RRsets are of class IN unless told otherwise.
+    pub(crate) fn in_class(mut self, class: DNSClass) -> Self {
+        for record in &mut self.records {
+            record.dns_class = class;
+        }
+        self
+    }
+
+    /// At least one.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The type that all of them have.
+    pub fn kind(&self) -> RecordType {
+        self.records.first().map_or(RecordType::ZERO, Record::record_type)
+    }
+
+    /// The most octets it takes on the wire, that is without name compression.
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+}
+
+/// Unlike the records' own equality (RFC 2136, section 1.1.1), a changed TTL is a change.
+impl PartialEq for RrSet {
+    fn eq(&self, other: &Self) -> bool {
+        let ttl = |set: &Self| set.records.first().map(|record| record.ttl);
+        ttl(self) == ttl(other) && self.records == other.records
+    }
+}
+
+// === impl Srv ===
+
+impl Srv {
+    fn into_rdata(self) -> RData {
+        RData::SRV(SRV::new(self.priority, self.weight, self.port, self.target))
+    }
+}
+
+/// Lower case and absolute: the form in which names are compared here.
+pub(crate) fn canonical(name: &Name) -> LowerName {
+    let mut name = name.clone();
+    name.set_fqdn(true);
+    LowerName::from(name)
+}
+
+fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort_unstable();
+    items.dedup();
+    items
+}
+
+fn text_rdata(text: &str) -> RData {
+    // An empty text is one empty character-string; none at all would not be a TXT record.
+    let parts = match text.as_bytes() {
+        [] => vec![[].as_slice()],
+        octets => octets.chunks(MAX_CHARACTER_STRING).collect(),
+    };
+    RData::TXT(TXT::from_bytes(parts))
+}
+
+fn octets(record: &Record) -> usize {
+    let data = match &record.data {
+        RData::A(_) => 4,
+        RData::AAAA(_) => 16,
+        RData::SRV(SRV { target, .. }) => 6 + name_octets(target),
+        RData::TXT(txt) => txt.txt_data.iter().map(|part| 1 + part.len()).sum(),
+        RData::NS(NS(name)) => name_octets(name),
+        RData::SOA(SOA { mname, rname, .. }) => 20 + name_octets(mname) + name_octets(rname),
+        // Nothing else is ever put into a set; the largest there can be keeps the bound true.
+        _ => usize::from(u16::MAX),
+    };
+    name_octets(&record.name) + RECORD_HEAD + data
+}
+
+/// A length octet before each label, and the root's.
+fn name_octets(name: &Name) -> usize {
+    name.iter().map(|label| 1 + label.len()).sum::<usize>() + 1
+}

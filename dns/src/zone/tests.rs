@@ -1,0 +1,265 @@
+//! Zones against a naive model, and what they do not accept.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::node::{Srv, Why};
+use crate::{ExtendedError, Zones};
+
+fn n(name: &str) -> Name {
+    Name::from_ascii(name).unwrap()
+}
+
+fn zone() -> Zone {
+    let apex = Apex {
+        name: n("Global."),
+        primary: n("ns.global."),
+        mailbox: n("hostmaster.global."),
+        servers: vec![n("ns.global.")],
+        ttl: 60,
+        refresh: 7200,
+        retry: 1800,
+        expire: 86400,
+        negative_ttl: 3,
+    };
+    Zone::new(apex).unwrap()
+}
+
+fn a(last: u8) -> Node {
+    Node {
+        ttl: 5,
+        a: vec![[10, 0, 0, last].into()],
+        ..Node::default()
+    }
+}
+
+/// Owners with few labels to choose from, so that they often lie above, below and beside each other.
+fn owner() -> impl Strategy<Value = Name> {
+    let label = prop_oneof![Just("a"), Just("b"), Just("C"), Just("c")];
+    vec(label, 0..5).prop_map(|labels| n(&[labels.as_slice(), &["global."]].concat().join(".")))
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Name, Option<u8>)>> {
+    vec((owner(), proptest::option::weighted(0.6, 0..3u8)), 0..60)
+}
+
+fn replay(steps: &[(Name, Option<u8>)]) -> (Zone, BTreeMap<LowerName, u8>) {
+    let mut zone = zone();
+    let mut model = BTreeMap::new();
+    for (owner, node) in steps {
+        let key = canonical(owner);
+        match node {
+            Some(last) => {
+                let changed = model.insert(key, *last) != Some(*last);
+                assert_eq!(zone.set(owner, a(*last)), Ok(changed));
+            }
+            None => assert_eq!(zone.remove(owner), model.remove(&key).is_some()),
+        }
+    }
+    (zone, model)
+}
+
+proptest! {
+    #[test]
+    fn a_name_exists_while_it_or_a_descendant_is_set(steps in steps(), asked in owner()) {
+        let (zone, model) = replay(&steps);
+        for name in model.keys().cloned().chain([canonical(&asked), canonical(&n("x.global."))]) {
+            let found = zone.find(&name);
+            let set = found.and_then(|found| found.get(RecordType::A)).map(|set| set.records()[0].data.clone());
+            let expected = model.get(&name).map(|last| RData::A(hickory_proto::rr::rdata::A::new(10, 0, 0, *last)));
+            prop_assert_eq!(set, expected);
+            let exists = name == canonical(&n("global.")) || model.keys().any(|owner| name.zone_of(owner));
+            prop_assert_eq!(found.is_some(), exists, "{}", name);
+        }
+    }
+
+    #[test]
+    fn the_same_owners_make_the_same_zone_however_they_came(steps in steps()) {
+        let (zone, model) = replay(&steps);
+        let mut fresh = self::zone();
+        for (owner, last) in model.iter().rev() {
+            fresh.set(owner, a(*last)).unwrap();
+        }
+        prop_assert_eq!(&zone, &fresh);
+        prop_assert_eq!(zone.to_string(), fresh.to_string());
+        let mut emptied = zone.clone();
+        for owner in model.keys() {
+            prop_assert!(emptied.remove(owner));
+        }
+        prop_assert_eq!(emptied, self::zone());
+        prop_assert_eq!(zone, fresh);
+    }
+
+    #[test]
+    fn data_has_no_order_and_no_duplicates(mut octets in vec(any::<u8>(), 1..20)) {
+        let node = |octets: &[u8]| Node {
+            a: octets.iter().map(|last| [10, 0, 0, *last].into()).collect(),
+            ..Node::default()
+        };
+        let mut zone = zone();
+        zone.set(&n("a.global."), node(&octets)).unwrap();
+        octets.reverse();
+        octets.push(octets[0]);
+        prop_assert_eq!(zone.set(&n("A.global"), node(&octets)), Ok(false));
+        octets.sort_unstable();
+        octets.dedup();
+        let found = zone.find(&canonical(&n("a.global."))).and_then(|found| found.get(RecordType::A));
+        prop_assert_eq!(found.unwrap().records().len(), octets.len());
+    }
+}
+
+#[test]
+fn only_owners_that_can_be_answered() {
+    let mut zone = zone();
+    let outside = ZoneError::Outside {
+        owner: n("web.local."),
+    };
+    assert_eq!(zone.set(&n("web.local."), a(1)), Err(outside));
+    for owner in ["*.global.", "a.*.global."] {
+        assert_eq!(
+            zone.set(&n(owner), a(1)),
+            Err(ZoneError::Wildcard { owner: n(owner) })
+        );
+    }
+    let many = Node {
+        a: (0..10_000u32).map(Into::into).collect(),
+        ..Node::default()
+    };
+    let error = zone.set(&n("many.global."), many).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ZoneError::TooLarge {
+                kind: RecordType::A,
+                octets: 270_000,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(zone, self::zone());
+}
+
+#[test]
+fn a_changed_ttl_is_a_change_and_so_is_a_reason() {
+    let mut zone = zone();
+    let ttl = |ttl| Node { ttl, ..a(1) };
+    let why = |why| Node {
+        why_empty: Some(Why::new(ExtendedError::Other, why)),
+        ..a(1)
+    };
+    let changes: Vec<bool> = [
+        ttl(5),
+        ttl(6),
+        ttl(6),
+        why("x"),
+        why("y"),
+        why("y"),
+        Node::default(),
+    ]
+    .map(|node| zone.set(&n("a.global."), node).unwrap())
+    .into();
+    assert_eq!(changes, [true, true, false, true, true, false, true]);
+}
+
+#[test]
+fn in_master_file_form() {
+    let mut zone = zone();
+    zone.set_serial(7);
+    let node = Node {
+        ttl: u32::MAX,
+        aaaa: vec!["fd00::1".parse().unwrap()],
+        srv: vec![Srv {
+            priority: 1,
+            weight: 2,
+            port: 3,
+            target: n("A.global"),
+        }],
+        txt: vec!["x".repeat(300), String::new()],
+        ..a(1)
+    };
+    zone.set(&n("b.global."), a(2)).unwrap();
+    zone.set(&n("x.a.global."), node).unwrap();
+    let (long, rest) = ("x".repeat(255), "x".repeat(45));
+    let expected = format!(
+        "global. 60 IN SOA ns.global. hostmaster.global. 7 7200 1800 86400 3\n\
+         global. 60 IN NS ns.global.\n\
+         x.a.global. 2147483647 IN A 10.0.0.1\n\
+         x.a.global. 2147483647 IN AAAA fd00::1\n\
+         x.a.global. 2147483647 IN SRV 1 2 3 a.global.\n\
+         x.a.global. 2147483647 IN TXT \n\
+         x.a.global. 2147483647 IN TXT {long}{rest}\n\
+         b.global. 5 IN A 10.0.0.2\n"
+    );
+    assert_eq!(zone.to_string(), expected);
+}
+
+#[test]
+fn no_zone_without_a_server() {
+    let apex = Apex {
+        servers: vec![],
+        ..zone().apex().clone()
+    };
+    assert_eq!(Zone::new(apex), Err(ZoneError::NoServer));
+}
+
+#[test]
+fn one_zone_an_apex_the_longest_first() {
+    let named = |name| {
+        let apex = Apex {
+            name: n(name),
+            ..zone().apex().clone()
+        };
+        Arc::new(Zone::new(apex).unwrap())
+    };
+    let mut again = (*named("a.global.")).clone();
+    again.set_serial(9);
+    let zones = Zones::new([
+        named("global."),
+        named("a.global."),
+        named("b.a.global."),
+        Arc::new(again),
+    ]);
+    let names: Vec<_> = zones
+        .iter()
+        .map(|zone| (zone.apex().name.to_string(), zone.serial()))
+        .collect();
+    let expected = [("b.a.global.", 0), ("a.global.", 9), ("global.", 0)];
+    assert_eq!(names, expected.map(|(name, serial)| (name.to_owned(), serial)));
+}
+
+/// The bound must hold for the encoder that is used, or a reply could come out without its OPT record.
+#[test]
+fn octets_bound_what_is_encoded() {
+    use hickory_proto::serialize::binary::BinEncodable;
+    let mut zone = zone();
+    let node = Node {
+        srv: vec![Srv {
+            priority: 1,
+            weight: 2,
+            port: 3,
+            target: n("t.elsewhere."),
+        }],
+        aaaa: vec!["fd00::1".parse().unwrap()],
+        txt: vec!["x".repeat(300)],
+        ..a(1)
+    };
+    zone.set(&n("a.b.global."), node).unwrap();
+    let found = zone.find(&canonical(&n("a.b.global."))).unwrap();
+    for set in found.sets.unwrap().iter() {
+        let encoded: usize = set
+            .records()
+            .iter()
+            .map(|record| record.to_bytes().unwrap().len())
+            .sum();
+        assert!(
+            set.octets() >= encoded,
+            "{}: {} < {encoded}",
+            set.kind(),
+            set.octets()
+        );
+    }
+}
