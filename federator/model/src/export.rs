@@ -1,0 +1,205 @@
+//! What one cluster asserts about one service: a head (its type and ports) and slices of endpoints that mirror the
+//! source's EndpointSlices. Knows nothing of other clusters, and nothing of Kubernetes' own types.
+
+use crate::locality::Locality;
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+
+/// One cluster's assertion about one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// What the service is.
+    pub head: Arc<Head>,
+    /// Its endpoints, by the name of the EndpointSlice they stand in.
+    pub slices: BTreeMap<Arc<str>, Arc<Slice>>,
+}
+
+/// What a service is, apart from its endpoints: a service without endpoints exists too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Whether it has an address of its own.
+    pub kind: Kind,
+    /// Its ports, in the order of the source.
+    pub ports: Vec<Port>,
+    /// Its addresses in its own cluster, at most one a family; none when headless.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Whether a client keeps its endpoint (`sessionAffinity: ClientIP`).
+    pub client_ip_affinity: bool,
+    /// `metadata.creationTimestamp`, in seconds since 1970; orders exports only where no store does.
+    pub created: i64,
+}
+
+/// Whether a service has a virtual address in its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// It has (`ClusterIP`, `NodePort`, `LoadBalancer`).
+    #[default]
+    ClusterIp,
+    /// It has none; clients want its endpoints (`clusterIP: None`).
+    Headless,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Its name; empty for the only port of a service.
+    pub name: Arc<str>,
+    /// The number clients connect to.
+    pub number: u16,
+    /// Its transport.
+    pub protocol: Protocol,
+    /// What is spoken on it (`appProtocol`), empty when not said.
+    pub app_protocol: Arc<str>,
+}
+
+/// The endpoints of one EndpointSlice, and the ports on which all of them listen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Where the endpoints listen, matched to the service's ports by name.
+    pub ports: Vec<TargetPort>,
+    /// The endpoints, in the order of the source.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Where the endpoints of a slice listen for one of the service's ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetPort {
+    /// The name of the service's port.
+    pub name: Arc<str>,
+    /// The number endpoints listen on.
+    pub number: u16,
+    /// Its transport.
+    pub protocol: Protocol,
+}
+
+/// One endpoint with one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is reached within its network.
+    pub address: IpAddr,
+    /// Whether it takes traffic.
+    pub health: Health,
+    /// Its own host name within a headless service, empty when it has none.
+    pub hostname: Arc<str>,
+    /// Where it runs.
+    pub locality: Locality,
+}
+
+/// Whether an endpoint takes traffic, from its EndpointSlice conditions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// It does.
+    Ready,
+    /// It is being stopped but still serves: used when nothing is ready.
+    Draining,
+    /// It does not.
+    #[default]
+    NotReady,
+}
+
+// === impl Export ===
+
+impl Export {
+    /// All endpoints with the slice they stand in, in a fixed order.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&Slice, &Endpoint)> {
+        self.slices
+            .values()
+            .flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (&**slice, endpoint)))
+    }
+
+    /// How many endpoints are ready.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.endpoints()
+            .filter(|(_, endpoint)| endpoint.health == Health::Ready)
+            .count()
+    }
+}
+
+// === impl Slice ===
+
+impl Slice {
+    /// The number on which these endpoints serve `port` of their service, if they serve it.
+    #[must_use]
+    pub fn target(&self, port: &Port) -> Option<u16> {
+        self.ports
+            .iter()
+            .find(|target| target.name == port.name && target.protocol == port.protocol)
+            .map(|target| target.number)
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The name it has in the MCS API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterSetIP",
+            Self::Headless => "Headless",
+        }
+    }
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
+    /// As a label of an SRV owner name (RFC 2782).
+    #[must_use]
+    pub fn srv_label(self) -> &'static str {
+        match self {
+            Self::Tcp => "_tcp",
+            Self::Udp => "_udp",
+            Self::Sctp => "_sctp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::NotReady => "not-ready",
+        })
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.protocol)?;
+        if self.name.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "({})", self.name)
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The grammar of the store's keys, relative to the configured root. Parse and format are inverses; an id is always
+//! followed by `/`, so the prefix of cluster `a` never matches `ab`. Knows nothing of what stands behind a key.
+//!
+//! | key | behind it |
+//! |---|---|
+//! | `clusters/<id>/meta` | what the cluster is |
+//! | `clusters/<id>/owner` | who publishes it; bound to a lease, and not part of a View |
+//! | `clusters/<id>/synced` | the marker |
+//! | `records/<id>/<namespace>/<service>/head` | what the service is there |
+//! | `records/<id>/<namespace>/<service>/slices/<name>` | some of its endpoints there |
+//! | `order/<namespace>/<service>` | clusters in first-seen order |
+//! | `vips/hosts/<host>` | the host's virtual addresses |
+//! | `vips/addresses/<address>` | the host that has it |
+
+use crate::name::{ClusterId, ServiceKey};
+use std::{fmt, net::IpAddr, sync::Arc};
+
+/// A key of the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// What a cluster is.
+    Meta(ClusterId),
+    /// Who publishes a cluster.
+    Owner(ClusterId),
+    /// How far a cluster's records are complete.
+    Synced(ClusterId),
+    /// What a service is in a cluster.
+    Head(ClusterId, ServiceKey),
+    /// Some endpoints of a service in a cluster.
+    Slice(ClusterId, ServiceKey, Arc<str>),
+    /// The clusters that export a service, in first-seen order.
+    Order(ServiceKey),
+    /// The virtual addresses of a host.
+    VipOfHost(Arc<str>),
+    /// The host of a virtual address.
+    HostOfVip(IpAddr),
+}
+
+/// A key under our root that none of our grammar made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a key of this layout")]
+pub struct UnknownKey(pub String);
+
+// === impl Key ===
+
+impl Key {
+    /// Everything that one cluster asserts about services.
+    #[must_use]
+    pub fn records_of(cluster: &ClusterId) -> String {
+        format!("records/{cluster}/")
+    }
+
+    /// All orders.
+    pub const ORDERS: &'static str = "order/";
+
+    /// All virtual addresses.
+    pub const VIPS: &'static str = "vips/";
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// [`UnknownKey`] when it is none of ours.
+    pub fn parse(text: &str) -> Result<Self, UnknownKey> {
+        Self::read(text).ok_or_else(|| UnknownKey(text.to_owned()))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (kind, rest) = text.split_once('/')?;
+        match kind {
+            "clusters" => {
+                let (id, leaf) = rest.split_once('/')?;
+                let id = ClusterId::parse(id).ok()?;
+                match leaf {
+                    "meta" => Some(Self::Meta(id)),
+                    "owner" => Some(Self::Owner(id)),
+                    "synced" => Some(Self::Synced(id)),
+                    _ => None,
+                }
+            }
+            "records" => {
+                let mut parts = rest.splitn(4, '/');
+                let id = ClusterId::parse(parts.next()?).ok()?;
+                let service = ServiceKey::parse(parts.next()?, parts.next()?).ok()?;
+                match parts.next()? {
+                    "head" => Some(Self::Head(id, service)),
+                    leaf => {
+                        let name = leaf.strip_prefix("slices/").filter(|name| !name.is_empty())?;
+                        Some(Self::Slice(id, service, name.into()))
+                    }
+                }
+            }
+            "order" => {
+                let (namespace, name) = rest.split_once('/')?;
+                ServiceKey::parse(namespace, name).ok().map(Self::Order)
+            }
+            "vips" => {
+                let (kind, leaf) = rest.split_once('/')?;
+                match kind {
+                    "hosts" if !leaf.is_empty() => Some(Self::VipOfHost(leaf.into())),
+                    // An address has many spellings; only the one we write is a key.
+                    "addresses" => leaf
+                        .parse::<IpAddr>()
+                        .ok()
+                        .filter(|a| a.to_string() == leaf)
+                        .map(Self::HostOfVip),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Meta(id) => write!(f, "clusters/{id}/meta"),
+            Self::Owner(id) => write!(f, "clusters/{id}/owner"),
+            Self::Synced(id) => write!(f, "clusters/{id}/synced"),
+            Self::Head(id, service) => write!(f, "records/{id}/{service}/head"),
+            Self::Slice(id, service, name) => write!(f, "records/{id}/{service}/slices/{name}"),
+            Self::Order(service) => write!(f, "order/{service}"),
+            Self::VipOfHost(host) => write!(f, "vips/hosts/{host}"),
+            Self::HostOfVip(address) => write!(f, "vips/addresses/{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_key() -> impl Strategy<Value = Key> {
+        let id = "[a-y][a-z0-9]{0,5}".prop_map(|s| ClusterId::parse(&format!("z{s}")).expect("a label"));
+        let service = ("[a-z][a-z0-9]{0,5}", "[a-z0-9]{1,9}")
+            .prop_map(|(ns, n)| ServiceKey::parse(&ns, &n).expect("labels"));
+        (id, service, "[a-z0-9.-]{1,20}", any::<IpAddr>(), 0..8_u8).prop_map(
+            |(id, service, text, address, kind)| match kind {
+                0 => Key::Meta(id),
+                1 => Key::Owner(id),
+                2 => Key::Synced(id),
+                3 => Key::Head(id, service),
+                4 => Key::Slice(id, service, text.as_str().into()),
+                5 => Key::Order(service),
+                6 => Key::VipOfHost(text.as_str().into()),
+                _ => Key::HostOfVip(address),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_format(key in any_key()) {
+            prop_assert_eq!(Key::parse(&key.to_string()), Ok(key));
+        }
+
+        #[test]
+        fn what_parses_formats_to_itself(text in "(clusters|records|order|vips|x)(/[a-z0-9.:-]{0,8}){0,5}") {
+            if let Ok(key) = Key::parse(&text) {
+                prop_assert_eq!(key.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cluster_prefix_matches_no_longer_id() {
+        let id = ClusterId::parse("a").expect("an id");
+        assert!(!"records/ab/x/y/head".starts_with(&Key::records_of(&id)));
+    }
+}

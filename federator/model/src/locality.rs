@@ -1,0 +1,103 @@
+//! Where something runs: region and zone, in Istio's spelling, and the network it is on. Knows nothing of nodes or
+//! labels; those are read where clusters are observed.
+
+use std::{fmt, sync::Arc};
+
+/// `region/zone/subzone`, as Istio writes it in `ServiceEntry.endpoints[].locality`. A level is empty when it is
+/// not known; a level below an empty one is never written, because Istio reads segments by position.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Locality {
+    /// `topology.kubernetes.io/region`.
+    pub region: Arc<str>,
+    /// `topology.kubernetes.io/zone`.
+    pub zone: Arc<str>,
+    /// `topology.istio.io/subzone`.
+    pub subzone: Arc<str>,
+}
+
+/// A network: clusters whose pods reach each other's pod addresses share one. Clusters that name none share the
+/// unnamed one, as in Istio.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network(Arc<str>);
+
+// === impl Locality ===
+
+impl Locality {
+    /// From its three levels; an empty text is an unknown level.
+    #[must_use]
+    pub fn new(region: &str, zone: &str, subzone: &str) -> Self {
+        Self {
+            region: region.into(),
+            zone: zone.into(),
+            subzone: subzone.into(),
+        }
+    }
+
+    /// Whether nothing at all is known.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.region.is_empty()
+    }
+}
+
+impl fmt::Display for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.region)?;
+        if self.region.is_empty() || self.zone.is_empty() {
+            return Ok(());
+        }
+        write!(f, "/{}", self.zone)?;
+        if self.subzone.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "/{}", self.subzone)
+        }
+    }
+}
+
+// === impl Network ===
+
+impl Network {
+    /// The network of that name; an empty text is the unnamed network.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// Its name, or an empty text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether no network was named.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_unnamed() { "(unnamed)" } else { &self.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locality_stops_at_the_first_unknown_level() {
+        for (region, zone, subzone, text) in [
+            ("", "", "", ""),
+            ("r", "", "", "r"),
+            ("r", "z", "", "r/z"),
+            ("r", "z", "s", "r/z/s"),
+            ("r", "", "s", "r"),
+            ("", "z", "", ""),
+        ] {
+            assert_eq!(Locality::new(region, zone, subzone).to_string(), text);
+        }
+    }
+}

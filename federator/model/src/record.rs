@@ -1,0 +1,383 @@
+//! The protobuf form of what stands behind the store's keys (`proto/federator/store/v1/record.proto`). Encoding is
+//! total; decoding refuses what cannot be true and says why, so that one bad record is left out alone. Fields and
+//! enum values from a newer version are ignored. Knows nothing of transactions.
+
+use crate::{
+    cluster::{Meta, SetHash, Synced},
+    export::{Endpoint, Head, Health, Kind, Port, Protocol, Slice, TargetPort},
+    locality::{Locality, Network},
+    name::ClusterId,
+    vip::Vip,
+    wire,
+};
+use prost::Message;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A value that can stand behind a key.
+pub trait Record: Sized {
+    /// Its protobuf form.
+    fn encode(&self) -> Vec<u8>;
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// [`RecordError`] when the bytes are no such record, or one that cannot be true.
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
+}
+
+/// Who publishes a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The agent's name, unique in the fleet.
+    pub agent: String,
+    /// The uid of the cluster as that agent sees it.
+    pub uid: String,
+}
+
+/// The clusters that export a service, in first-seen order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order(pub Vec<ClusterId>);
+
+/// The host behind a virtual address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipHost(pub String);
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Not protobuf of that message.
+    #[error("does not decode: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    /// An address that is neither 4 nor 16 bytes.
+    #[error("an address of {0} bytes")]
+    AddressLength(usize),
+    /// An address that no endpoint can have for another cluster.
+    #[error("address {0} cannot be an endpoint's")]
+    Address(IpAddr),
+    /// A port that is zero or above 65535.
+    #[error("port {0} does not exist")]
+    Port(u32),
+    /// A hash that is not 16 bytes.
+    #[error("a set hash of {0} bytes")]
+    HashLength(usize),
+    /// A cluster id that is none.
+    #[error(transparent)]
+    Cluster(#[from] crate::name::NameError),
+}
+
+impl Record for Meta {
+    fn encode(&self) -> Vec<u8> {
+        let network = self.network.as_str().to_owned();
+        wire::Meta {
+            uid: self.uid.to_string(),
+            network,
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Meta::decode(bytes)?;
+        Ok(Self {
+            uid: wire.uid.into(),
+            network: Network::new(&wire.network),
+        })
+    }
+}
+
+impl Record for Owner {
+    fn encode(&self) -> Vec<u8> {
+        wire::Owner {
+            agent: self.agent.clone(),
+            uid: self.uid.clone(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Owner::decode(bytes)?;
+        Ok(Self {
+            agent: wire.agent,
+            uid: wire.uid,
+        })
+    }
+}
+
+impl Record for Synced {
+    fn encode(&self) -> Vec<u8> {
+        wire::Synced {
+            epoch: self.epoch,
+            sequence: self.sequence,
+            records: self.records,
+            hash: self.hash.to_bytes().to_vec(),
+            source_version: self.source_version.to_string(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Synced::decode(bytes)?;
+        let hash = wire
+            .hash
+            .as_slice()
+            .try_into()
+            .map_err(|_| RecordError::HashLength(wire.hash.len()))?;
+        Ok(Self {
+            epoch: wire.epoch,
+            sequence: wire.sequence,
+            records: wire.records,
+            hash: SetHash::from_bytes(hash),
+            source_version: wire.source_version.into(),
+        })
+    }
+}
+
+impl Record for Head {
+    fn encode(&self) -> Vec<u8> {
+        let kind = match self.kind {
+            Kind::ClusterIp => wire::Kind::ClusterIp,
+            Kind::Headless => wire::Kind::Headless,
+        };
+        let port = |port: &Port| wire::Port {
+            name: port.name.to_string(),
+            number: port.number.into(),
+            protocol: protocol_to_wire(port.protocol),
+            app_protocol: port.app_protocol.to_string(),
+        };
+        wire::Head {
+            kind: kind.into(),
+            ports: self.ports.iter().map(port).collect(),
+            cluster_ips: self.cluster_ips.iter().copied().map(address_to_wire).collect(),
+            client_ip_affinity: self.client_ip_affinity,
+            created: self.created,
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Head::decode(bytes)?;
+        let kind = match wire.kind() {
+            wire::Kind::ClusterIp => Kind::ClusterIp,
+            wire::Kind::Headless => Kind::Headless,
+        };
+        let port = |port: wire::Port| {
+            let (number, protocol) = (port_from_wire(port.number)?, protocol_from_wire(port.protocol()));
+            let (name, app_protocol) = (port.name.into(), port.app_protocol.into());
+            Ok(Port {
+                name,
+                number,
+                protocol,
+                app_protocol,
+            })
+        };
+        Ok(Self {
+            kind,
+            ports: wire
+                .ports
+                .into_iter()
+                .map(port)
+                .collect::<Result<_, RecordError>>()?,
+            cluster_ips: wire
+                .cluster_ips
+                .iter()
+                .map(|ip| address_from_wire(ip))
+                .collect::<Result<_, _>>()?,
+            client_ip_affinity: wire.client_ip_affinity,
+            created: wire.created,
+        })
+    }
+}
+
+impl Record for Slice {
+    fn encode(&self) -> Vec<u8> {
+        let target = |target: &TargetPort| wire::TargetPort {
+            name: target.name.to_string(),
+            number: target.number.into(),
+            protocol: protocol_to_wire(target.protocol),
+        };
+        let endpoint = |endpoint: &Endpoint| wire::Endpoint {
+            address: address_to_wire(endpoint.address),
+            health: match endpoint.health {
+                Health::NotReady => wire::Health::NotReady,
+                Health::Ready => wire::Health::Ready,
+                Health::Draining => wire::Health::Draining,
+            }
+            .into(),
+            hostname: endpoint.hostname.to_string(),
+            region: endpoint.locality.region.to_string(),
+            zone: endpoint.locality.zone.to_string(),
+            subzone: endpoint.locality.subzone.to_string(),
+        };
+        wire::Slice {
+            ports: self.ports.iter().map(target).collect(),
+            endpoints: self.endpoints.iter().map(endpoint).collect(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Slice::decode(bytes)?;
+        let target = |target: wire::TargetPort| {
+            let (number, protocol) = (
+                port_from_wire(target.number)?,
+                protocol_from_wire(target.protocol()),
+            );
+            Ok(TargetPort {
+                name: target.name.into(),
+                number,
+                protocol,
+            })
+        };
+        let endpoint = |endpoint: wire::Endpoint| {
+            let address = address_from_wire(&endpoint.address)?;
+            if !can_be_an_endpoint(address) {
+                return Err(RecordError::Address(address));
+            }
+            let health = match endpoint.health() {
+                wire::Health::NotReady => Health::NotReady,
+                wire::Health::Ready => Health::Ready,
+                wire::Health::Draining => Health::Draining,
+            };
+            let locality = Locality::new(&endpoint.region, &endpoint.zone, &endpoint.subzone);
+            Ok(Endpoint {
+                address,
+                health,
+                hostname: endpoint.hostname.into(),
+                locality,
+            })
+        };
+        Ok(Self {
+            ports: wire
+                .ports
+                .into_iter()
+                .map(target)
+                .collect::<Result<_, RecordError>>()?,
+            endpoints: wire
+                .endpoints
+                .into_iter()
+                .map(endpoint)
+                .collect::<Result<_, RecordError>>()?,
+        })
+    }
+}
+
+impl Record for Order {
+    fn encode(&self) -> Vec<u8> {
+        wire::Order {
+            clusters: self.0.iter().map(ToString::to_string).collect(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Order::decode(bytes)?;
+        let clusters = wire
+            .clusters
+            .iter()
+            .map(|id| ClusterId::parse(id))
+            .collect::<Result<_, _>>()?;
+        Ok(Self(clusters))
+    }
+}
+
+impl Record for Vip {
+    fn encode(&self) -> Vec<u8> {
+        wire::Vip {
+            v4: self.v4.octets().to_vec(),
+            v6: self.v6.octets().to_vec(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Vip::decode(bytes)?;
+        let v4: [u8; 4] = wire
+            .v4
+            .as_slice()
+            .try_into()
+            .map_err(|_| RecordError::AddressLength(wire.v4.len()))?;
+        let v6: [u8; 16] = wire
+            .v6
+            .as_slice()
+            .try_into()
+            .map_err(|_| RecordError::AddressLength(wire.v6.len()))?;
+        Ok(Self {
+            v4: v4.into(),
+            v6: v6.into(),
+        })
+    }
+}
+
+impl Record for VipHost {
+    fn encode(&self) -> Vec<u8> {
+        wire::VipHost { host: self.0.clone() }.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Ok(Self(wire::VipHost::decode(bytes)?.host))
+    }
+}
+
+/// Whether an address can be some other machine's: not loopback, link-local (the metadata service among them),
+/// multicast, unspecified or broadcast. An API server refuses the same ones in an EndpointSlice.
+#[must_use]
+pub fn can_be_an_endpoint(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_unspecified()
+                || v4.is_broadcast())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback()
+                || v6.is_unicast_link_local()
+                || v6.is_multicast()
+                || v6.is_unspecified()
+                || v6.to_ipv4_mapped().is_some())
+        }
+    }
+}
+
+fn protocol_to_wire(protocol: Protocol) -> i32 {
+    match protocol {
+        Protocol::Tcp => wire::Protocol::Tcp,
+        Protocol::Udp => wire::Protocol::Udp,
+        Protocol::Sctp => wire::Protocol::Sctp,
+    }
+    .into()
+}
+
+fn protocol_from_wire(protocol: wire::Protocol) -> Protocol {
+    match protocol {
+        wire::Protocol::Tcp => Protocol::Tcp,
+        wire::Protocol::Udp => Protocol::Udp,
+        wire::Protocol::Sctp => Protocol::Sctp,
+    }
+}
+
+fn port_from_wire(number: u32) -> Result<u16, RecordError> {
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or(RecordError::Port(number))
+}
+
+fn address_to_wire(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+fn address_from_wire(bytes: &[u8]) -> Result<IpAddr, RecordError> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Ok(Ipv4Addr::from(v4).into());
+    }
+    let v6 = <[u8; 16]>::try_from(bytes).map_err(|_| RecordError::AddressLength(bytes.len()))?;
+    Ok(Ipv6Addr::from(v6).into())
+}
+
+#[cfg(test)]
+mod tests;

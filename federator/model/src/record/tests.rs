@@ -1,0 +1,180 @@
+//! Records round-trip; what cannot be true is refused with its reason; what is newer is ignored.
+
+use super::*;
+use proptest::prelude::*;
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)]
+}
+
+fn head() -> impl Strategy<Value = Head> {
+    let port = ("[a-z]{0,5}", 1..=u16::MAX, protocol(), "[a-z0-9/]{0,9}").prop_map(
+        |(name, number, protocol, app)| Port {
+            name: name.into(),
+            number,
+            protocol,
+            app_protocol: app.into(),
+        },
+    );
+    let kind = prop_oneof![Just(Kind::ClusterIp), Just(Kind::Headless)];
+    (
+        kind,
+        prop::collection::vec(port, 0..4),
+        prop::collection::vec(any::<IpAddr>(), 0..3),
+        any::<bool>(),
+        any::<i64>(),
+    )
+        .prop_map(|(kind, ports, cluster_ips, client_ip_affinity, created)| Head {
+            kind,
+            ports,
+            cluster_ips,
+            client_ip_affinity,
+            created,
+        })
+}
+
+fn slice() -> impl Strategy<Value = Slice> {
+    let target = ("[a-z]{0,5}", 1..=u16::MAX, protocol()).prop_map(|(name, number, protocol)| TargetPort {
+        name: name.into(),
+        number,
+        protocol,
+    });
+    let health = prop_oneof![
+        Just(Health::Ready),
+        Just(Health::Draining),
+        Just(Health::NotReady)
+    ];
+    let address = any::<IpAddr>().prop_filter("an endpoint's", |address| can_be_an_endpoint(*address));
+    let endpoint = (address, health, "[a-z]{0,4}", "[a-z]{0,4}", "[a-z]{0,4}").prop_map(
+        |(address, health, hostname, region, zone)| Endpoint {
+            address,
+            health,
+            hostname: hostname.into(),
+            locality: Locality::new(&region, &zone, ""),
+        },
+    );
+    (
+        prop::collection::vec(target, 0..3),
+        prop::collection::vec(endpoint, 0..6),
+    )
+        .prop_map(|(ports, endpoints)| Slice { ports, endpoints })
+}
+
+proptest! {
+    #[test]
+    fn heads_round_trip(head in head()) {
+        prop_assert_eq!(Head::decode(&head.encode()), Ok(head));
+    }
+
+    #[test]
+    fn slices_round_trip(slice in slice()) {
+        prop_assert_eq!(Slice::decode(&slice.encode()), Ok(slice));
+    }
+
+    #[test]
+    fn vips_round_trip(v4 in any::<Ipv4Addr>(), v6 in any::<Ipv6Addr>()) {
+        prop_assert_eq!(Vip::decode(&Vip { v4, v6 }.encode()), Ok(Vip { v4, v6 }));
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = (Head::decode(&bytes), Slice::decode(&bytes), Synced::decode(&bytes), Order::decode(&bytes));
+        let _ = (Meta::decode(&bytes), Owner::decode(&bytes), Vip::decode(&bytes), VipHost::decode(&bytes));
+    }
+}
+
+#[test]
+fn the_small_ones_round_trip() {
+    let meta = Meta {
+        uid: "u".into(),
+        network: Network::new("n1"),
+    };
+    assert_eq!(Meta::decode(&meta.encode()), Ok(meta));
+    let owner = Owner {
+        agent: "east-0".into(),
+        uid: "u".into(),
+    };
+    assert_eq!(Owner::decode(&owner.encode()), Ok(owner));
+    let synced = Synced {
+        epoch: 1,
+        sequence: 2,
+        records: 3,
+        hash: SetHash::of("a", b"b"),
+        source_version: "4".into(),
+    };
+    assert_eq!(Synced::decode(&synced.encode()), Ok(synced));
+    let order = Order(vec![
+        ClusterId::parse("west").expect("an id"),
+        ClusterId::parse("east").expect("an id"),
+    ]);
+    assert_eq!(Order::decode(&order.encode()), Ok(order));
+    let host = VipHost("web.demo.global".into());
+    assert_eq!(VipHost::decode(&host.encode()), Ok(host));
+}
+
+#[test]
+fn what_cannot_be_true_is_refused() {
+    let port = wire::Port {
+        number: 70_000,
+        ..wire::Port::default()
+    };
+    let head = wire::Head {
+        ports: vec![port],
+        ..wire::Head::default()
+    };
+    assert_eq!(
+        Head::decode(&head.encode_to_vec()),
+        Err(RecordError::Port(70_000))
+    );
+
+    for bad in [
+        "127.0.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "0.0.0.0",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
+    ] {
+        let address: IpAddr = bad.parse().expect("an address");
+        let endpoint = wire::Endpoint {
+            address: address_to_wire(address),
+            ..wire::Endpoint::default()
+        };
+        let slice = wire::Slice {
+            endpoints: vec![endpoint],
+            ..wire::Slice::default()
+        };
+        assert_eq!(
+            Slice::decode(&slice.encode_to_vec()),
+            Err(RecordError::Address(address)),
+            "{bad}"
+        );
+    }
+
+    let endpoint = wire::Endpoint {
+        address: vec![1, 2, 3],
+        ..wire::Endpoint::default()
+    };
+    let slice = wire::Slice {
+        endpoints: vec![endpoint],
+        ..wire::Slice::default()
+    };
+    assert_eq!(
+        Slice::decode(&slice.encode_to_vec()),
+        Err(RecordError::AddressLength(3))
+    );
+}
+
+#[test]
+fn what_is_newer_is_ignored() {
+    let mut bytes = Meta {
+        uid: "u".into(),
+        network: Network::default(),
+    }
+    .encode();
+    // Field 99, wire type 0, value 7: a field that this version does not have.
+    bytes.extend([0x98, 0x06, 0x07]);
+    assert_eq!(Meta::decode(&bytes).expect("decodes").uid.as_ref(), "u");
+}

@@ -1,0 +1,221 @@
+//! Everything merged, at one revision: immutable, cheap to clone, a function of the store's contents alone, so all
+//! agents at one revision hold the same one. Knows nothing of the agent that holds it: what is an agent's own (its
+//! place, its imports, what its probes say) comes in where a View is projected.
+
+use crate::{
+    cluster::{Meta, SetHash, Synced},
+    merge::Service,
+    name::{ClusterId, ServiceKey},
+    tracked::Tracked,
+};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+/// What exists where.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    revision: u64,
+    clusters: Arc<BTreeMap<ClusterId, Cluster>>,
+    services: Tracked<ServiceKey, Arc<Service>>,
+    /// The sum of the hashes of all services' canonical texts.
+    hash: SetHash,
+}
+
+/// What is known of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// What it says it is; `None` when only its records are known.
+    pub meta: Option<Meta>,
+    /// Its marker; `None` when it never synced.
+    pub synced: Option<Synced>,
+}
+
+// === impl View ===
+
+impl View {
+    /// The largest revision of the store that this View contains.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// All clusters, by id.
+    #[must_use]
+    pub fn clusters(&self) -> &BTreeMap<ClusterId, Cluster> {
+        &self.clusters
+    }
+
+    /// All services, and what changed among them.
+    #[must_use]
+    pub fn services(&self) -> &Tracked<ServiceKey, Arc<Service>> {
+        &self.services
+    }
+
+    /// Takes note of a revision; a revision never goes back.
+    pub fn raise_revision(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// Sets or removes a cluster.
+    pub fn set_cluster(&mut self, id: &ClusterId, cluster: Option<Cluster>) {
+        if self.clusters.get(id) == cluster.as_ref() {
+            return;
+        }
+        let clusters = Arc::make_mut(&mut self.clusters);
+        match cluster {
+            Some(cluster) => clusters.insert(id.clone(), cluster),
+            None => clusters.remove(id),
+        };
+    }
+
+    /// Sets or removes a service; says whether that changed anything.
+    pub fn set_service(&mut self, key: &ServiceKey, service: Option<Service>) -> bool {
+        let hash_of =
+            |service: &Service| SetHash::of(&service.key.to_string(), canonical(service).as_bytes());
+        let service = service.map(Arc::new);
+        let old = self.services.get(key).cloned();
+        if !self.services.set(key.clone(), service.clone()) {
+            return false;
+        }
+        if let Some(old) = old {
+            self.hash = self.hash.minus(hash_of(&old));
+        }
+        if let Some(new) = service {
+            self.hash = self.hash.plus(hash_of(&new));
+        }
+        true
+    }
+
+    /// A hash of the contents: equal on two agents exactly when their Views are byte-identical. Costs the number
+    /// of clusters, not of services.
+    #[must_use]
+    pub fn digest(&self) -> SetHash {
+        self.hash.plus(SetHash::of("clusters", self.head().as_bytes()))
+    }
+
+    /// The contents as text, in a fixed order: what two agents at one revision have in common, byte for byte.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        let mut text = self.head();
+        for (_, service) in self.services.iter() {
+            text.push_str(&canonical(service));
+        }
+        text
+    }
+
+    fn head(&self) -> String {
+        let mut text = format!("revision {}\n", self.revision);
+        for (id, cluster) in self.clusters.iter() {
+            let _ = write!(text, "cluster {id}");
+            if let Some(meta) = &cluster.meta {
+                let _ = write!(text, " uid={} network={}", meta.uid, meta.network);
+            }
+            if let Some(synced) = &cluster.synced {
+                let Synced {
+                    epoch,
+                    sequence,
+                    records,
+                    hash,
+                    source_version,
+                } = synced;
+                let _ = write!(
+                    text,
+                    " synced={epoch}.{sequence} records={records} hash={hash} at={source_version}"
+                );
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A service as text; `write!` to a `String` cannot fail.
+fn canonical(service: &Service) -> String {
+    let mut text = format!("service {} {}", service.key, service.kind.as_str());
+    if service.client_ip_affinity {
+        text.push_str(" affinity=ClientIP");
+    }
+    if let Some(vip) = service.vip {
+        let _ = write!(text, " vip={},{}", vip.v4, vip.v6);
+    }
+    for port in &service.ports {
+        let _ = write!(text, " port={port}");
+        if !port.app_protocol.is_empty() {
+            let _ = write!(text, ":{}", port.app_protocol);
+        }
+    }
+    text.push('\n');
+    for conflict in &service.conflicts {
+        let _ = writeln!(text, "  conflict {conflict}");
+    }
+    for (cluster, export) in &service.exports {
+        let _ = write!(text, "  export {cluster} created={}", export.head.created);
+        for ip in &export.head.cluster_ips {
+            let _ = write!(text, " ip={ip}");
+        }
+        text.push('\n');
+        for (name, slice) in &export.slices {
+            let _ = write!(text, "    slice {name}");
+            for target in &slice.ports {
+                let _ = write!(text, " {}={}/{}", target.name, target.number, target.protocol);
+            }
+            text.push('\n');
+            for endpoint in &slice.endpoints {
+                let _ = write!(text, "      {} {}", endpoint.address, endpoint.health);
+                if !endpoint.hostname.is_empty() {
+                    let _ = write!(text, " host={}", endpoint.hostname);
+                }
+                if !endpoint.locality.is_unknown() {
+                    let _ = write!(text, " at={}", endpoint.locality);
+                }
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::Kind;
+    use proptest::prelude::*;
+
+    fn service(key: &ServiceKey, ports: u8) -> Service {
+        let port = |number: u8| crate::export::Port {
+            name: format!("p{number}").as_str().into(),
+            number: u16::from(number) + 1,
+            protocol: crate::export::Protocol::Tcp,
+            app_protocol: "".into(),
+        };
+        Service {
+            key: key.clone(),
+            kind: Kind::ClusterIp,
+            ports: (0..ports).map(port).collect(),
+            client_ip_affinity: false,
+            exports: vec![],
+            vip: None,
+            conflicts: vec![],
+        }
+    }
+
+    proptest! {
+        /// The digest follows the contents, however they came about.
+        #[test]
+        fn equal_contents_have_equal_digests(writes in prop::collection::vec((0..5_u8, prop::option::of(0..3_u8)), 0..30)) {
+            let key = |n: u8| ServiceKey::parse("demo", &format!("s{n}")).expect("a key");
+            let (mut view, mut last) = (View::default(), BTreeMap::new());
+            for (n, ports) in writes {
+                view.set_service(&key(n), ports.map(|ports| service(&key(n), ports)));
+                last.insert(n, ports);
+            }
+            let mut fresh = View::default();
+            for (n, ports) in last.into_iter().rev() {
+                fresh.set_service(&key(n), ports.map(|ports| service(&key(n), ports)));
+            }
+            prop_assert_eq!(fresh.canonical(), view.canonical());
+            prop_assert_eq!(fresh.digest(), view.digest());
+            fresh.raise_revision(view.revision() + 1);
+            prop_assert_ne!(fresh.digest(), view.digest());
+        }
+    }
+}
