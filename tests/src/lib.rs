@@ -1,1 +1,73 @@
-//! Harness.
+//! A fleet of real clusters for tests, on one machine and without a trace on it.
+//!
+//! Three clusters, `east`, `west` and `south`, run real parts (kube-apiserver, kube-controller-manager, etcd,
+//! kwok, CoreDNS) in network namespaces of a sandbox. East and west share the network `n1`, south is alone on
+//! `n2`: pod addresses are routed within a network only, while API servers, DNS and the fleet's own etcd are
+//! reached from everywhere. A test gets all of it from [`Fleet::shared`] or [`Fleet::exclusive`]:
+//!
+//! ```no_run
+//! use harness::{Fleet, Result};
+//!
+//! # fn the_web_is_ready() -> Result {
+//! Fleet::shared(async |fleet| {
+//!     let ns = fleet.namespace("pods").await?;
+//!     let west = fleet.cluster("west");
+//!     west.deploy(&ns, "web", 3, 8080).await?;
+//!     let cut = fleet.cut("east", "west")?;
+//!     // what is true of the fleet while the two do not see each other
+//!     cut.heal()?;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! The harness knows nothing of how Federator works: it runs the daemon as a process, reads its admin port and
+//! asks its DNS, like an operator would.
+//!
+//! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
+//! `agent` and `dig` (Federator itself), `cut` (partitions); then how the bed is made: `bed`, `network`,
+//! `place`, `control_plane`, `process`.
+
+mod fleet;
+
+mod agent;
+mod cluster;
+mod cut;
+mod dig;
+mod manifest;
+mod namespace;
+mod store;
+mod wait;
+mod workload;
+
+mod bed;
+mod control_plane;
+mod coredns;
+mod credentials;
+mod etcd;
+mod failure;
+mod furniture;
+mod http;
+mod network;
+mod parts;
+mod place;
+mod process;
+mod scheduler;
+mod site;
+
+pub use agent::{Agent, AgentSetup};
+pub use cluster::Cluster;
+pub use cut::Cut;
+pub use dig::{Answer, Reply, Resolver};
+pub use fleet::Fleet;
+pub use hickory_proto::op::ResponseCode;
+pub use hickory_proto::rr::RecordType;
+pub use namespace::Namespace;
+pub use place::Place;
+pub use process::Process;
+pub use store::Store;
+pub use wait::eventually;
+pub use workload::Endpoint;
+
+/// What a test and every step of the harness returns; `anyhow` prints the whole chain of a failure.
+pub type Result<T = ()> = anyhow::Result<T>;

@@ -1,0 +1,6 @@
+//! Tests against the fleet of real clusters, one file a subject. The first proves the bed itself: what the
+//! scenarios take for granted is shown there once.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bed;

@@ -1,0 +1,215 @@
+//! Federator itself: one agent process in the place of its cluster, configured like an operator would.
+//!
+//! The harness knows the configuration file, the admin port and DNS, and nothing else of the daemon.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::dig::{Reply, Resolver};
+use crate::place::Place;
+use crate::process::Process;
+use crate::{Cluster, RecordType, Result, eventually, http, parts};
+
+/// From the start of the process to its first answer on the admin port.
+const START: Duration = Duration::from_secs(10);
+
+/// What a healthy fleet needs to agree on a change, many times over: slow is not what these waits are to find.
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// From SIGTERM to the end: the daemon's own drain, and slack.
+const STOP: Duration = Duration::from_secs(20);
+
+/// An agent before its start, with the configuration that it will have.
+pub struct AgentSetup<'a> {
+    cluster: &'a Cluster,
+    config: Value,
+}
+
+/// An agent that was started; it is killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    place: Place,
+    admin: SocketAddr,
+    endpoints: SocketAddr,
+    vip: SocketAddr,
+    config: PathBuf,
+}
+
+impl<'a> AgentSetup<'a> {
+    pub(crate) fn new(cluster: &'a Cluster, store: &str, root: &str) -> Self {
+        let (place, lane) = (cluster.place(), cluster.lane());
+        let config = json!({
+            "cluster": cluster.name(),
+            "clusters": [cluster.membership()],
+            "store": {"etcd": {"endpoints": [store], "root": root}},
+            "dns": {"listeners": [
+                {"address": place.port(lane.endpoints()), "mode": "endpoints"},
+                {"address": place.port(lane.vip()), "mode": "vip"},
+            ]},
+            "emit": {"kubernetes": {}},
+            "admin": {"address": place.port(lane.admin())},
+        });
+        Self { cluster, config }
+    }
+
+    /// Changes the configuration: `.config(|c| c["dns"]["minAnswers"] = 3.into())`. The listeners and the admin
+    /// address stay as they are: CoreDNS and the harness rely on them.
+    #[must_use]
+    pub fn config(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts it and returns when its admin port answers; that it is *ready* is another question
+    /// ([`Agent::ready`]).
+    pub async fn start(self) -> Result<Agent> {
+        let (cluster, lane, place) = (self.cluster, self.cluster.lane(), self.cluster.place());
+        let config = cluster.logs().join("agent.yaml");
+        fs::write(&config, serde_saphyr::to_string(&self.config)?)?;
+        let arguments = ["agent".into(), "--config".into(), config.clone().into_os_string()];
+        let agent = Agent {
+            process: Process::new("agent", place, parts::federator()?, arguments, cluster.logs()),
+            place,
+            admin: place.port(lane.admin()),
+            endpoints: place.port(lane.endpoints()),
+            vip: place.port(lane.vip()),
+            config,
+        };
+        futures::try_join!(cluster.front_agent(), agent.start())?;
+        Ok(agent)
+    }
+}
+
+impl Agent {
+    /// Starts it (again) with the same configuration file; returns when its admin port answers.
+    pub async fn start(&self) -> Result {
+        self.process.start()?;
+        let what = format!("the agent of {} answers", self.place.name());
+        let ended = eventually(START, &what, async || {
+            if let Some(status) = self.process.exited()? {
+                return Ok(Some(status));
+            }
+            self.get("/livez").await.map(|_| None)
+        });
+        match ended.await? {
+            None => Ok(()),
+            Some(status) => bail!("the agent of {} ended: {status}", self.place.name()),
+        }
+    }
+
+    /// Its configuration file, for a test that changes it between two lives.
+    pub fn config(&self) -> &std::path::Path {
+        &self.config
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) -> Result {
+        self.wait("is ready", async || self.get("/readyz").await.map(drop))
+            .await
+    }
+
+    /// What it says of itself.
+    pub async fn status(&self) -> Result<Value> {
+        let status = self.get("/status").await?;
+        serde_json::from_str(&status).with_context(|| format!("/status is not JSON: {status}"))
+    }
+
+    /// The revision of the View that it serves.
+    pub async fn revision(&self) -> Result<u64> {
+        let status = self.status().await?;
+        status["revision"]
+            .as_u64()
+            .with_context(|| format!("no revision in {status}"))
+    }
+
+    /// Its View as canonical text: equal views are equal texts.
+    pub async fn view(&self) -> Result<String> {
+        self.get("/view").await
+    }
+
+    /// Its metrics, in the Prometheus text format.
+    pub async fn metrics(&self) -> Result<String> {
+        self.get("/metrics").await
+    }
+
+    /// Waits until its View has at least that revision.
+    pub async fn wait_for(&self, revision: u64) -> Result {
+        let what = format!("is at revision {revision}");
+        self.wait(&what, async || {
+            let at = self.revision().await?;
+            ensure!(at >= revision, "it is at {at}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until its status fulfils a condition, and returns that status.
+    pub async fn wait_until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+        self.wait(what, async || {
+            let status = self.status().await?;
+            ensure!(holds(&status), "its status is {status}");
+            Ok(status)
+        })
+        .await
+    }
+
+    /// Asks its `endpoints` listener from its own place, without CoreDNS in between.
+    pub async fn dig(&self, name: &str, kind: RecordType) -> Result<Reply> {
+        self.dns().udp(name, kind).await
+    }
+
+    /// Its `endpoints` listener.
+    pub const fn dns(&self) -> Resolver {
+        self.place.resolver(self.endpoints)
+    }
+
+    /// Its `vip` listener.
+    pub const fn vip_dns(&self) -> Resolver {
+        self.place.resolver(self.vip)
+    }
+
+    /// Ends it at once, as a crash would; [`Agent::start`] begins its next life.
+    pub fn kill(&self) -> Result {
+        self.process.kill()
+    }
+
+    /// Asks it to end (SIGTERM), and returns how it did.
+    pub async fn terminate(&self) -> Result<ExitStatus> {
+        self.process.terminate(STOP).await
+    }
+
+    /// Stops it where it stands; [`Agent::resume`] lets it go on.
+    pub fn pause(&self) -> Result {
+        self.process.pause()
+    }
+
+    /// Undoes [`Agent::pause`].
+    pub fn resume(&self) -> Result {
+        self.process.resume()
+    }
+
+    /// Everything it has logged in all its lives.
+    pub fn logs(&self) -> String {
+        self.process.logs()
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        http::get(self.place, self.admin, path).await
+    }
+
+    async fn wait<T>(&self, what: &str, look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+        eventually(
+            SETTLE,
+            &format!("the agent of {} {what}", self.place.name()),
+            look,
+        )
+        .await
+    }
+}

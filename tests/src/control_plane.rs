@@ -1,0 +1,205 @@
+//! The standing part of one cluster: five processes, their flags, and how to tell that all of them serve.
+//!
+//! It belongs to the whole test binary and holds no client: a test's own handle on a cluster is
+//! [`Cluster`](crate::Cluster).
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use kube::Client;
+use kube::api::GetParams;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+
+use crate::coredns::CoreDns;
+use crate::credentials::Credentials;
+use crate::etcd::{self, Etcd};
+use crate::parts::Parts;
+use crate::process::Process;
+use crate::site::{Lane, Site, loopback};
+use crate::{Result, eventually, http};
+
+/// The controllers that make pods, slices and service accounts come and go; there is no node that they could
+/// watch over, and nothing else is needed.
+const CONTROLLERS: &str = "endpointslice-controller,endpoints-controller,endpointslice-mirroring-controller,\
+    namespace-controller,garbage-collector-controller,serviceaccount-controller,serviceaccount-token-controller,\
+    root-ca-certificate-publisher-controller,deployment-controller,replicaset-controller";
+
+/// kwok's own health port, on the loopback of its cluster.
+const KWOK: u16 = 10247;
+
+/// Three API servers that start at once on two busy cores take about four seconds; an etcd that was away keeps
+/// its API server waiting for eight more.
+const START: Duration = Duration::from_secs(60);
+
+/// One cluster's processes.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    pub(crate) site: &'static Site,
+    pub(crate) credentials: Credentials,
+    etcd: Etcd,
+    apiserver: Process,
+    controllers: Process,
+    kwok: Process,
+    pub(crate) coredns: CoreDns,
+}
+
+impl ControlPlane {
+    /// Makes the credentials and describes the processes.
+    pub(crate) fn prepare(site: &'static Site, parts: &Parts, directory: &Path, logs: &Path) -> Result<Self> {
+        let (directory, logs) = (directory.join(site.name), logs.join(site.name));
+        fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&logs)?;
+        let place = site.place();
+        let credentials = Credentials::make(site, &directory)?;
+        let process = |name: &str, arguments: Vec<String>| -> Result<Process> {
+            Ok(Process::new(name, place, parts.bin(name)?, arguments, &logs))
+        };
+        let lane = Lane(0);
+        let coredns = parts.bin("coredns")?;
+        let stages = parts.share("kwok-stages.yaml")?;
+        Ok(Self {
+            site,
+            etcd: Etcd::new(place, parts.bin("etcd")?, &directory, &logs),
+            apiserver: process("kube-apiserver", apiserver(site, &credentials, &directory))?,
+            controllers: process("kube-controller-manager", controllers(&credentials))?,
+            kwok: process("kwok", kwok(site, &credentials, &stages))?,
+            coredns: CoreDns::new(site, lane, coredns, &credentials.kubeconfig, &directory, &logs)?,
+            credentials,
+        })
+    }
+
+    /// Starts whatever does not run, in no order: each waits for the API server by itself.
+    pub(crate) fn start(&self) -> Result {
+        for process in self.processes() {
+            if !process.is_running() {
+                process.start()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes every pause and every kill.
+    pub(crate) async fn mend(&self) -> Result {
+        for process in self
+            .processes()
+            .into_iter()
+            .filter(|process| process.is_running())
+        {
+            process.resume()?;
+        }
+        self.start()?;
+        self.ready(&self.client().await?).await
+    }
+
+    /// Waits until every part serves.
+    pub(crate) async fn ready(&self, client: &Client) -> Result {
+        let what = format!("every part of {} serves", self.site.name);
+        eventually(START, &what, async || {
+            self.check(client).await?;
+            Ok(())
+        })
+        .await
+        .map_err(|error| self.with_tails(error))
+    }
+
+    async fn check(&self, client: &Client) -> Result {
+        for process in self.processes() {
+            ensure!(process.is_running(), "{} does not run", process.name());
+        }
+        self.etcd.check().await?;
+        let api = kube::core::Request::new("").get("readyz", &GetParams::default())?;
+        client.request_text(api).await.context("kube-apiserver")?;
+        http::get(self.site.place(), loopback(KWOK), "/healthz")
+            .await
+            .context("kwok")?;
+        self.coredns.check().await
+    }
+
+    /// A client for the runtime that calls, as administrator.
+    pub(crate) async fn client(&self) -> Result<Client> {
+        let kubeconfig = Kubeconfig::read_from(&self.credentials.kubeconfig)?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        // A test wants to see an error, not to wait it out.
+        config.default_retry = false;
+        config.connect_timeout = Some(Duration::from_secs(2));
+        config.proxy_url = None;
+        Ok(Client::try_from(config)?)
+    }
+
+    /// The process of that name.
+    pub(crate) fn process(&self, name: &str) -> Result<&Process> {
+        let mut processes = self.processes().into_iter();
+        processes
+            .find(|process| process.name() == name)
+            .with_context(|| format!("no component {name}"))
+    }
+
+    pub(crate) fn processes(&self) -> [&Process; 5] {
+        [
+            self.etcd.process(),
+            &self.apiserver,
+            &self.controllers,
+            &self.kwok,
+            self.coredns.process(),
+        ]
+    }
+
+    fn with_tails(&self, error: anyhow::Error) -> anyhow::Error {
+        let tails: Vec<String> = self.processes().map(Process::tail).into();
+        error.context(format!("{} is not up\n{}", self.site.name, tails.concat()))
+    }
+}
+
+fn apiserver(site: &Site, credentials: &Credentials, directory: &Path) -> Vec<String> {
+    let account_key = credentials.account_key.display();
+    vec![
+        format!("--etcd-servers=http://{}", loopback(etcd::PORT)),
+        "--bind-address=0.0.0.0".to_owned(),
+        "--secure-port=6443".to_owned(),
+        format!("--advertise-address={}", site.place().address()),
+        format!("--service-cluster-ip-range={}", site.service_cidr()),
+        format!("--cert-dir={}", directory.join("made-by-apiserver").display()),
+        format!("--tls-cert-file={}", credentials.serving_certificate.display()),
+        format!("--tls-private-key-file={}", credentials.serving_key.display()),
+        "--authorization-mode=RBAC".to_owned(),
+        format!("--token-auth-file={}", credentials.tokens.display()),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!(
+            "--service-account-key-file={}",
+            credentials.account_public_key.display()
+        ),
+        format!("--service-account-signing-key-file={account_key}"),
+        // It would taint every new node, and no controller of ours takes the taint away.
+        "--disable-admission-plugins=TaintNodesByCondition".to_owned(),
+    ]
+}
+
+fn controllers(credentials: &Credentials) -> Vec<String> {
+    vec![
+        format!("--kubeconfig={}", credentials.kubeconfig.display()),
+        format!("--controllers={CONTROLLERS}"),
+        format!(
+            "--service-account-private-key-file={}",
+            credentials.account_key.display()
+        ),
+        format!("--root-ca-file={}", credentials.ca.display()),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+        // The default budget is for a shared production server and delays a test's slices.
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
+    ]
+}
+
+fn kwok(site: &Site, credentials: &Credentials, stages: &Path) -> Vec<String> {
+    vec![
+        format!("--kubeconfig={}", credentials.kubeconfig.display()),
+        format!("--config={}", stages.display()),
+        format!("--cidr={}", site.pod_cidr()),
+        format!("--node-ip={}", site.place().address()),
+        format!("--server-address={}", loopback(KWOK)),
+        "--manage-all-nodes=true".to_owned(),
+    ]
+}

@@ -1,0 +1,117 @@
+//! Where everything is: the fixed plan of addresses, networks and ports.
+//!
+//! Every sandbox has a world of its own, so the plan is constant and a failing test can be read without
+//! looking anything up. This file starts nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::place::Place;
+
+/// One cluster of the plan.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// Cluster id, and the name of its network namespace.
+    pub(crate) name: &'static str,
+    /// The digit in its addresses: API server 10.0.0.i, pods 10.i0.0.0/16, services 10.i1.0.0/16.
+    pub(crate) digit: u8,
+    /// Clusters of one network reach each other's pods.
+    pub(crate) network: &'static str,
+}
+
+/// The three clusters: two on one network, one on another.
+pub(crate) const SITES: [Site; 3] = [
+    Site {
+        name: "east",
+        digit: 1,
+        network: "n1",
+    },
+    Site {
+        name: "west",
+        digit: 2,
+        network: "n1",
+    },
+    Site {
+        name: "south",
+        digit: 3,
+        network: "n2",
+    },
+];
+
+/// Where the etcd runs that Federator's agents share.
+pub(crate) const STORE: Place = Place::named("store", Ipv4Addr::new(10, 0, 0, 99));
+
+/// The sandbox itself, where the test process and its clients are.
+pub(crate) const TEST: Place = Place::sandbox("test", Ipv4Addr::new(10, 0, 0, 100));
+
+/// Every place on the wire.
+pub(crate) fn places() -> Vec<Place> {
+    SITES.iter().map(Site::place).chain([STORE, TEST]).collect()
+}
+
+impl Site {
+    pub(crate) const fn place(&self) -> Place {
+        Place::named(self.name, Ipv4Addr::new(10, 0, 0, self.digit))
+    }
+
+    /// `10.10.0.0/16` for east; a node's pods are in the /24 of its number.
+    pub(crate) fn pod_cidr(&self) -> String {
+        format!("10.{}0.0.0/16", self.digit)
+    }
+
+    pub(crate) fn node_pod_cidr(&self, node: u8) -> String {
+        format!("10.{}0.{node}.0/24", self.digit)
+    }
+
+    pub(crate) fn service_cidr(&self) -> String {
+        format!("10.{}1.0.0/16", self.digit)
+    }
+
+    /// The ClusterIP of the API server: the first address of the service range.
+    pub(crate) const fn kubernetes_service(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, self.digit * 10 + 1, 0, 1)
+    }
+}
+
+/// A set of ports in every cluster, so that the agents of several tests can run side by side.
+///
+/// Lane 0 has the ports that the manual and the clusters' own CoreDNS name; a test that has the fleet for
+/// itself uses it. The others are offset by a hundred each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Lane(pub(crate) u16);
+
+impl Lane {
+    /// The CoreDNS port that forwards to [`Lane::endpoints`].
+    pub(crate) const fn dns(self) -> u16 {
+        53 + 100 * self.0
+    }
+
+    /// The CoreDNS port that forwards to [`Lane::vip`].
+    pub(crate) const fn dns_vip(self) -> u16 {
+        54 + 100 * self.0
+    }
+
+    /// CoreDNS's own readiness, on the loopback of its cluster.
+    pub(crate) const fn dns_ready(self) -> SocketAddr {
+        loopback(8181 + 100 * self.0)
+    }
+
+    /// The agent's DNS listener in mode `endpoints`.
+    pub(crate) const fn endpoints(self) -> u16 {
+        5353 + 100 * self.0
+    }
+
+    /// The agent's DNS listener in mode `vip`.
+    pub(crate) const fn vip(self) -> u16 {
+        5354 + 100 * self.0
+    }
+
+    /// The agent's admin port.
+    pub(crate) const fn admin(self) -> u16 {
+        9153 + 100 * self.0
+    }
+}
+
+/// An address on the loopback of whichever place uses it.
+pub(crate) const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
