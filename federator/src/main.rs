@@ -1,2 +1,8 @@
-//! The daemon.
-fn main() {}
+//! Parse, run, exit code.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    federator::cli::Cli::parse().run()
+}

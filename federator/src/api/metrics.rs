@@ -1,0 +1,107 @@
+//! Metrics, in OpenMetrics text. Gauges are read from the stages when asked for, so no stage knows of metrics.
+
+use super::Sources;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
+use std::fmt;
+
+/// Reads the stages when the registry is encoded.
+#[derive(Debug)]
+pub struct Stages(pub Sources);
+
+impl Collector for Stages {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Sources {
+            gathered,
+            own,
+            emitted,
+            ..
+        } = &self.0;
+        let (gathered, emitted) = (gathered.borrow().clone(), emitted.borrow().clone());
+        let view = &gathered.view;
+        let gauges: [(&str, &str, i64); 7] = [
+            (
+                "revision",
+                "Largest store revision in the View",
+                count(view.revision()),
+            ),
+            (
+                "local_revision",
+                "Changes taken from own observation, not from the store",
+                count(gathered.local),
+            ),
+            (
+                "ready",
+                "Whether absent names can be said not to exist",
+                i64::from(gathered.complete),
+            ),
+            ("clusters", "Clusters in the View", size(view.clusters().len())),
+            ("services", "Services in the View", size(view.services().len())),
+            (
+                "quarantined_records",
+                "Records that cannot be used",
+                size(gathered.quarantined.len()),
+            ),
+            (
+                "emitted_objects",
+                "Emitted objects that are as they should be",
+                size(emitted.in_place),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        let counters = [
+            (
+                "emit_writes",
+                "Writes and deletes of emitted objects",
+                emitted.writes,
+            ),
+            (
+                "emit_failures",
+                "Failed writes and deletes of emitted objects",
+                emitted.failures,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        let per_cluster: [(&str, &str, fn(&super::Own) -> i64); 3] = [
+            ("observed", "Whether a cluster was seen whole", |own| {
+                i64::from(own.observed.borrow().synced)
+            }),
+            ("owner", "Whether this agent publishes a cluster", |own| {
+                i64::from(own.published.borrow().owner)
+            }),
+            (
+                "left_out_objects",
+                "Objects of a cluster that are left out",
+                |own| size(own.observed.borrow().left_out.len()),
+            ),
+        ];
+        for (name, help, read) in per_cluster {
+            let shape = ConstGauge::new(0_i64);
+            let mut family = encoder.encode_descriptor(name, help, None, shape.metric_type())?;
+            for (id, own) in own {
+                let labels = [("cluster", id.as_str())];
+                ConstGauge::new(read(own)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn size(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,272 @@
+//! The one picture of an agent that leaves it, as JSON. Field names are an interface: scripts read them.
+
+use super::Sources;
+use crate::gather::StoreHealth;
+use model::{
+    merge::Service,
+    reach::{Place, offer},
+    view::View,
+};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// `/status`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The agent's name.
+    pub agent: String,
+    /// Its cluster.
+    pub cluster: String,
+    /// Its version.
+    pub version: &'static str,
+    /// Whether names that are not there can be said not to exist.
+    pub ready: bool,
+    /// The largest store revision in the View.
+    pub revision: u64,
+    /// What this agent uses of its own observation because the store has no word on it.
+    pub local: u64,
+    /// A hash of the View: equal on two agents exactly when their Views are byte-identical.
+    pub digest: String,
+    /// How the store is.
+    pub store: StoreReport,
+    /// The clusters, by id.
+    pub clusters: BTreeMap<String, ClusterReport>,
+    /// The services, by `namespace/name`.
+    pub services: BTreeMap<String, ServiceReport>,
+    /// Records that cannot be used, by key, with the reason.
+    pub quarantined: BTreeMap<String, String>,
+    /// How emitting stands.
+    pub emit: EmitReport,
+}
+
+/// How the store is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreReport {
+    /// `never-read`, `followed` or `lost`.
+    pub state: &'static str,
+    /// Why it is lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A cluster.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterReport {
+    /// Its network; empty when none is named.
+    pub network: String,
+    /// The uid of its `kube-system` namespace.
+    pub uid: String,
+    /// Whether its records were complete at least once.
+    pub synced: bool,
+    /// The agent that publishes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// How far its source was read.
+    pub source_version: String,
+    /// What this agent sees of it, where it observes it itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedReport>,
+}
+
+/// A cluster as this agent observes it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservedReport {
+    /// Whether everything was seen at least once.
+    pub synced: bool,
+    /// Whether this agent publishes it.
+    pub owner: bool,
+    /// What is wrong, in observing and in publishing.
+    pub troubles: Vec<String>,
+    /// Objects that are left out, with the reason.
+    pub left_out: BTreeMap<String, String>,
+}
+
+/// A service.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceReport {
+    /// `ClusterSetIP` or `Headless`.
+    pub kind: &'static str,
+    /// Its virtual addresses.
+    pub addresses: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<String>,
+    /// Who exports it, oldest first, with the number of ready endpoints.
+    pub exports: Vec<ExportReport>,
+    /// How many endpoints can be used from here.
+    pub usable: usize,
+    /// What cannot be used from here, and why.
+    pub left_out: Vec<String>,
+    /// Where exports contradict each other.
+    pub conflicts: Vec<String>,
+}
+
+/// One cluster's export.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportReport {
+    /// The cluster.
+    pub cluster: String,
+    /// Its ready endpoints.
+    pub ready: usize,
+    /// All its endpoints.
+    pub endpoints: usize,
+}
+
+/// How emitting stands.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmitReport {
+    /// Objects that are as they should be.
+    pub in_place: usize,
+    /// Writes and deletes since the start.
+    pub writes: u64,
+    /// Writes and deletes that failed since the start.
+    pub failures: u64,
+    /// Objects that are not as they should be, and why.
+    pub troubles: BTreeMap<String, String>,
+    /// Why nothing can be emitted at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The picture now. Costs the fleet: it is for people, not for the pipeline.
+    #[must_use]
+    pub fn new(sources: &Sources) -> Self {
+        let gathered = sources.gathered.borrow().clone();
+        let view = &gathered.view;
+        let emitted = sources.emitted.borrow().clone();
+        let mut clusters: BTreeMap<String, ClusterReport> = view
+            .clusters()
+            .keys()
+            .map(|id| (id.to_string(), ClusterReport::of(view, id, &gathered.owners)))
+            .collect();
+        for (id, own) in &sources.own {
+            let report = clusters
+                .entry(id.to_string())
+                .or_insert_with(|| ClusterReport::of(view, id, &gathered.owners));
+            report.observed = Some(ObservedReport::new(own));
+        }
+        Self {
+            agent: sources.agent.clone(),
+            cluster: sources.place.cluster.to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            ready: gathered.complete,
+            revision: view.revision(),
+            local: gathered.local,
+            digest: view.digest().to_string(),
+            store: StoreReport::new(&gathered.store),
+            clusters,
+            services: view
+                .services()
+                .iter()
+                .map(|(key, service)| (key.to_string(), ServiceReport::new(view, &sources.place, service)))
+                .collect(),
+            quarantined: (*gathered.quarantined).clone(),
+            emit: EmitReport {
+                in_place: emitted.in_place,
+                writes: emitted.writes,
+                failures: emitted.failures,
+                troubles: (*emitted.troubles).clone(),
+                trouble: emitted.trouble,
+            },
+        }
+    }
+}
+
+// === impl StoreReport ===
+
+impl StoreReport {
+    fn new(health: &StoreHealth) -> Self {
+        match health {
+            StoreHealth::NeverRead => Self {
+                state: "never-read",
+                reason: None,
+            },
+            StoreHealth::Followed => Self {
+                state: "followed",
+                reason: None,
+            },
+            StoreHealth::Lost(why) => Self {
+                state: "lost",
+                reason: Some(why.clone()),
+            },
+        }
+    }
+}
+
+// === impl ClusterReport ===
+
+impl ClusterReport {
+    fn of(
+        view: &View,
+        id: &model::name::ClusterId,
+        owners: &BTreeMap<model::name::ClusterId, String>,
+    ) -> Self {
+        let cluster = view.clusters().get(id).cloned().unwrap_or_default();
+        let meta = cluster.meta.unwrap_or_default();
+        let synced = cluster.synced.unwrap_or_default();
+        Self {
+            network: meta.network.as_str().to_owned(),
+            uid: meta.uid.to_string(),
+            synced: synced.is_complete(),
+            owner: owners.get(id).cloned(),
+            source_version: synced.source_version.to_string(),
+            observed: None,
+        }
+    }
+}
+
+// === impl ObservedReport ===
+
+impl ObservedReport {
+    fn new(own: &super::Own) -> Self {
+        let (seen, published) = (own.observed.borrow(), own.published.borrow());
+        let waiting = published
+            .standing_by_for
+            .as_ref()
+            .map(|owner| format!("standing by: {owner} is the owner"));
+        let troubles = seen.trouble.as_ref().map(ToString::to_string).into_iter();
+        Self {
+            synced: seen.synced,
+            owner: published.owner,
+            troubles: troubles.chain(published.trouble.clone()).chain(waiting).collect(),
+            left_out: (*seen.left_out).clone(),
+        }
+    }
+}
+
+// === impl ServiceReport ===
+
+impl ServiceReport {
+    fn new(view: &View, place: &Place, service: &Service) -> Self {
+        let offer = offer(view, place, service);
+        let export = |(cluster, export): &(model::name::ClusterId, std::sync::Arc<model::export::Export>)| {
+            ExportReport {
+                cluster: cluster.to_string(),
+                ready: export.ready(),
+                endpoints: export.endpoints().count(),
+            }
+        };
+        Self {
+            kind: service.kind.as_str(),
+            addresses: service
+                .vip
+                .iter()
+                .flat_map(|vip| [vip.v4.to_string(), vip.v6.to_string()])
+                .collect(),
+            ports: service.ports.iter().map(ToString::to_string).collect(),
+            exports: service.exports.iter().map(export).collect(),
+            usable: offer.usable.len(),
+            left_out: offer.left_out.iter().map(ToString::to_string).collect(),
+            conflicts: service.conflicts.iter().map(ToString::to_string).collect(),
+        }
+    }
+}

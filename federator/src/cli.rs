@@ -1,0 +1,76 @@
+//! The command line: what was typed, which command it is, and the exit code. The only place that prints.
+
+mod agent;
+mod demo;
+
+use crate::{app::AppError, config::ConfigError};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Exit codes, as `--help` documents them.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  stopped as asked
+  1  something failed while running
+  2  the command line or the configuration is wrong
+  3  an address to listen on cannot be had
+  4  the cluster id belongs to another cluster";
+
+/// One agent per cluster makes many Kubernetes clusters look like one.
+#[derive(Debug, Parser)]
+#[command(name = "federator", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent of one cluster.
+    Agent(agent::Args),
+    /// Show three clusters from directories that answer as one; needs nothing else.
+    Demo(demo::Args),
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Does what was typed.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        // Two providers of cryptography in one process would make rustls panic; there is one, and it is said so.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(&AppError::Other(error.into()).into()),
+        };
+        let outcome = runtime.block_on(async {
+            match self.command {
+                Command::Agent(args) => agent::run(args).await,
+                Command::Demo(args) => demo::run(args).await,
+            }
+        });
+        // Blocking work, like name resolution, is not waited for.
+        runtime.shutdown_background();
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        }
+    }
+}
+
+/// Says in one line what went wrong, and turns it into an exit code.
+#[expect(clippy::print_stderr, reason = "the command line talks to people")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("federator: {error:#}");
+    let code = if error.is::<ConfigError>() {
+        2
+    } else {
+        match error.downcast_ref::<AppError>() {
+            Some(AppError::Bind(_)) => 3,
+            Some(AppError::Publish(_)) => 4,
+            _ => 1,
+        }
+    };
+    ExitCode::from(code)
+}

@@ -1,0 +1,6 @@
+//! `federator demo`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+pub(super) async fn run(_args: Args) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! Configuration: what was typed ([`file`]) becomes what is needed ([`Config`]), checked as a whole before anything
+//! starts. The only place that reads the environment. Binds nothing and opens nothing but the file.
+
+pub mod file;
+mod overrides;
+
+use model::{
+    locality::{Locality, Network},
+    name::{ClusterId, NameError},
+    vip::{VipRangeError, VipRanges},
+};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+/// What an agent needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster this agent is in.
+    pub cluster: ClusterId,
+    /// The agent's name, unique in the fleet.
+    pub agent: String,
+    /// The zone, without a final dot.
+    pub zone: Arc<str>,
+    /// The clusters it observes.
+    pub clusters: Vec<Cluster>,
+    /// Where records go.
+    pub store: Store,
+    /// What answers names.
+    pub dns: Dns,
+    /// Where objects go.
+    pub emit: Emit,
+    /// Where virtual addresses come from.
+    pub vips: VipRanges,
+    /// Where `/status` and the like are served.
+    pub admin: SocketAddr,
+    /// How it logs.
+    pub log: file::Log,
+}
+
+/// A cluster to observe.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its network.
+    pub network: Network,
+    /// Where its endpoints run when nothing says so.
+    pub locality: Locality,
+    /// How it is observed.
+    pub source: Source,
+}
+
+/// How a cluster is observed.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// By its API server.
+    Kubernetes(file::Kubernetes),
+    /// As a directory of manifests.
+    Directory(PathBuf),
+}
+
+/// Where records go.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// Nowhere: this agent observes every cluster itself.
+    Embedded,
+    /// A shared etcd.
+    Etcd(file::Etcd),
+}
+
+/// What answers names.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Where, and what kind of answer is given there.
+    pub listeners: Vec<file::Listener>,
+    /// Seconds an answer may be kept.
+    pub ttl: u32,
+    /// Seconds the answer that there is none may be kept.
+    pub negative_ttl: u32,
+}
+
+/// Where objects go.
+#[derive(Clone, Debug)]
+pub struct Emit {
+    /// The namespace for services that this cluster does not have.
+    pub namespace: String,
+    /// Where to.
+    pub target: EmitTarget,
+}
+
+/// Where objects go.
+#[derive(Clone, Debug)]
+pub enum EmitTarget {
+    /// Nowhere.
+    Nothing,
+    /// To the API server of the agent's own cluster.
+    Kubernetes(file::Kubernetes),
+    /// Into a directory, as YAML.
+    Directory(PathBuf),
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file says something that is not understood.
+    #[error("configuration {place}: {reason}")]
+    Parse {
+        /// The file, or where an override came from.
+        place: String,
+        /// What, where in it, and what was perhaps meant.
+        reason: String,
+    },
+    /// A field has a value that cannot be.
+    #[error("configuration field `{field}`: {reason}")]
+    Field {
+        /// The field, as it is written.
+        field: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads the file, applies overrides from the environment (`FEDERATOR_DNS__TTL=10`) and then from the command
+    /// line (`dns.ttl=10`), and checks the whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: one line that says what, where and what to do.
+    pub fn load(path: &std::path::Path, set: &[String]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
+        let file = overrides::parse(&path.display().to_string(), &text, std::env::vars(), set)?;
+        Self::check(file)
+    }
+
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] names the first field that cannot be.
+    pub fn check(file: file::File) -> Result<Self, ConfigError> {
+        let cluster = cluster_id("cluster", &file.cluster)?;
+        let mut clusters = Vec::new();
+        for (n, typed) in file.clusters.into_iter().enumerate() {
+            let checked = Cluster::check(&format!("clusters[{n}]"), typed)?;
+            if clusters.iter().any(|known: &Cluster| known.id == checked.id) {
+                return Err(field(
+                    format!("clusters[{n}].id"),
+                    format!("`{}` is there twice", checked.id),
+                ));
+            }
+            clusters.push(checked);
+        }
+        if !clusters.iter().any(|known| known.id == cluster) {
+            return Err(field(
+                "clusters",
+                format!("the agent's own cluster `{cluster}` is not among them"),
+            ));
+        }
+        for label in file.zone.split('.') {
+            model::name::Label::parse(label).map_err(|error| field("zone", error))?;
+        }
+        let own = clusters
+            .iter()
+            .find(|known| known.id == cluster)
+            .map(|known| known.source.clone());
+        let target = match (file.emit.kubernetes, file.emit.directory) {
+            (Some(_), Some(_)) => return Err(field("emit", "give `kubernetes` or `directory`, not both")),
+            (None, None) => EmitTarget::Nothing,
+            (None, Some(directory)) => EmitTarget::Directory(directory),
+            (Some(typed), None) => match own {
+                Some(Source::Kubernetes(own)) if typed == file::Kubernetes::default() => {
+                    EmitTarget::Kubernetes(own)
+                }
+                _ => EmitTarget::Kubernetes(typed),
+            },
+        };
+        let store = match file.store.etcd {
+            None => Store::Embedded,
+            Some(etcd) if etcd.endpoints.is_empty() => {
+                return Err(field(
+                    "store.etcd.endpoints",
+                    "give at least one, like http://etcd:2379",
+                ));
+            }
+            Some(etcd) => Store::Etcd(etcd),
+        };
+        let agent = file.agent.unwrap_or_else(|| {
+            let host = ["POD_NAME", "HOSTNAME"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok());
+            format!(
+                "{}-{}",
+                host.unwrap_or_else(|| cluster.to_string()),
+                std::process::id()
+            )
+        });
+        Ok(Self {
+            cluster,
+            agent,
+            zone: file.zone.into(),
+            clusters,
+            store,
+            dns: Dns {
+                listeners: file.dns.listeners,
+                ttl: file.dns.ttl,
+                negative_ttl: file.dns.negative_ttl,
+            },
+            emit: Emit {
+                namespace: file.emit.namespace,
+                target,
+            },
+            vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
+                .map_err(|error: VipRangeError| field("vips", error))?,
+            admin: file.admin.address,
+            log: file.log,
+        })
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    fn check(at: &str, typed: file::Cluster) -> Result<Self, ConfigError> {
+        let source = match (typed.kubernetes, typed.directory) {
+            (Some(kubernetes), None) => Source::Kubernetes(kubernetes),
+            (None, Some(directory)) => {
+                if let Err(error) = std::fs::read_dir(&directory) {
+                    return Err(field(
+                        format!("{at}.directory"),
+                        format!("{}: {error}", directory.display()),
+                    ));
+                }
+                Source::Directory(directory)
+            }
+            _ => return Err(field(at, "give either `kubernetes` or `directory`")),
+        };
+        let mut levels = typed.locality.split('/').map(str::to_owned);
+        let mut level = || levels.next().unwrap_or_default();
+        let locality = Locality::new(&level(), &level(), &level());
+        if levels.next().is_some() || locality.to_string() != typed.locality {
+            let reason = format!(
+                "`{}` is not region/zone/subzone, with no empty level",
+                typed.locality
+            );
+            return Err(field(format!("{at}.locality"), reason));
+        }
+        Ok(Self {
+            id: cluster_id(&format!("{at}.id"), &typed.id)?,
+            network: Network::new(&typed.network),
+            locality,
+            source,
+        })
+    }
+}
+
+fn cluster_id(at: &str, text: &str) -> Result<ClusterId, ConfigError> {
+    ClusterId::parse(text).map_err(|error: NameError| field(at, error))
+}
+
+fn field(field: impl Into<String>, reason: impl ToString) -> ConfigError {
+    ConfigError::Field {
+        field: field.into(),
+        reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! The configuration file, as it is typed. Every field is described here and in `docs/configuration.md`; an unknown
+//! one is an error, so a mistyped field is never silently a default.
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::Deserialize;
+use std::{fmt, net::SocketAddr, path::PathBuf};
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct File {
+    /// Id of the cluster this agent is in.
+    pub cluster: String,
+    /// Name of this agent, unique in the fleet. Default: the pod's or host's name and the process id.
+    pub agent: Option<String>,
+    /// The zone.
+    #[serde(default = "defaults::zone")]
+    pub zone: String,
+    /// The clusters this agent observes: with a shared store its own, without one all.
+    pub clusters: Vec<Cluster>,
+    /// Where records go.
+    #[serde(default)]
+    pub store: Store,
+    /// What answers names.
+    #[serde(default)]
+    pub dns: Dns,
+    /// Where objects go.
+    #[serde(default)]
+    pub emit: Emit,
+    /// Ranges of virtual addresses; the same in all agents.
+    #[serde(default)]
+    pub vips: Vips,
+    /// Status, metrics, probes.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Logging.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// A cluster to observe, by `kubernetes` or by `directory`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cluster {
+    /// Its id: one DNS label.
+    pub id: String,
+    /// The network of its pods. Clusters that name none share one.
+    #[serde(default)]
+    pub network: String,
+    /// `region/zone/subzone` of endpoints of which nothing better is known.
+    #[serde(default)]
+    pub locality: String,
+    /// Observe it by its API server.
+    pub kubernetes: Option<Kubernetes>,
+    /// Observe it as a directory of manifests.
+    pub directory: Option<PathBuf>,
+}
+
+/// How to reach an API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Kubernetes {
+    /// A kubeconfig file. Default: the service account of the pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it. Default: its current one.
+    pub context: Option<String>,
+}
+
+/// Where records go. Without `etcd`: nowhere, this agent observes every cluster itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Store {
+    /// A shared etcd.
+    pub etcd: Option<Etcd>,
+}
+
+/// A shared etcd.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Etcd {
+    /// URLs of its members.
+    pub endpoints: Vec<String>,
+    /// Prefix of all keys.
+    #[serde(default = "defaults::root")]
+    pub root: String,
+    /// Seconds an owner that died silently keeps its cluster.
+    #[serde(default = "defaults::lease_seconds")]
+    pub lease_seconds: u32,
+}
+
+/// What answers names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Dns {
+    /// Where, and what kind of answer is given there.
+    pub listeners: Vec<Listener>,
+    /// Seconds an answer may be kept.
+    pub ttl: u32,
+    /// Seconds the answer that there is none may be kept.
+    pub negative_ttl: u32,
+}
+
+/// A place that answers names, over UDP and TCP.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it answers.
+    #[serde(default)]
+    pub mode: AnswerMode,
+}
+
+/// What a name answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AnswerMode {
+    /// The endpoints that a client without a mesh can connect to.
+    #[default]
+    Endpoints,
+    /// The virtual address, for clients in the mesh.
+    Vip,
+    /// The ClusterIP of the agent's own cluster while it has ready endpoints, else the endpoints.
+    Cluster,
+}
+
+/// Where objects go: `kubernetes`, `directory`, or nowhere.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Emit {
+    /// The agent's own cluster; `{}` reaches it as it is observed.
+    pub kubernetes: Option<Kubernetes>,
+    /// A directory, as YAML.
+    pub directory: Option<PathBuf>,
+    /// The namespace of objects for services that this cluster does not have.
+    pub namespace: String,
+}
+
+/// Ranges of virtual addresses.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Vips {
+    /// At least a /24.
+    pub ipv4: Ipv4Net,
+    /// At least a /112.
+    pub ipv6: Ipv6Net,
+}
+
+/// Status, metrics, probes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Logging, to standard error.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Log {
+    /// JSON, a line an event, or text for people.
+    pub format: LogFormat,
+    /// What is logged, as in `info,federator::emit=debug`.
+    pub filter: String,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Text.
+    Text,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            ttl: 5,
+            negative_ttl: 5,
+        }
+    }
+}
+
+impl Default for Emit {
+    fn default() -> Self {
+        Self {
+            kubernetes: None,
+            directory: None,
+            namespace: "istio-system".to_owned(),
+        }
+    }
+}
+
+impl Default for Vips {
+    fn default() -> Self {
+        // Within 240.0.0.0/4, which no host on the internet has, and apart from Istio's and Admiral's.
+        let ipv4 = Ipv4Net::new_assert([240, 64, 0, 0].into(), 12);
+        // A unique local prefix (RFC 4193) that spells "fed" in its first bytes.
+        let ipv6 = Ipv6Net::new_assert([0xfdfe, 0xd066, 0, 0, 0, 0, 0, 0].into(), 64);
+        Self { ipv4, ipv6 }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            address: ([127, 0, 0, 1], 9153).into(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for AnswerMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Endpoints => "endpoints",
+            Self::Vip => "vip",
+            Self::Cluster => "cluster",
+        })
+    }
+}
+
+mod defaults {
+    pub(super) fn zone() -> String {
+        "global".to_owned()
+    }
+
+    pub(super) fn root() -> String {
+        "/federator".to_owned()
+    }
+
+    pub(super) fn lease_seconds() -> u32 {
+        10
+    }
+}

@@ -1,0 +1,290 @@
+//! Objects in the agent's own cluster, by server-side apply. What is there is watched, so that an object is compared
+//! without asking, and put right when somebody changes it. One write in flight an object; the first change of an
+//! object goes out at once, and what changes meanwhile goes out as one.
+
+use super::{
+    Status,
+    object::{API_VERSION, Desired, FIELD_MANAGER, ObjectKey},
+    plan::{Action, Actual, action},
+};
+use crate::{backoff::Backoff, publish};
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+    runtime::watcher,
+};
+use model::tracked::{Since, Tracked};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::sync::watch;
+
+/// Writes in flight at once: an API server is shared.
+const MAX_IN_FLIGHT: usize = 16;
+
+/// What emitting needs.
+pub struct Config {
+    /// A client of the cluster's API server.
+    pub client: Client,
+    /// How publishing of the cluster stands: its owner is the one that writes.
+    pub published: watch::Receiver<publish::Status>,
+}
+
+/// What became of a write.
+type Written = (ObjectKey, Result<Option<Actual>, kube::Error>);
+
+struct Emitter {
+    client: Client,
+    desired: Tracked<ObjectKey, Desired>,
+    actual: BTreeMap<ObjectKey, Actual>,
+    /// Whether everything that is there was seen.
+    listed: bool,
+    dirty: BTreeSet<ObjectKey>,
+    in_flight: BTreeSet<ObjectKey>,
+    troubles: BTreeMap<String, String>,
+    status: watch::Sender<Status>,
+}
+
+/// Keeps the cluster's objects equal to what is desired, until there is nothing to desire any more.
+pub async fn run(
+    config: Config,
+    mut desired: watch::Receiver<Tracked<ObjectKey, Desired>>,
+    status: watch::Sender<Status>,
+) {
+    let mut emitter = Emitter {
+        client: config.client.clone(),
+        desired: Tracked::new(),
+        actual: BTreeMap::new(),
+        listed: false,
+        dirty: BTreeSet::new(),
+        in_flight: BTreeSet::new(),
+        troubles: BTreeMap::new(),
+        status,
+    };
+    let mut published = config.published;
+    let api: Api<DynamicObject> = Api::all_with(config.client, &resource());
+    let mut events = watcher(api, watcher::Config::default().timeout(60)).boxed();
+    let mut listing = BTreeSet::new();
+    let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
+    let (mut backoff, mut retry) = (Backoff::default(), Backoff::default());
+    // Nothing is desired until the first projection; deleting before it would be believing in emptiness.
+    if desired.changed().await.is_err() {
+        return;
+    }
+    emitter.want(desired.borrow_and_update().clone());
+    loop {
+        if emitter.listed && published.borrow_and_update().owner {
+            emitter.start(&mut writes);
+        }
+        tokio::select! {
+            changed = desired.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                emitter.want(desired.borrow_and_update().clone());
+            }
+            Some(event) = events.next() => match event {
+                Ok(event) => {
+                    backoff.reset();
+                    emitter.see(event, &mut listing);
+                }
+                Err(error) => {
+                    emitter.cannot_watch(&error);
+                    backoff.wait().await;
+                }
+            },
+            Some((key, result)) = writes.next() => {
+                if emitter.written(key, result) {
+                    retry.reset();
+                } else {
+                    retry.wait().await;
+                }
+            }
+            Ok(()) = published.changed() => {}
+        }
+        emitter.report();
+    }
+}
+
+fn resource() -> ApiResource {
+    let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk(group, version, "ServiceEntry"),
+        "serviceentries",
+    )
+}
+
+// === impl Emitter ===
+
+impl Emitter {
+    fn want(&mut self, desired: Tracked<ObjectKey, Desired>) {
+        match desired.since(self.desired.sequence()) {
+            Since::Changes(changes) => self.dirty.extend(changes.into_iter().map(|(key, _)| key.clone())),
+            Since::Everything => {
+                let keys = desired.iter().map(|(key, _)| key).chain(self.actual.keys());
+                self.dirty.extend(keys.cloned());
+            }
+        }
+        self.desired = desired;
+    }
+
+    fn see(&mut self, event: watcher::Event<DynamicObject>, listing: &mut BTreeSet<ObjectKey>) {
+        match event {
+            watcher::Event::Init => listing.clear(),
+            watcher::Event::InitApply(object) => {
+                listing.insert(key_of(&object));
+                self.set_actual(key_of(&object), Some(actual_of(&object)));
+            }
+            watcher::Event::InitDone => {
+                let gone: Vec<_> = self
+                    .actual
+                    .keys()
+                    .filter(|key| !listing.contains(*key))
+                    .cloned()
+                    .collect();
+                for key in gone {
+                    self.set_actual(key, None);
+                }
+                self.listed = true;
+                self.status.send_modify(|status| status.trouble = None);
+            }
+            watcher::Event::Apply(object) => self.set_actual(key_of(&object), Some(actual_of(&object))),
+            watcher::Event::Delete(object) => self.set_actual(key_of(&object), None),
+        }
+    }
+
+    fn set_actual(&mut self, key: ObjectKey, actual: Option<Actual>) {
+        let before = match actual.clone() {
+            Some(actual) => self.actual.insert(key.clone(), actual),
+            None => self.actual.remove(&key),
+        };
+        if before != actual {
+            self.dirty.insert(key);
+        }
+    }
+
+    /// Starts what is due, as far as there is room.
+    fn start(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
+        let ready: Vec<_> = self
+            .dirty
+            .iter()
+            .filter(|key| !self.in_flight.contains(*key))
+            .cloned()
+            .collect();
+        for key in ready {
+            if self.in_flight.len() >= MAX_IN_FLIGHT {
+                return;
+            }
+            self.dirty.remove(&key);
+            self.troubles.remove(&key.to_string());
+            let write: BoxFuture<'static, Written> =
+                match action(self.desired.get(&key), self.actual.get(&key)) {
+                    Action::Nothing => continue,
+                    Action::Foreign => {
+                        let reason = "an object of this name is somebody else's; it is left alone".to_owned();
+                        self.troubles.insert(key.to_string(), reason);
+                        continue;
+                    }
+                    Action::Apply(object) => Box::pin(apply(self.api(&key), key.clone(), object)),
+                    Action::Delete => Box::pin(delete(self.api(&key), key.clone())),
+                };
+            self.in_flight.insert(key);
+            writes.push(write);
+        }
+    }
+
+    /// Takes note of what became of a write; says whether it worked.
+    fn written(&mut self, key: ObjectKey, result: Result<Option<Actual>, kube::Error>) -> bool {
+        self.in_flight.remove(&key);
+        match result {
+            Ok(actual) => {
+                let revision = self.desired.get(&key).map(|desired| desired.revision);
+                tracing::info!(object = %key, revision, removed = actual.is_none(), "emitted");
+                self.set_actual(key, actual);
+                self.status.send_modify(|status| status.writes += 1);
+                true
+            }
+            Err(error) => {
+                let reason = match &error {
+                    kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+                    other => other.to_string(),
+                };
+                tracing::warn!(object = %key, reason, "not emitted; trying again");
+                self.troubles.insert(key.to_string(), reason);
+                self.dirty.insert(key);
+                self.status.send_modify(|status| status.failures += 1);
+                false
+            }
+        }
+    }
+
+    fn cannot_watch(&mut self, error: &watcher::Error) {
+        let trouble = match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+                format!("the cluster does not know {API_VERSION} ServiceEntry: install Istio's CRDs")
+            }
+            other => format!("cannot watch ServiceEntries: {other}"),
+        };
+        self.status.send_if_modified(|status| {
+            let news = status.trouble.as_ref() != Some(&trouble);
+            if news {
+                tracing::warn!("{trouble}");
+                status.trouble = Some(trouble);
+            }
+            news
+        });
+    }
+
+    fn report(&self) {
+        self.status.send_if_modified(|status| {
+            let waiting = self.dirty.union(&self.in_flight).count() + self.troubles.len();
+            let in_place = self.desired.len().saturating_sub(waiting);
+            let news = status.in_place != in_place || *status.troubles != self.troubles;
+            if news {
+                status.in_place = in_place;
+                status.troubles = Arc::new(self.troubles.clone());
+            }
+            news
+        });
+    }
+
+    fn api(&self, key: &ObjectKey) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, &resource())
+    }
+}
+
+async fn apply(api: Api<DynamicObject>, key: ObjectKey, desired: Desired) -> Written {
+    // Forced: where somebody else took a field of an object of ours, it is ours again. Foreign objects never get here.
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api
+        .patch(&key.name, &params, &Patch::Apply(desired.object(&key)))
+        .await;
+    (key, written.map(|object| Some(actual_of(&object))))
+}
+
+async fn delete(api: Api<DynamicObject>, key: ObjectKey) -> Written {
+    let result = match api.delete(&key.name, &DeleteParams::default()).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    };
+    (key, result)
+}
+
+fn key_of(object: &DynamicObject) -> ObjectKey {
+    ObjectKey {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    }
+}
+
+fn actual_of(object: &DynamicObject) -> Actual {
+    let spec = object.data.get("spec").cloned().unwrap_or_default();
+    Actual {
+        labels: object.metadata.labels.clone().unwrap_or_default(),
+        spec,
+    }
+}

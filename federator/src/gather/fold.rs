@@ -1,0 +1,405 @@
+//! The fold: store entries in, View out. Pure: everything is a method call on state, so it is tested without a
+//! store. A change re-merges the services it touches and nothing else.
+
+use super::{Gathered, StoreHealth};
+use crate::{
+    observe::Observed,
+    store::{Batch, Entry, Snapshot, StoreError},
+};
+use model::{
+    cluster::{Meta, Synced},
+    export::{Export, Head, Slice},
+    key::Key,
+    merge::{Parts, merge},
+    name::{ClusterId, ServiceKey},
+    record::{Order, Owner, Record, RecordError},
+    tracked::Since,
+    view::{Cluster, View},
+    vip::Vip,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// What is known of the store, and the View it makes.
+#[derive(Debug)]
+pub struct Fold {
+    zone: Arc<str>,
+    view: View,
+    /// The revision up to which the store was followed; `None` before the first read.
+    position: Option<u64>,
+    store: StoreHealth,
+    /// Every key that stands in the store, for mark and sweep.
+    keys: HashSet<String>,
+    services: HashMap<ServiceKey, Known>,
+    own: BTreeMap<ClusterId, Own>,
+    local: u64,
+    quarantined: Arc<BTreeMap<String, String>>,
+    owners: Arc<BTreeMap<ClusterId, String>>,
+}
+
+/// What is known of one service.
+#[derive(Debug, Default)]
+struct Known {
+    records: BTreeMap<ClusterId, Records>,
+    order: Vec<ClusterId>,
+    vip: Option<Vip>,
+    /// What this agent sees itself, for clusters of which the store has no word yet.
+    local: BTreeMap<ClusterId, Arc<Export>>,
+}
+
+/// The records of one service in one cluster.
+#[derive(Debug, Default)]
+struct Records {
+    head: Option<Arc<Head>>,
+    slices: BTreeMap<Arc<str>, Arc<Slice>>,
+}
+
+/// A cluster that this agent observes itself.
+#[derive(Debug, Default)]
+struct Own {
+    seen: Observed,
+    /// Sequence of `seen.exports` that is folded in.
+    folded: u64,
+}
+
+// === impl Fold ===
+
+impl Fold {
+    /// Nothing known yet. `own` are the clusters that this agent observes itself.
+    pub fn new(zone: &Arc<str>, own: impl Iterator<Item = ClusterId>) -> Self {
+        Self {
+            zone: zone.clone(),
+            view: View::default(),
+            position: None,
+            store: StoreHealth::NeverRead,
+            keys: HashSet::new(),
+            services: HashMap::new(),
+            own: own.map(|id| (id, Own::default())).collect(),
+            local: 0,
+            quarantined: Arc::default(),
+            owners: Arc::default(),
+        }
+    }
+
+    /// The View as it stands.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The revision up to which the store was followed.
+    pub fn position(&self) -> Option<u64> {
+        self.position
+    }
+
+    /// The store no longer knows what came after the position: the next thing is a [`Self::replace`].
+    pub fn forget_position(&mut self) {
+        self.position = None;
+    }
+
+    /// Everything, ready to be handed on.
+    pub fn result(&self) -> Gathered {
+        // A cluster of our own that could not be observed yet, nor has a marker, may hold any name.
+        let known = |(id, own): (&ClusterId, &Own)| own.seen.settled() || self.is_synced(id);
+        Gathered {
+            view: self.view.clone(),
+            local: self.local,
+            complete: self.store != StoreHealth::NeverRead && self.own.iter().all(known),
+            store: self.store.clone(),
+            quarantined: self.quarantined.clone(),
+            owners: self.owners.clone(),
+        }
+    }
+
+    /// The store cannot be followed any more.
+    pub fn lost(&mut self, why: String) {
+        // Before anything was read there is nothing to have lost.
+        if self.store != StoreHealth::NeverRead {
+            self.store = StoreHealth::Lost(why);
+        }
+    }
+
+    /// The store is followed again; says whether it was not before.
+    pub fn found_again(&mut self) -> bool {
+        std::mem::replace(&mut self.store, StoreHealth::Followed) != StoreHealth::Followed
+    }
+
+    /// Takes over everything that stands in the store, and drops what does not.
+    ///
+    /// # Errors
+    /// [`StoreError::WentBack`], when the store is older than what is known: then nothing is dropped.
+    pub fn replace(&mut self, snapshot: Snapshot) -> Result<(), StoreError> {
+        if snapshot.revision < self.view.revision() {
+            let (now, seen) = (snapshot.revision, self.view.revision());
+            return Err(StoreError::WentBack(format!(
+                "it is at revision {now}, and {seen} was seen"
+            )));
+        }
+        let gone: Vec<String> = self
+            .keys
+            .iter()
+            .filter(|key| !snapshot.entries.contains_key(*key))
+            .cloned()
+            .collect();
+        let mut touched = BTreeSet::new();
+        for key in gone {
+            self.note(&key, None, &mut touched);
+        }
+        for (key, entry) in &snapshot.entries {
+            self.note(key, Some(entry), &mut touched);
+        }
+        self.position = Some(snapshot.revision);
+        self.store = StoreHealth::Followed;
+        self.merge(touched);
+        Ok(())
+    }
+
+    /// Takes over what changed.
+    pub fn apply(&mut self, batch: Batch) {
+        let mut touched = BTreeSet::new();
+        for (key, entry) in &batch.changes {
+            self.note(key, entry.as_ref(), &mut touched);
+        }
+        self.position = self.position.max(Some(batch.revision));
+        self.merge(touched);
+    }
+
+    /// Takes note of what this agent sees in a cluster of its own. It is used as long as the store has no marker of
+    /// that cluster: before the first publication, or with a store that was never there. Says whether it matters.
+    pub fn observed(&mut self, id: &ClusterId, seen: Observed) -> bool {
+        let Some(own) = self.own.get_mut(id) else {
+            return false;
+        };
+        let was_settled = own.seen.settled();
+        own.seen = seen;
+        let newly_settled = own.seen.settled() != was_settled;
+        if self.is_synced(id) {
+            return newly_settled;
+        }
+        let mut touched = BTreeSet::new();
+        self.fold_own(id, &mut touched);
+        if touched.is_empty() {
+            return newly_settled;
+        }
+        self.local += 1;
+        self.merge(touched);
+        true
+    }
+
+    fn is_synced(&self, id: &ClusterId) -> bool {
+        let cluster = self.view.clusters().get(id);
+        cluster
+            .and_then(|cluster| cluster.synced.as_ref())
+            .is_some_and(Synced::is_complete)
+    }
+
+    /// Folds in what is new in an own cluster's observation.
+    fn fold_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+        let Some(own) = self.own.get_mut(id) else { return };
+        if !own.seen.synced {
+            return;
+        }
+        let mut set = |key: &ServiceKey, export: Option<&Arc<Export>>| {
+            let local = &mut self.services.entry(key.clone()).or_default().local;
+            match export {
+                Some(export) => local.insert(id.clone(), export.clone()),
+                None => local.remove(id),
+            };
+            touched.insert(key.clone());
+        };
+        match own.seen.exports.since(own.folded) {
+            Since::Changes(changes) => changes.into_iter().for_each(|(key, export)| set(key, export)),
+            Since::Everything => own
+                .seen
+                .exports
+                .iter()
+                .for_each(|(key, export)| set(key, Some(export))),
+        }
+        own.folded = own.seen.exports.sequence();
+        let mut cluster = self.view.clusters().get(id).cloned().unwrap_or_default();
+        cluster.meta.get_or_insert_with(|| own.seen.meta.clone());
+        self.view.set_cluster(id, Some(cluster));
+    }
+
+    /// The store has a word on this cluster now: what this agent saw itself is not used any more.
+    fn drop_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+        let Some(own) = self.own.get_mut(id).filter(|own| own.folded > 0) else {
+            return;
+        };
+        own.folded = 0;
+        for (key, known) in &mut self.services {
+            if known.local.remove(id).is_some() {
+                touched.insert(key.clone());
+            }
+        }
+    }
+
+    /// Takes note of one key. What cannot be used is set aside with its reason; its service goes on without it.
+    fn note(&mut self, text: &str, entry: Option<&Entry>, touched: &mut BTreeSet<ServiceKey>) {
+        if entry.is_some() {
+            self.keys.insert(text.to_owned());
+        } else {
+            self.keys.remove(text);
+        }
+        let outcome = match Key::parse(text) {
+            Ok(Key::Owner(id)) => {
+                // Not part of the View: it comes and goes with leases, and would move the revision with them.
+                self.note_owner(id, entry);
+                Ok(())
+            }
+            Ok(key) => {
+                self.view.raise_revision(entry.map_or(0, |entry| entry.modified));
+                self.note_key(key, entry, touched)
+                    .map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match outcome {
+            Ok(()) if self.quarantined.contains_key(text) => {
+                Arc::make_mut(&mut self.quarantined).remove(text);
+            }
+            Ok(()) => {}
+            Err(reason) => {
+                tracing::warn!(key = text, reason, "record set aside");
+                Arc::make_mut(&mut self.quarantined).insert(text.to_owned(), reason);
+            }
+        }
+    }
+
+    fn note_key(
+        &mut self,
+        key: Key,
+        entry: Option<&Entry>,
+        touched: &mut BTreeSet<ServiceKey>,
+    ) -> Result<(), RecordError> {
+        match key {
+            Key::Meta(id) => {
+                let meta = decode::<Meta>(entry)?;
+                self.set_cluster(&id, |cluster| cluster.meta = meta);
+            }
+            Key::Synced(id) => {
+                let synced = decode::<Synced>(entry)?;
+                self.set_cluster(&id, |cluster| cluster.synced = synced);
+                if self.is_synced(&id) {
+                    self.drop_own(&id, touched);
+                }
+            }
+            Key::Head(id, service) => {
+                let head = decode::<Head>(entry);
+                let records = self.records(&id, &service);
+                // A head that cannot be read takes the service's records of this cluster out of use.
+                records.head = head.as_ref().ok().cloned().flatten().map(Arc::new);
+                touched.insert(service);
+                head?;
+            }
+            Key::Slice(id, service, name) => {
+                let slice = decode::<Slice>(entry);
+                let records = self.records(&id, &service);
+                match slice.as_ref().ok().cloned().flatten() {
+                    Some(slice) => records.slices.insert(name, Arc::new(slice)),
+                    None => records.slices.remove(&name),
+                };
+                touched.insert(service);
+                slice?;
+            }
+            Key::Order(service) => {
+                let order = decode::<Order>(entry)?.unwrap_or_default();
+                self.services.entry(service.clone()).or_default().order = order.0;
+                touched.insert(service);
+            }
+            Key::VipOfHost(host) => {
+                let vip = decode::<Vip>(entry)?;
+                if let Some(service) = service_of(&host, &self.zone) {
+                    self.services.entry(service.clone()).or_default().vip = vip;
+                    touched.insert(service);
+                }
+            }
+            Key::HostOfVip(_) | Key::Owner(_) => {}
+        }
+        Ok(())
+    }
+
+    fn note_owner(&mut self, id: ClusterId, entry: Option<&Entry>) {
+        let owners = Arc::make_mut(&mut self.owners);
+        match entry.and_then(|entry| Owner::decode(&entry.value).ok()) {
+            Some(owner) => owners.insert(id, owner.agent),
+            None => owners.remove(&id),
+        };
+    }
+
+    fn set_cluster(&mut self, id: &ClusterId, change: impl FnOnce(&mut Cluster)) {
+        let mut cluster = self.view.clusters().get(id).cloned().unwrap_or_default();
+        change(&mut cluster);
+        let known = (cluster != Cluster::default()).then_some(cluster);
+        self.view.set_cluster(id, known);
+    }
+
+    fn records(&mut self, id: &ClusterId, service: &ServiceKey) -> &mut Records {
+        self.services
+            .entry(service.clone())
+            .or_default()
+            .records
+            .entry(id.clone())
+            .or_default()
+    }
+
+    /// Merges the touched services again.
+    fn merge(&mut self, touched: BTreeSet<ServiceKey>) {
+        for key in touched {
+            let Some(known) = self.services.get_mut(&key) else {
+                continue;
+            };
+            known
+                .records
+                .retain(|_, records| records.head.is_some() || !records.slices.is_empty());
+            let parts = known.parts();
+            let merged = merge(&key, &parts);
+            if known.is_empty() {
+                self.services.remove(&key);
+            }
+            self.view.set_service(&key, merged);
+        }
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.order.is_empty() && self.vip.is_none() && self.local.is_empty()
+    }
+
+    /// Without a head a cluster exports nothing, whatever slices it has.
+    fn parts(&self) -> Parts {
+        let mut exports: BTreeMap<ClusterId, Arc<Export>> = BTreeMap::new();
+        for (id, records) in &self.records {
+            if let Some(head) = &records.head {
+                let export = Export {
+                    head: head.clone(),
+                    slices: records.slices.clone(),
+                };
+                exports.insert(id.clone(), Arc::new(export));
+            }
+        }
+        exports.extend(self.local.iter().map(|(id, export)| (id.clone(), export.clone())));
+        Parts {
+            exports,
+            order: self.order.clone(),
+            vip: self.vip,
+        }
+    }
+}
+
+fn decode<R: Record>(entry: Option<&Entry>) -> Result<Option<R>, RecordError> {
+    entry.map(|entry| R::decode(&entry.value)).transpose()
+}
+
+/// The service whose host this is, if it is one of the zone's.
+fn service_of(host: &str, zone: &str) -> Option<ServiceKey> {
+    let (name, namespace) = host.strip_suffix(zone)?.strip_suffix('.')?.split_once('.')?;
+    ServiceKey::parse(namespace, name).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! Observe: what one cluster says about itself, from its API server or from a directory of manifests, as exports.
+//! Both sources feed one index, which rebuilds the services that an object touches and nothing else. Knows nothing
+//! of the store or of other clusters.
+
+pub mod convert;
+pub mod directory;
+pub mod index;
+pub mod kubernetes;
+pub mod manifest;
+
+use model::{cluster::Meta, export::Export, name::ServiceKey, tracked::Tracked};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What is seen of one cluster. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// What the cluster is.
+    pub meta: Meta,
+    /// What it exports.
+    pub exports: Tracked<ServiceKey, Arc<Export>>,
+    /// Whether everything was seen at least once: only then does absence mean something.
+    pub synced: bool,
+    /// How far the source was read.
+    pub source_version: Arc<str>,
+    /// Why the source cannot be read at the moment, for people.
+    pub trouble: Option<Arc<str>>,
+    /// Objects that are left out, with the reason: `Kind namespace/name` or a file, to why.
+    pub left_out: Arc<BTreeMap<String, String>>,
+}
+
+// === impl Observed ===
+
+impl Observed {
+    /// Whether waiting for the first complete look makes sense no longer: it happened, or it is known why it cannot.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.synced || self.trouble.is_some()
+    }
+}

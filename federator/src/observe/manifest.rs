@@ -1,0 +1,103 @@
+//! A file of ordinary manifests, as `kubectl get -o yaml` prints them: documents, lists of objects, objects of kinds
+//! that do not matter here. Pure: text in, objects out, and a reason for each that cannot be read.
+
+use super::index::{Object, ObjectName};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// Largest file that is read, in bytes.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// What stands in one file.
+#[derive(Debug, Default)]
+pub struct Manifest {
+    /// The objects that matter.
+    pub objects: Vec<Object>,
+    /// The uid of the `kube-system` namespace, if it is there.
+    pub cluster_uid: Option<String>,
+    /// Objects that cannot be read, and why.
+    pub malformed: Vec<(String, String)>,
+}
+
+#[derive(Deserialize)]
+struct NodeShell {
+    metadata: ObjectMeta,
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// Where and why the text is not YAML; no object is taken from such a file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // The parser's budget bounds aliases, depth and nodes, so a document that would unfold without end is an
+        // error like any other.
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(text).map_err(|error| first_line(&error.to_string()))?;
+        let mut manifest = Self::default();
+        for document in documents {
+            manifest.take(document);
+        }
+        Ok(manifest)
+    }
+
+    fn take(&mut self, mut document: Value) {
+        let text = |pointer: &str| {
+            document
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (api, kind) = (text("/apiVersion"), text("/kind"));
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        if kind.ends_with("List")
+            && let Some(Value::Array(items)) = document.get_mut("items").map(Value::take)
+        {
+            items.into_iter().for_each(|item| self.take(item));
+            return;
+        }
+        let object = match (api.as_str(), kind.as_str()) {
+            ("v1", "Service") => read(document).map(|service| Object::Service(Box::new(service))),
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                read(document).map(|slice| Object::EndpointSlice(Box::new(slice)))
+            }
+            // A Node's spec and status do not matter, so they need not be right.
+            ("v1", "Node") => read::<NodeShell>(document).map(|node| Object::Node(Box::new(node.metadata))),
+            ("v1", "Namespace") if name == "kube-system" => {
+                self.cluster_uid = document
+                    .pointer("/metadata/uid")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned);
+                return;
+            }
+            _ => return,
+        };
+        match object {
+            Ok(object) => self.objects.push(object),
+            Err(reason) => self
+                .malformed
+                .push((format!("{kind} {namespace}/{name}"), reason)),
+        }
+    }
+
+    /// The names of all objects.
+    pub fn names(&self) -> impl Iterator<Item = ObjectName> {
+        self.objects.iter().map(Object::name)
+    }
+}
+
+fn read<T: DeserializeOwned>(document: Value) -> Result<T, String> {
+    serde_json::from_value(document).map_err(|error| error.to_string())
+}
+
+/// The parser's message without the picture of the place that follows it.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

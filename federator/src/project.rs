@@ -1,0 +1,69 @@
+//! Project: one View into what each consumer holds. Pure but for the memory of what was projected before, so that a
+//! change costs what it touches. The only place that names both a noun of the model and one of a protocol. What is
+//! the agent's own (its place, how its listeners answer) comes in here, after conflicts are decided.
+
+pub mod dns;
+pub mod service_entry;
+
+use model::{
+    locality::Network,
+    merge::Service,
+    name::{ClusterId, ServiceKey},
+    tracked::Since,
+    view::View,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Which services have to be projected again.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    /// Sequence of the services last projected.
+    seen: u64,
+    /// The networks they were projected with: they decide what can be used of every service.
+    networks: BTreeMap<ClusterId, Network>,
+}
+
+/// The services to project again, and whether everything else that was projected is to be dropped.
+#[derive(Debug)]
+pub struct Due<'a> {
+    /// A service, or `None` where it is gone.
+    pub services: Vec<(&'a ServiceKey, Option<&'a Arc<Service>>)>,
+    /// All services are there, so what is not among them is gone.
+    pub everything: bool,
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// What is due in `view`; it counts as done from now on.
+    pub fn advance<'a>(&mut self, view: &'a View) -> Due<'a> {
+        let meta = view
+            .clusters()
+            .iter()
+            .filter_map(|(id, cluster)| Some((id, cluster.meta.as_ref()?)));
+        let networks: BTreeMap<_, _> = meta
+            .map(|(id, meta)| (id.clone(), meta.network.clone()))
+            .collect();
+        let moved = networks != self.networks;
+        let since = view.services().since(self.seen);
+        self.seen = view.services().sequence();
+        self.networks = networks;
+        match since {
+            Since::Changes(services) if !moved => Due {
+                services,
+                everything: false,
+            },
+            _ => {
+                let services = view
+                    .services()
+                    .iter()
+                    .map(|(key, service)| (key, Some(service)))
+                    .collect();
+                Due {
+                    services,
+                    everything: true,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The names of one service in one answer mode, and what each answers. Pure.
+//!
+//! | mode | `<svc>.<ns>.<zone>` |
+//! |---|---|
+//! | `vip` | the virtual addresses, the same everywhere |
+//! | `endpoints` | endpoints in reach that listen on the service's own port numbers |
+//! | `cluster` | the ClusterIP here while it has ready endpoints here, else as `endpoints` |
+//!
+//! A headless service answers its endpoints in every mode. SRV points at the service's own name where its port
+//! numbers are right for that answer; else at one name an endpoint, `<host>.<cluster>.<svc>.<ns>.<zone>`, with the
+//! number that endpoint listens on.
+
+use crate::config::file::AnswerMode;
+use dns::{ExtendedError, Name, Node, Srv, Why};
+use model::{
+    export::{Kind, Port},
+    merge::Service,
+    name::Label,
+    reach::{Offer, Place, Usable, offer},
+    view::View,
+};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+/// Makes the names of services.
+#[derive(Clone, Debug)]
+pub struct Namer {
+    /// Where the asker is.
+    pub place: Place,
+    /// The zone, without a final dot.
+    pub zone: Arc<str>,
+    /// Seconds an answer may be kept.
+    pub ttl: u32,
+    /// What a name answers.
+    pub mode: AnswerMode,
+}
+
+/// Addresses by family.
+#[derive(Default)]
+struct Addresses {
+    a: Vec<Ipv4Addr>,
+    aaaa: Vec<Ipv6Addr>,
+}
+
+// === impl Namer ===
+
+impl Namer {
+    /// All names of a service, the service's own first.
+    #[must_use]
+    pub fn names(&self, view: &View, service: &Service) -> Vec<(Name, Node)> {
+        let Some(apex) = name(&service.key.host(&self.zone)) else {
+            return Vec::new();
+        };
+        if service.kind == Kind::ClusterIp {
+            let fixed = match self.mode {
+                AnswerMode::Vip => {
+                    let addresses = service.vip.map(|vip| [vip.v4.into(), vip.v6.into()]);
+                    Some(addresses.into_iter().flatten().collect())
+                }
+                AnswerMode::Cluster => self.cluster_ips(service),
+                AnswerMode::Endpoints => None,
+            };
+            if let Some(addresses) = fixed {
+                return self.with_fixed(&apex, service, addresses);
+            }
+        }
+        self.with_endpoints(&apex, service, &offer(view, &self.place, service))
+    }
+
+    /// The ClusterIP here, while it has ready endpoints here.
+    fn cluster_ips(&self, service: &Service) -> Option<Addresses> {
+        let (_, export) = service
+            .exports
+            .iter()
+            .find(|(cluster, _)| *cluster == self.place.cluster)?;
+        (export.ready() > 0).then(|| export.head.cluster_ips.iter().copied().collect())
+    }
+
+    /// A name that answers addresses on which every port of the service is right.
+    fn with_fixed(&self, apex: &Name, service: &Service, addresses: Addresses) -> Vec<(Name, Node)> {
+        let why = addresses
+            .is_empty()
+            .then(|| Why::new(ExtendedError::Other, "no virtual address yet"));
+        let mut names = vec![(apex.clone(), self.node(addresses, why))];
+        for port in &service.ports {
+            let srv = Srv {
+                priority: 0,
+                weight: 1,
+                port: port.number,
+                target: apex.clone(),
+            };
+            names.extend(self.srv(service, port, vec![srv]));
+        }
+        names
+    }
+
+    fn with_endpoints(&self, apex: &Name, service: &Service, offer: &Offer<'_>) -> Vec<(Name, Node)> {
+        let headless = service.kind == Kind::Headless;
+        let (direct, mapped): (Vec<&Usable<'_>>, Vec<&Usable<'_>>) = offer
+            .usable
+            .iter()
+            .partition(|usable| headless || listens_on_own_ports(service, usable));
+        let addresses: Addresses = direct.iter().map(|usable| usable.endpoint.address).collect();
+        let why = addresses.is_empty().then(|| why_empty(offer, mapped.len()));
+        let mut names = vec![(apex.clone(), self.node(addresses, why))];
+        let one_target = mapped.is_empty() && !headless && !direct.is_empty();
+        let mut hosts: BTreeMap<String, Addresses> = BTreeMap::new();
+        for port in &service.ports {
+            let mut targets = Vec::new();
+            if one_target {
+                targets.push(Srv {
+                    priority: 0,
+                    weight: 1,
+                    port: port.number,
+                    target: apex.clone(),
+                });
+            } else {
+                for usable in &offer.usable {
+                    let Some(number) = usable.slice.target(port) else {
+                        continue;
+                    };
+                    let host = format!(
+                        "{}.{}.{}",
+                        host_label(usable),
+                        usable.cluster,
+                        service.key.host(&self.zone)
+                    );
+                    let Some(target) = name(&host) else { continue };
+                    hosts.entry(host).or_default().push(usable.endpoint.address);
+                    targets.push(Srv {
+                        priority: 0,
+                        weight: 1,
+                        port: number,
+                        target,
+                    });
+                }
+            }
+            names.extend(self.srv(service, port, targets));
+        }
+        for (host, addresses) in hosts {
+            names.extend(name(&host).map(|name| (name, self.node(addresses, None))));
+        }
+        names
+    }
+
+    /// `_port._protocol.<svc>…`; a port without a name has none.
+    fn srv(&self, service: &Service, port: &Port, srv: Vec<Srv>) -> Option<(Name, Node)> {
+        if port.name.is_empty() || srv.is_empty() {
+            return None;
+        }
+        let protocol = port.protocol.srv_label();
+        let name = name(&format!(
+            "_{}.{protocol}.{}",
+            port.name,
+            service.key.host(&self.zone)
+        ))?;
+        Some((
+            name,
+            Node {
+                ttl: self.ttl,
+                srv,
+                ..Node::default()
+            },
+        ))
+    }
+
+    fn node(&self, addresses: Addresses, why_empty: Option<Why>) -> Node {
+        Node {
+            ttl: self.ttl,
+            a: addresses.a,
+            aaaa: addresses.aaaa,
+            why_empty,
+            ..Node::default()
+        }
+    }
+}
+
+/// A name; `None` when it is too long for DNS. Labels are checked where they come from.
+fn name(text: &str) -> Option<Name> {
+    Name::from_ascii(format!("{text}.")).ok()
+}
+
+/// Whether a client that dials the service's port numbers reaches this endpoint on all that it serves.
+fn listens_on_own_ports(service: &Service, usable: &Usable<'_>) -> bool {
+    let mut served = service
+        .ports
+        .iter()
+        .filter_map(|port| Some((port.number, usable.slice.target(port)?)))
+        .peekable();
+    served.peek().is_some() && served.all(|(number, target)| number == target)
+}
+
+/// Why a known name has no address to give, for whoever reads `dig`.
+fn why_empty(offer: &Offer<'_>, mapped: usize) -> Why {
+    let mut reasons: Vec<String> = offer.left_out.iter().map(ToString::to_string).collect();
+    if mapped > 0 {
+        reasons.push(format!(
+            "{mapped} endpoints listen on other port numbers than the service's: ask for SRV"
+        ));
+    }
+    let text = if reasons.is_empty() {
+        "no endpoints".to_owned()
+    } else {
+        reasons.join("; ")
+    };
+    Why::new(ExtendedError::Other, text)
+}
+
+/// The host label of an endpoint: its own, else its address with dashes.
+fn host_label(usable: &Usable<'_>) -> String {
+    let hostname = &usable.endpoint.hostname;
+    if Label::parse(hostname).is_ok() {
+        return hostname.to_string();
+    }
+    match usable.endpoint.address {
+        IpAddr::V4(v4) => v4.to_string().replace('.', "-"),
+        // Written out in full: a `::` at an end would make a label that begins or ends with a dash.
+        IpAddr::V6(v6) => v6.segments().map(|segment| format!("{segment:x}")).join("-"),
+    }
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    fn push(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.a.push(v4),
+            IpAddr::V6(v6) => self.aaaa.push(v6),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.a.is_empty() && self.aaaa.is_empty()
+    }
+}
+
+impl FromIterator<IpAddr> for Addresses {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let mut all = Self::default();
+        addresses.into_iter().for_each(|address| all.push(address));
+        all
+    }
+}

@@ -1,0 +1,263 @@
+//! Publish: keeps the records of one cluster in the store equal to what was observed there. One owner at a time,
+//! one transaction in flight, every transaction fenced by the owner key and the marker; what changes meanwhile
+//! coalesces, because a transaction is planned from the latest observation. Knows nothing of Kubernetes.
+
+pub mod ledger;
+pub mod plan;
+
+use crate::{
+    backoff::Backoff,
+    observe::Observed,
+    store::{Committed, Store, StoreError},
+};
+use ledger::{Ledger, Surprise};
+use model::{
+    cluster::Meta,
+    key::Key,
+    name::ClusterId,
+    record::{Owner, Record as _},
+    tracked::Since,
+    vip::VipRanges,
+};
+use plan::Batch;
+use std::{collections::BTreeSet, sync::Arc};
+use tokio::sync::watch;
+
+/// What one publisher needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster it publishes.
+    pub cluster: ClusterId,
+    /// The agent's name, unique in the fleet.
+    pub agent: String,
+    /// The zone that the hosts of virtual addresses are in.
+    pub zone: Arc<str>,
+    /// Where virtual addresses come from.
+    pub vips: VipRanges,
+}
+
+/// How publishing stands, for people and for whoever must know who owns the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Whether this agent is the owner.
+    pub owner: bool,
+    /// The agent that is the owner instead, when that is known.
+    pub standing_by_for: Option<String>,
+    /// What is wrong, for people.
+    pub trouble: Option<String>,
+}
+
+/// Why publishing ended for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Another cluster has this id.
+    #[error(
+        "cluster id `{id}` is taken: the store knows another cluster by it, with uid {pinned}, and this one has uid \
+         {ours}; give this one another id (`clusters[].id`)"
+    )]
+    IdTaken {
+        /// The id both have.
+        id: ClusterId,
+        /// The uid in the store.
+        pinned: String,
+        /// The uid observed here.
+        ours: String,
+    },
+}
+
+/// Why a tenure ended.
+enum Ended {
+    Fatal(PublishError),
+    Store(StoreError),
+    /// The owner key or the marker is not what it should be.
+    Deposed,
+    /// Nobody observes any more.
+    Done,
+}
+
+/// Publishes until the observer is gone.
+///
+/// # Errors
+/// [`PublishError`], when going on would harm another cluster.
+pub async fn run(
+    config: Config,
+    store: Arc<dyn Store>,
+    mut observed: watch::Receiver<Observed>,
+    status: watch::Sender<Status>,
+) -> Result<(), PublishError> {
+    // The first complete observation says what the cluster is; before it there is nothing to publish.
+    if observed.wait_for(|seen| seen.synced).await.is_err() {
+        return Ok(());
+    }
+    let mut backoff = Backoff::default();
+    loop {
+        let trouble = match tenure(&config, &*store, &mut observed, &status).await {
+            Ended::Done => return Ok(()),
+            Ended::Fatal(error) => return Err(error),
+            Ended::Deposed => "another agent took over".to_owned(),
+            Ended::Store(error) => error.to_string(),
+        };
+        tracing::warn!(cluster = %config.cluster, trouble, "publishing interrupted");
+        if status.borrow().owner {
+            backoff.reset();
+        }
+        status.send_replace(Status {
+            trouble: Some(trouble),
+            ..Status::default()
+        });
+        backoff.wait().await;
+    }
+}
+
+/// Becomes the owner, and publishes until that ends.
+async fn tenure(
+    config: &Config,
+    store: &dyn Store,
+    observed: &mut watch::Receiver<Observed>,
+    status: &watch::Sender<Status>,
+) -> Ended {
+    let uid = observed.borrow().meta.uid.to_string();
+    match look_before(config, store, &uid).await {
+        Ok(Some(owner)) => {
+            tracing::info!(cluster = %config.cluster, owner, "standing by");
+            status.send_replace(Status {
+                standing_by_for: Some(owner),
+                ..Status::default()
+            });
+        }
+        Ok(None) => {}
+        Err(ended) => return ended,
+    }
+    let owner = Owner {
+        agent: config.agent.clone(),
+        uid,
+    };
+    let mut tenure = match store
+        .campaign(&Key::Owner(config.cluster.clone()).to_string(), &owner.encode())
+        .await
+    {
+        Ok(tenure) => tenure,
+        Err(error) => return Ended::Store(error),
+    };
+    let epoch = tenure.epoch();
+    tracing::info!(cluster = %config.cluster, epoch, "owner of the cluster");
+    status.send_replace(Status {
+        owner: true,
+        ..Status::default()
+    });
+    let ended = tokio::select! {
+        reason = tenure.lost() => {
+            tracing::warn!(cluster = %config.cluster, epoch, reason, "no longer owner");
+            Ended::Deposed
+        }
+        ended = publish(config, store, epoch, observed) => ended,
+    };
+    tenure.resign().await;
+    ended
+}
+
+/// Refuses to publish under an id that is pinned to another cluster; says who the owner is now, if anybody is.
+async fn look_before(config: &Config, store: &dyn Store, ours: &str) -> Result<Option<String>, Ended> {
+    let (meta, owner) = (
+        Key::Meta(config.cluster.clone()),
+        Key::Owner(config.cluster.clone()),
+    );
+    let found = store
+        .read(&format!("clusters/{}/", config.cluster))
+        .await
+        .map_err(Ended::Store)?;
+    let value = |key: &Key| {
+        found
+            .entries
+            .get(&key.to_string())
+            .map(|entry| entry.value.as_slice())
+    };
+    let pinned = value(&meta)
+        .and_then(|bytes| Meta::decode(bytes).ok())
+        .map(|meta| meta.uid.to_string());
+    match pinned {
+        Some(pinned) if !pinned.is_empty() && !ours.is_empty() && pinned != ours => {
+            Err(Ended::Fatal(PublishError::IdTaken {
+                id: config.cluster.clone(),
+                pinned,
+                ours: ours.to_owned(),
+            }))
+        }
+        _ => Ok(value(&owner)
+            .and_then(|bytes| Owner::decode(bytes).ok())
+            .map(|owner| owner.agent)),
+    }
+}
+
+/// Brings the store to the latest observation, again and again.
+async fn publish(
+    config: &Config,
+    store: &dyn Store,
+    epoch: u64,
+    observed: &mut watch::Receiver<Observed>,
+) -> Ended {
+    let mut ledger = match Ledger::read(store, &config.cluster, epoch).await {
+        Ok(ledger) => ledger,
+        Err(error) => return Ended::Store(error),
+    };
+    let mut seen = 0;
+    let mut todo = BTreeSet::new();
+    loop {
+        let now = observed.borrow_and_update().clone();
+        match now.exports.since(seen) {
+            Since::Changes(changes) => todo.extend(changes.into_iter().map(|(key, _)| key.clone())),
+            Since::Everything => todo.extend(now.exports.iter().map(|(key, _)| key.clone())),
+        }
+        // Only a comparison with everything finds what an earlier owner left behind.
+        if seen == 0 || matches!(now.exports.since(seen), Since::Everything) {
+            todo.extend(ledger.services().cloned());
+        }
+        seen = now.exports.sequence();
+        match plan::batch(config, &ledger, &now, &todo) {
+            Some(batch) => match commit(config, store, &mut ledger, batch).await {
+                Ok(settled) => todo.retain(|key| !settled.contains(key)),
+                Err(ended) => return ended,
+            },
+            None => {
+                todo.clear();
+                if observed.changed().await.is_err() {
+                    return Ended::Done;
+                }
+            }
+        }
+    }
+}
+
+/// Commits a batch until it is known what became of it. The services it settles; none when the store held something
+/// unexpected, which the ledger knows now, so that planning again takes it into account.
+async fn commit(
+    config: &Config,
+    store: &dyn Store,
+    ledger: &mut Ledger,
+    batch: Batch,
+) -> Result<BTreeSet<model::name::ServiceKey>, Ended> {
+    let mut backoff = Backoff::default();
+    loop {
+        match store.commit(&batch.txn).await {
+            Ok(Committed::Done(revision)) => {
+                tracing::debug!(cluster = %config.cluster, revision, writes = batch.txn.writes.len(), "published");
+                ledger.apply(&batch, revision);
+                return Ok(batch.settles);
+            }
+            Ok(Committed::Refused(found)) => match ledger.learn(&batch, &found) {
+                // The answer to an earlier try was lost, but the try was not.
+                Surprise::DoneAlready(revision) => {
+                    ledger.apply(&batch, revision);
+                    return Ok(batch.settles);
+                }
+                Surprise::NotOwner => return Err(Ended::Deposed),
+                Surprise::Learned => return Ok(BTreeSet::new()),
+            },
+            Err(error @ StoreError::Unavailable(_)) => {
+                tracing::warn!(cluster = %config.cluster, %error, "store does not answer; trying again");
+                backoff.wait().await;
+            }
+            Err(error) => return Err(Ended::Store(error)),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The ledger: what the store is known to hold of one cluster, so that a change is compared without reading. Read
+//! once a tenure; kept by applying what was committed; corrected by what a refused transaction shows. Holds hashes,
+//! not values.
+
+use super::plan::Batch;
+use crate::store::{Entry, Store, StoreError};
+use model::{
+    cluster::{Meta, SetHash, Synced},
+    key::Key,
+    name::{ClusterId, ServiceKey},
+    record::{Order, Record as _},
+    vip::Vip,
+};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+/// What the store holds of one cluster.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    cluster: ClusterId,
+    /// The tenure in which it is kept.
+    epoch: u64,
+    meta: Option<Meta>,
+    marker: Marker,
+    records: BTreeMap<ServiceKey, BTreeMap<Key, SetHash>>,
+    orders: HashMap<ServiceKey, Known<Order>>,
+    hosts: HashMap<Arc<str>, Vip>,
+    taken: HashSet<IpAddr>,
+}
+
+/// The marker as it stands in the store.
+#[derive(Clone, Debug, Default)]
+pub struct Marker {
+    /// The revision of its last write; zero when there is none.
+    pub modified: u64,
+    /// What it says, with the count and hash that the records really have.
+    pub synced: Synced,
+}
+
+/// A value and the revision of its last write.
+#[derive(Clone, Debug, Default)]
+pub struct Known<T> {
+    /// The value.
+    pub value: T,
+    /// The revision; zero when there is none.
+    pub modified: u64,
+}
+
+/// What a refused transaction means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surprise {
+    /// It had been done, at this revision.
+    DoneAlready(u64),
+    /// Somebody else is the owner.
+    NotOwner,
+    /// Something else stood there than was known, and is known now.
+    Learned,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Reads what the store holds.
+    ///
+    /// # Errors
+    /// [`StoreError`], when not all of it could be read.
+    pub async fn read(store: &dyn Store, cluster: &ClusterId, epoch: u64) -> Result<Self, StoreError> {
+        let mut ledger = Self {
+            cluster: cluster.clone(),
+            epoch,
+            meta: None,
+            marker: Marker::default(),
+            records: BTreeMap::new(),
+            orders: HashMap::new(),
+            hosts: HashMap::new(),
+            taken: HashSet::new(),
+        };
+        for prefix in [
+            format!("clusters/{cluster}/"),
+            Key::records_of(cluster),
+            Key::ORDERS.into(),
+            Key::VIPS.into(),
+        ] {
+            for (key, entry) in store.read(&prefix).await?.entries {
+                ledger.note(&key, Some(&entry));
+            }
+        }
+        // The records are the truth about themselves; the marker of an earlier owner may be of an older layout.
+        let hashes = ledger.records.values().flat_map(BTreeMap::values);
+        ledger.marker.synced.records = hashes.clone().count() as u64;
+        ledger.marker.synced.hash = hashes.fold(SetHash::default(), |sum, hash| sum.plus(*hash));
+        Ok(ledger)
+    }
+
+    /// The tenure's fence.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The services of this cluster that the store has records of.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.records.keys()
+    }
+
+    /// The record keys of a service, with the hashes of their values.
+    #[must_use]
+    pub fn records(&self, service: &ServiceKey) -> Option<&BTreeMap<Key, SetHash>> {
+        self.records.get(service)
+    }
+
+    /// What the cluster is said to be.
+    #[must_use]
+    pub fn meta(&self) -> Option<&Meta> {
+        self.meta.as_ref()
+    }
+
+    /// The marker.
+    #[must_use]
+    pub fn marker(&self) -> &Marker {
+        &self.marker
+    }
+
+    /// The order of a service's clusters.
+    #[must_use]
+    pub fn order(&self, service: &ServiceKey) -> Option<&Known<Order>> {
+        self.orders.get(service)
+    }
+
+    /// The virtual addresses of a host.
+    #[must_use]
+    pub fn vip(&self, host: &str) -> Option<Vip> {
+        self.hosts.get(host).copied()
+    }
+
+    /// Whether a virtual address is some host's.
+    #[must_use]
+    pub fn is_taken(&self, address: IpAddr) -> bool {
+        self.taken.contains(&address)
+    }
+
+    /// Takes over what a committed batch wrote.
+    pub fn apply(&mut self, batch: &Batch, revision: u64) {
+        for (key, value) in &batch.txn.writes {
+            let entry = value.as_ref().map(|value| Entry {
+                value: value.clone(),
+                created: revision,
+                modified: revision,
+            });
+            self.note(key, entry.as_ref());
+        }
+        self.marker = Marker {
+            modified: revision,
+            synced: batch.marker.clone(),
+        };
+    }
+
+    /// Takes over what stands behind the guarded keys of a refused batch.
+    pub fn learn(&mut self, batch: &Batch, found: &BTreeMap<String, Option<Entry>>) -> Surprise {
+        let marker = Key::Synced(self.cluster.clone()).to_string();
+        if let Some(Some(entry)) = found.get(&marker)
+            && entry.value == batch.marker.encode()
+        {
+            return Surprise::DoneAlready(entry.modified);
+        }
+        let owner = found.get(&Key::Owner(self.cluster.clone()).to_string());
+        let still_owner =
+            owner.is_none_or(|entry| entry.as_ref().is_some_and(|entry| entry.created == self.epoch));
+        let same_marker = found
+            .get(&marker)
+            .is_none_or(|entry| entry.as_ref().map_or(0, |entry| entry.modified) == self.marker.modified);
+        if !still_owner || !same_marker {
+            return Surprise::NotOwner;
+        }
+        for (key, entry) in found {
+            self.note(key, entry.as_ref());
+        }
+        Surprise::Learned
+    }
+
+    /// Takes note of one key. What does not decode is treated as absent and so gets written again.
+    fn note(&mut self, text: &str, entry: Option<&Entry>) {
+        let Ok(key) = Key::parse(text) else { return };
+        match &key {
+            Key::Meta(id) if *id == self.cluster => {
+                self.meta = entry.and_then(|entry| Meta::decode(&entry.value).ok());
+            }
+            Key::Synced(id) if *id == self.cluster => {
+                let synced = entry
+                    .and_then(|entry| Synced::decode(&entry.value).ok())
+                    .unwrap_or_default();
+                self.marker = Marker {
+                    modified: entry.map_or(0, |entry| entry.modified),
+                    synced,
+                };
+            }
+            Key::Head(id, service) | Key::Slice(id, service, _) if *id == self.cluster => {
+                let hash = entry.map(|entry| SetHash::of(text, &entry.value));
+                self.note_record(service.clone(), key.clone(), hash);
+            }
+            Key::Order(service) => {
+                let modified = entry.map_or(0, |entry| entry.modified);
+                let value = entry
+                    .and_then(|entry| Order::decode(&entry.value).ok())
+                    .unwrap_or_default();
+                self.orders.insert(service.clone(), Known { value, modified });
+            }
+            Key::VipOfHost(host) => {
+                match entry.and_then(|entry| Vip::decode(&entry.value).ok()) {
+                    Some(vip) => self.hosts.insert(host.clone(), vip),
+                    None => self.hosts.remove(host),
+                };
+            }
+            Key::HostOfVip(address) => {
+                if entry.is_some() {
+                    self.taken.insert(*address);
+                } else {
+                    self.taken.remove(address);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_record(&mut self, service: ServiceKey, key: Key, hash: Option<SetHash>) {
+        match hash {
+            Some(hash) => {
+                self.records.entry(service).or_default().insert(key, hash);
+            }
+            None => {
+                if let Some(records) = self.records.get_mut(&service) {
+                    records.remove(&key);
+                    if records.is_empty() {
+                        self.records.remove(&service);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The plan: which transaction brings the store closer to what was observed. Pure; may be discarded. A transaction
+//! takes as many services as fit; what belongs together (a new head, its place in the order, its virtual addresses)
+//! is never split.
+
+use super::{Config, ledger::Ledger};
+use crate::{
+    observe::Observed,
+    store::{Guard, MAX_BYTES, MAX_WRITES, Txn},
+};
+use model::{
+    cluster::{SetHash, Synced},
+    export::Export,
+    key::Key,
+    name::ServiceKey,
+    record::{Order, Record as _, VipHost},
+    vip::Vip,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::IpAddr,
+};
+
+/// Candidates tried for one host before giving up; with the default ranges one in a million hosts needs a second.
+const MAX_CANDIDATES: usize = 64;
+
+/// A transaction and what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// What to commit.
+    pub txn: Txn,
+    /// The marker it writes.
+    pub marker: Synced,
+    /// The services that are up to date once it is done.
+    pub settles: BTreeSet<ServiceKey>,
+}
+
+/// Writes that belong together, with what must be true for them.
+#[derive(Default)]
+struct Group {
+    guards: Vec<Guard>,
+    writes: Vec<(Key, Option<Vec<u8>>)>,
+}
+
+/// The next transaction, or `None` when the store holds what was observed and a marker of this tenure says so.
+#[must_use]
+pub fn batch(config: &Config, ledger: &Ledger, now: &Observed, todo: &BTreeSet<ServiceKey>) -> Option<Batch> {
+    let mut draft = Draft::new(config, ledger, now);
+    let mut settles = BTreeSet::new();
+    'services: for key in todo {
+        for group in groups(
+            config,
+            ledger,
+            key,
+            now.exports.get(key).map(|export| &**export),
+            &draft.reserved,
+        ) {
+            if !draft.take(group) {
+                break 'services;
+            }
+        }
+        settles.insert(key.clone());
+    }
+    let all = settles.len() == todo.len();
+    draft.finish(settles, all)
+}
+
+/// What is to be done for one service, in an order in which any part is harmless without the rest: without a head
+/// the slices of a service mean nothing.
+fn groups(
+    config: &Config,
+    ledger: &Ledger,
+    service: &ServiceKey,
+    export: Option<&Export>,
+    reserved: &HashSet<IpAddr>,
+) -> Vec<Group> {
+    let known = ledger.records(service);
+    let mut groups = Vec::new();
+    let mut wanted = BTreeMap::new();
+    if let Some(export) = export {
+        wanted.insert(
+            Key::Head(config.cluster.clone(), service.clone()),
+            export.head.encode(),
+        );
+        for (name, slice) in &export.slices {
+            let key = Key::Slice(config.cluster.clone(), service.clone(), name.clone());
+            wanted.insert(key, slice.encode());
+        }
+        let entry = entry_fees(config, ledger, service, reserved);
+        if !entry.writes.is_empty() {
+            groups.push(entry);
+        }
+    }
+    // Keys sort a head before its slices.
+    for (key, value) in &wanted {
+        let hash = SetHash::of(&key.to_string(), value);
+        if known.and_then(|known| known.get(key)) == Some(&hash) {
+            continue;
+        }
+        let write = (key.clone(), Some(value.clone()));
+        match groups.first_mut() {
+            Some(first) if matches!(key, Key::Head(..)) => first.writes.push(write),
+            _ => groups.push(Group {
+                guards: vec![],
+                writes: vec![write],
+            }),
+        }
+    }
+    for key in known
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+        .filter(|key| !wanted.contains_key(key))
+    {
+        groups.push(Group {
+            guards: vec![],
+            writes: vec![(key.clone(), None)],
+        });
+    }
+    groups
+}
+
+/// What a service needs beside its records: its cluster's place in the order, and virtual addresses.
+fn entry_fees(config: &Config, ledger: &Ledger, service: &ServiceKey, reserved: &HashSet<IpAddr>) -> Group {
+    let mut group = Group::default();
+    let order = ledger.order(service).cloned().unwrap_or_default();
+    if !order.value.0.contains(&config.cluster) {
+        let key = Key::Order(service.clone());
+        let mut clusters = order.value.0;
+        clusters.push(config.cluster.clone());
+        group
+            .guards
+            .push(Guard::modified(key.to_string(), order.modified));
+        group.writes.push((key, Some(Order(clusters).encode())));
+    }
+    let host = service.host(&config.zone);
+    if ledger.vip(&host).is_none() {
+        let free = |address: IpAddr| !ledger.is_taken(address) && !reserved.contains(&address);
+        let mut candidates = config.vips.candidates(&host).take(MAX_CANDIDATES);
+        match candidates.find(|vip| free(vip.v4.into()) && free(vip.v6.into())) {
+            Some(vip) => allocate(&mut group, &host, vip),
+            None => tracing::error!(host, "no virtual address is free: enlarge `vips`"),
+        }
+    }
+    group
+}
+
+fn allocate(group: &mut Group, host: &str, vip: Vip) {
+    let by_host = Key::VipOfHost(host.into());
+    group.guards.push(Guard::absent(by_host.to_string()));
+    group.writes.push((by_host, Some(vip.encode())));
+    for address in [IpAddr::from(vip.v4), IpAddr::from(vip.v6)] {
+        let by_address = Key::HostOfVip(address);
+        group.guards.push(Guard::absent(by_address.to_string()));
+        group
+            .writes
+            .push((by_address, Some(VipHost(host.to_owned()).encode())));
+    }
+}
+
+/// A transaction that grows until it is full.
+struct Draft<'a> {
+    ledger: &'a Ledger,
+    config: &'a Config,
+    now: &'a Observed,
+    txn: Txn,
+    bytes: usize,
+    marker: Synced,
+    /// Virtual addresses that this transaction gives out.
+    reserved: HashSet<IpAddr>,
+}
+
+// === impl Draft ===
+
+impl<'a> Draft<'a> {
+    fn new(config: &'a Config, ledger: &'a Ledger, now: &'a Observed) -> Self {
+        let marker = ledger.marker().synced.clone();
+        Self {
+            ledger,
+            config,
+            now,
+            txn: Txn::default(),
+            bytes: 0,
+            marker,
+            reserved: HashSet::new(),
+        }
+    }
+
+    /// Adds a group, unless the transaction is full. A group that is too large for any transaction goes alone: etcd
+    /// says what it thinks of it.
+    fn take(&mut self, group: Group) -> bool {
+        let size = |(key, value): &(Key, Option<Vec<u8>>)| {
+            key.to_string().len() + value.as_ref().map_or(0, Vec::len)
+        };
+        let bytes: usize = group.writes.iter().map(size).sum();
+        let full = self.txn.writes.len() + group.writes.len() > MAX_WRITES || self.bytes + bytes > MAX_BYTES;
+        if full && !self.txn.writes.is_empty() {
+            return false;
+        }
+        self.bytes += bytes;
+        self.txn.guards.extend(group.guards);
+        for (key, value) in group.writes {
+            self.count(&key, value.as_deref());
+            if let Key::HostOfVip(address) = key {
+                self.reserved.insert(address);
+            }
+            self.txn.writes.push((key.to_string(), value));
+        }
+        true
+    }
+
+    /// Keeps the marker's count and hash equal to the set of records.
+    fn count(&mut self, key: &Key, value: Option<&[u8]>) {
+        let (Key::Head(_, service) | Key::Slice(_, service, _)) = key else {
+            return;
+        };
+        if let Some(old) = self.ledger.records(service).and_then(|records| records.get(key)) {
+            self.marker.records -= 1;
+            self.marker.hash = self.marker.hash.minus(*old);
+        }
+        if let Some(value) = value {
+            self.marker.records += 1;
+            self.marker.hash = self.marker.hash.plus(SetHash::of(&key.to_string(), value));
+        }
+    }
+
+    /// Adds what every transaction carries. While an owner is still comparing, the marker keeps the epoch of the last
+    /// owner that had compared everything, or zero.
+    fn finish(mut self, settles: BTreeSet<ServiceKey>, all: bool) -> Option<Batch> {
+        let (known, epoch) = (self.ledger.marker(), self.ledger.epoch());
+        let cluster = &self.config.cluster;
+        if self.ledger.meta() != Some(&self.now.meta) {
+            self.txn.writes.push((
+                Key::Meta(cluster.clone()).to_string(),
+                Some(self.now.meta.encode()),
+            ));
+        }
+        if self.txn.writes.is_empty() && known.synced.epoch == epoch {
+            return None;
+        }
+        self.marker.epoch = if all { epoch } else { known.synced.epoch };
+        self.marker.sequence += 1;
+        self.marker.source_version = self.now.source_version.clone();
+        let marker = Key::Synced(cluster.clone()).to_string();
+        self.txn
+            .guards
+            .push(Guard::created(Key::Owner(cluster.clone()).to_string(), epoch));
+        self.txn.guards.push(Guard::modified(&marker, known.modified));
+        self.txn.writes.push((marker, Some(self.marker.encode())));
+        Some(Batch {
+            txn: self.txn,
+            marker: self.marker,
+            settles,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! The store's port: a small revisioned key-value store with guarded transactions, watches and leased keys. Two
+//! engines stand behind it, with one battery of behaviours (in the tests package): [`embedded`] for an agent that
+//! watches every cluster itself, [`etcd`] for a fleet. Keys are texts relative to the configured root.
+//!
+//! It knows nothing of what keys mean; that is `model::key`. Neither engine retries: an error says whether trying
+//! again can help, and the caller decides.
+
+use async_trait::async_trait;
+use std::{collections::BTreeMap, fmt};
+
+pub mod embedded;
+pub mod etcd;
+
+/// Most writes that one transaction may carry: etcd takes 128 operations (`--max-txn-ops`), and the rest is for
+/// what rides along with every transaction.
+pub const MAX_WRITES: usize = 120;
+
+/// Most bytes of keys and values that one transaction may carry: etcd takes 1.5 MiB (`--max-request-bytes`).
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// Both engines.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Everything under `prefix`, all of it as it was at one revision.
+    ///
+    /// # Errors
+    /// [`StoreError`], when not all of it could be read: nothing is returned in part.
+    async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError>;
+
+    /// Does all writes at one revision, or none because a guard failed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; after [`StoreError::Unavailable`] it is not known whether the writes were done.
+    async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError>;
+
+    /// All changes under the root from `revision` on, itself included, in order and without a gap.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] when the store no longer knows them, [`StoreError::WentBack`] when it never did.
+    async fn watch(&self, revision: u64) -> Result<Box<dyn Watch>, StoreError>;
+
+    /// Waits until `key` does not exist, creates it with `value` and keeps it alive until the tenure is dropped or
+    /// lost. Whoever holds the key guards its transactions with [`Guard::created`].
+    ///
+    /// # Errors
+    /// [`StoreError`], when waiting or creating failed.
+    async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError>;
+}
+
+/// A stream of changes.
+#[async_trait]
+pub trait Watch: Send {
+    /// The next changes; waits for them. May be dropped and called again without losing any.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the watch has ended then, and a new one must be made.
+    async fn next(&mut self) -> Result<Batch, StoreError>;
+}
+
+/// A key held alive by this process.
+#[async_trait]
+pub trait Tenure: Send + Sync {
+    /// The revision at which the key was created: the fence of every transaction in this tenure.
+    fn epoch(&self) -> u64;
+
+    /// Returns when the key may have been lost; the reason is for people.
+    async fn lost(&mut self) -> String;
+
+    /// Gives the key up at once, so that a successor need not wait for the lease to run out.
+    async fn resign(self: Box<Self>);
+}
+
+/// A key and what stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The value.
+    pub value: Vec<u8>,
+    /// The revision at which the key came to be.
+    pub created: u64,
+    /// The revision of its last write.
+    pub modified: u64,
+}
+
+/// What was read, all at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The store's revision when it was read.
+    pub revision: u64,
+    /// The entries, by key.
+    pub entries: BTreeMap<String, Entry>,
+}
+
+/// Changes of one or more whole transactions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The largest revision in it.
+    pub revision: u64,
+    /// The changes in the order in which they happened; `None` is a deletion.
+    pub changes: Vec<(String, Option<Entry>)>,
+}
+
+/// Writes that are done together, if all guards hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// What must be true.
+    pub guards: Vec<Guard>,
+    /// What is done then: a value to put, or `None` to delete. A key may stand here once.
+    pub writes: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// Something that must be true of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The key.
+    pub key: String,
+    /// What must be true of it.
+    pub must: Must,
+}
+
+/// What can be asked of a key. Revision zero stands for a key that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Must {
+    /// It came to be at this revision.
+    Created(u64),
+    /// It was last written at this revision.
+    Modified(u64),
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// All writes were done at this revision.
+    Done(u64),
+    /// A guard failed and nothing was written; this is what stands behind the guarded keys instead.
+    Refused(BTreeMap<String, Option<Entry>>),
+}
+
+/// Why the store did not do something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It cannot be reached, or has no leader or no room. Trying again can help.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    /// It refuses our credentials, or this request as such. Trying the same again does not help by itself.
+    #[error("store refuses: {0}")]
+    Refused(String),
+    /// Revisions before this one are compacted away: read everything, then watch from there.
+    #[error("revisions before {0} are compacted")]
+    Compacted(u64),
+    /// Its revision is below one that was seen before, or it is another cluster: restored, wiped, or a wrong address.
+    #[error("the store went back: {0}")]
+    WentBack(String),
+}
+
+// === impl Guard ===
+
+impl Guard {
+    /// The key exists and came to be at `revision`.
+    pub fn created(key: impl Into<String>, revision: u64) -> Self {
+        Self {
+            key: key.into(),
+            must: Must::Created(revision),
+        }
+    }
+
+    /// The key was last written at `revision`, or does not exist when that is zero.
+    pub fn modified(key: impl Into<String>, revision: u64) -> Self {
+        Self {
+            key: key.into(),
+            must: Must::Modified(revision),
+        }
+    }
+
+    /// The key does not exist.
+    pub fn absent(key: impl Into<String>) -> Self {
+        Self::modified(key, 0)
+    }
+}

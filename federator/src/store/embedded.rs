@@ -1,0 +1,228 @@
+//! The engine without a store: everything in memory, for one agent that watches every cluster itself. Same
+//! revisions, guards and watches as etcd, so nothing above it can tell. Keeps nothing over a restart.
+
+use super::{Batch, Committed, Entry, Guard, Must, Snapshot, Store, StoreError, Tenure, Txn, Watch};
+use async_trait::async_trait;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::watch;
+
+/// Batches kept for watches that start late; older ones are compacted. The one reader of an embedded store starts
+/// right after its read, so a few would do.
+const HISTORY: usize = 1024;
+
+/// A store in memory. Clones share it.
+#[derive(Clone)]
+pub struct Embedded {
+    state: Arc<Mutex<State>>,
+    /// The last revision, for whoever waits for the next.
+    revision: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    revision: u64,
+    entries: BTreeMap<String, Entry>,
+    history: VecDeque<Batch>,
+}
+
+struct EmbeddedWatch {
+    store: Embedded,
+    next: u64,
+}
+
+struct EmbeddedTenure {
+    store: Embedded,
+    key: String,
+    epoch: u64,
+}
+
+// === impl Embedded ===
+
+impl Embedded {
+    /// An empty store at revision zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: Arc::default(),
+            revision: watch::Sender::new(0),
+        }
+    }
+
+    // Every critical section leaves the state whole, so a panic elsewhere does not make it unusable.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("embedded store")
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
+        let state = self.state();
+        let under = state
+            .entries
+            .range(prefix.to_owned()..)
+            .take_while(|(key, _)| key.starts_with(prefix));
+        let entries = under.map(|(key, entry)| (key.clone(), entry.clone())).collect();
+        Ok(Snapshot {
+            revision: state.revision,
+            entries,
+        })
+    }
+
+    async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
+        let mut state = self.state();
+        if !txn.guards.iter().all(|guard| state.holds(guard)) {
+            let now = |guard: &Guard| (guard.key.clone(), state.entries.get(&guard.key).cloned());
+            return Ok(Committed::Refused(txn.guards.iter().map(now).collect()));
+        }
+        let revision = state.write(&txn.writes);
+        drop(state);
+        self.revision.send_replace(revision);
+        Ok(Committed::Done(revision))
+    }
+
+    async fn watch(&self, revision: u64) -> Result<Box<dyn Watch>, StoreError> {
+        Ok(Box::new(EmbeddedWatch {
+            store: self.clone(),
+            next: revision,
+        }))
+    }
+
+    async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError> {
+        let txn = Txn {
+            guards: vec![Guard::absent(key)],
+            writes: vec![(key.to_owned(), Some(value.to_vec()))],
+        };
+        let mut changes = self.revision.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Committed::Done(epoch) = self.commit(&txn).await? {
+                return Ok(Box::new(EmbeddedTenure {
+                    store: self.clone(),
+                    key: key.to_owned(),
+                    epoch,
+                }));
+            }
+            // The sender lives in `self`, so it is there.
+            let _ = changes.changed().await;
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn holds(&self, guard: &Guard) -> bool {
+        let entry = self.entries.get(&guard.key);
+        match guard.must {
+            Must::Created(revision) => entry.map_or(0, |entry| entry.created) == revision,
+            Must::Modified(revision) => entry.map_or(0, |entry| entry.modified) == revision,
+        }
+    }
+
+    /// Like etcd, deleting what is not there is no change, and a transaction without changes no revision.
+    fn write(&mut self, writes: &[(String, Option<Vec<u8>>)]) -> u64 {
+        let revision = self.revision + 1;
+        let mut changes = Vec::new();
+        for (key, value) in writes {
+            match value {
+                Some(value) => {
+                    let created = self.entries.get(key).map_or(revision, |entry| entry.created);
+                    let entry = Entry {
+                        value: value.clone(),
+                        created,
+                        modified: revision,
+                    };
+                    self.entries.insert(key.clone(), entry.clone());
+                    changes.push((key.clone(), Some(entry)));
+                }
+                None if self.entries.remove(key).is_some() => changes.push((key.clone(), None)),
+                None => {}
+            }
+        }
+        if !changes.is_empty() {
+            self.revision = revision;
+            self.history.push_back(Batch { revision, changes });
+            if self.history.len() > HISTORY {
+                self.history.pop_front();
+            }
+        }
+        self.revision
+    }
+}
+
+// === impl EmbeddedWatch ===
+
+#[async_trait]
+impl Watch for EmbeddedWatch {
+    async fn next(&mut self) -> Result<Batch, StoreError> {
+        let mut revision = self.store.revision.subscribe();
+        // Watching is done when the state says so; an error is impossible while `self.store` holds the sender.
+        let _ = revision.wait_for(|revision| *revision >= self.next).await;
+        let state = self.store.state();
+        let oldest = state
+            .history
+            .front()
+            .map_or(state.revision, |batch| batch.revision);
+        if self.next < oldest {
+            return Err(StoreError::Compacted(oldest));
+        }
+        let batches = state.history.iter().filter(|batch| batch.revision >= self.next);
+        let changes = batches.flat_map(|batch| batch.changes.iter().cloned()).collect();
+        let batch = Batch {
+            revision: state.revision,
+            changes,
+        };
+        self.next = state.revision + 1;
+        Ok(batch)
+    }
+}
+
+// === impl EmbeddedTenure ===
+
+#[async_trait]
+impl Tenure for EmbeddedTenure {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    async fn lost(&mut self) -> String {
+        let mut revision = self.store.revision.subscribe();
+        let gone = |_: &u64| {
+            self.store
+                .state()
+                .entries
+                .get(&self.key)
+                .is_none_or(|e| e.created != self.epoch)
+        };
+        let _ = revision.wait_for(gone).await;
+        "the key was deleted".to_owned()
+    }
+
+    async fn resign(self: Box<Self>) {
+        let guards = vec![Guard::created(&self.key, self.epoch)];
+        let _ = self
+            .store
+            .commit(&Txn {
+                guards,
+                writes: vec![(self.key.clone(), None)],
+            })
+            .await;
+    }
+}
