@@ -4,7 +4,10 @@
 use super::super::index::{Kind, Object, ObjectName};
 use crate::backoff::Backoff;
 use futures::{StreamExt as _, stream, stream::BoxStream};
-use kube::{Api, Client, Resource, ResourceExt as _, runtime::watcher};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    runtime::watcher,
+};
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, time::Duration};
 
