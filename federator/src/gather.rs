@@ -20,7 +20,7 @@ use tokio_stream::{StreamExt as _, StreamMap, wrappers::WatchStream};
 pub struct Gathered {
     /// The merged state.
     pub view: View,
-    /// Counts what this agent took from its own observation because the store has no word on it yet.
+    /// Counts what this agent took from its own observation; zero while the store has a word on everything.
     pub local: u64,
     /// Whether a name that is not in the View can be said not to exist.
     pub complete: bool,

@@ -22,6 +22,7 @@ use model::{
 use plan::Batch;
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What one publisher needs.
 #[derive(Clone, Debug)]
@@ -71,11 +72,11 @@ enum Ended {
     Store(StoreError),
     /// The owner key or the marker is not what it should be.
     Deposed,
-    /// Nobody observes any more.
+    /// It is time to stop, or nobody observes any more.
     Done,
 }
 
-/// Publishes until the observer is gone.
+/// Publishes until `shutdown`; the cluster is given up then, so that a successor need not wait.
 ///
 /// # Errors
 /// [`PublishError`], when going on would harm another cluster.
@@ -84,14 +85,16 @@ pub async fn run(
     store: Arc<dyn Store>,
     mut observed: watch::Receiver<Observed>,
     status: watch::Sender<Status>,
+    shutdown: CancellationToken,
 ) -> Result<(), PublishError> {
     // The first complete observation says what the cluster is; before it there is nothing to publish.
-    if observed.wait_for(|seen| seen.synced).await.is_err() {
+    let first = shutdown.run_until_cancelled(observed.wait_for(|seen| seen.synced));
+    if !matches!(first.await, Some(Ok(_))) {
         return Ok(());
     }
     let mut backoff = Backoff::default();
     loop {
-        let trouble = match tenure(&config, &*store, &mut observed, &status).await {
+        let trouble = match tenure(&config, &*store, &mut observed, &status, &shutdown).await {
             Ended::Done => return Ok(()),
             Ended::Fatal(error) => return Err(error),
             Ended::Deposed => "another agent took over".to_owned(),
@@ -105,7 +108,9 @@ pub async fn run(
             trouble: Some(trouble),
             ..Status::default()
         });
-        backoff.wait().await;
+        if shutdown.run_until_cancelled(backoff.wait()).await.is_none() {
+            return Ok(());
+        }
     }
 }
 
@@ -115,6 +120,7 @@ async fn tenure(
     store: &dyn Store,
     observed: &mut watch::Receiver<Observed>,
     status: &watch::Sender<Status>,
+    shutdown: &CancellationToken,
 ) -> Ended {
     let uid = observed.borrow().meta.uid.to_string();
     match look_before(config, store, &uid).await {
@@ -128,18 +134,19 @@ async fn tenure(
         Ok(None) => {}
         Err(ended) => return ended,
     }
-    let owner = Owner {
-        agent: config.agent.clone(),
-        uid,
-    };
-    let mut tenure = match store
-        .campaign(&Key::Owner(config.cluster.clone()).to_string(), &owner.encode())
-        .await
-    {
-        Ok(tenure) => tenure,
-        Err(error) => return Ended::Store(error),
+    let owner = Owner { agent: config.agent.clone(), uid: uid.clone() }.encode();
+    let key = Key::Owner(config.cluster.clone()).to_string();
+    let mut tenure = match shutdown.run_until_cancelled(store.campaign(&key, &owner)).await {
+        Some(Ok(tenure)) => tenure,
+        Some(Err(error)) => return Ended::Store(error),
+        None => return Ended::Done,
     };
     let epoch = tenure.epoch();
+    // Looked at again: while this agent stood by, the owner may have pinned another uid.
+    if let Err(ended) = look_before(config, store, &uid).await {
+        tenure.resign().await;
+        return ended;
+    }
     tracing::info!(cluster = %config.cluster, epoch, "owner of the cluster");
     status.send_replace(Status {
         owner: true,
@@ -151,6 +158,7 @@ async fn tenure(
             Ended::Deposed
         }
         ended = publish(config, store, epoch, observed) => ended,
+        () = shutdown.cancelled() => Ended::Done,
     };
     tenure.resign().await;
     ended

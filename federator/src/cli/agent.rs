@@ -33,9 +33,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         "starting"
     );
     let token = CancellationToken::new();
-    let agent = bound.run(token.clone());
+    let running = bound.start(token.clone()).await?;
     tokio::select! {
-        outcome = agent => outcome?,
+        outcome = running.join() => outcome?,
         outcome = shutdown::on_signal(token) => outcome.context("signals")?,
     }
     tracing::info!("stopped");

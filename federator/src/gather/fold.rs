@@ -104,7 +104,7 @@ impl Fold {
         let known = |(id, own): (&ClusterId, &Own)| own.seen.settled() || self.is_synced(id);
         Gathered {
             view: self.view.clone(),
-            local: self.local,
+            local: if self.own.values().any(|own| own.folded > 0) { self.local } else { 0 },
             complete: self.store != StoreHealth::NeverRead && self.own.iter().all(known),
             store: self.store.clone(),
             quarantined: self.quarantined.clone(),

@@ -34,21 +34,6 @@ pub struct Config {
     pub zone: Arc<str>,
     /// The namespace of objects for services that the cluster does not have.
     pub namespace: String,
-    /// Whether the cluster has IPv6 addresses: an entry carries as many addresses as the cluster has families,
-    /// because istiod repeats every endpoint once an address.
-    pub families: Families,
-}
-
-/// The address families of a cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Families {
-    /// IPv4 alone.
-    #[default]
-    V4,
-    /// IPv6 alone.
-    V6,
-    /// Both.
-    Dual,
 }
 
 /// ServiceEntries kept equal to a View.
@@ -149,7 +134,7 @@ fn entry(config: &Config, view: &View, service: &Service) -> Option<(ObjectKey, 
     endpoints.truncate(MAX_ENDPOINTS);
     let entry = ServiceEntry {
         hosts: vec![host.clone()],
-        addresses: addresses(config.families, service),
+        addresses: addresses(service),
         ports: ports.iter().map(|port| object_port(port)).collect(),
         endpoints,
         ..ServiceEntry::default()
@@ -234,13 +219,10 @@ fn endpoint(view: &View, ports: &[&export::Port], usable: &Usable<'_>) -> Endpoi
     }
 }
 
-fn addresses(families: Families, service: &Service) -> Vec<String> {
-    let Some(vip) = service.vip else { return Vec::new() };
-    match families {
-        Families::V4 => vec![vip.v4.to_string()],
-        Families::V6 => vec![vip.v6.to_string()],
-        Families::Dual => vec![vip.v4.to_string(), vip.v6.to_string()],
-    }
+/// An entry carries no more addresses than the cluster has families, because istiod repeats every endpoint once an
+/// address; nearly every cluster has IPv4.
+fn addresses(service: &Service) -> Vec<String> {
+    service.vip.iter().map(|vip| vip.v4.to_string()).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,54 @@
+//! The last stage before the consumers: every View that is gathered becomes the zones that are served and the
+//! objects that are desired.
+
+use super::Ended;
+use crate::{
+    config::file::AnswerMode,
+    emit::object::{Desired, ObjectKey},
+    gather::Gathered,
+    project::{dns::Zones, service_entry::ServiceEntries},
+};
+use arc_swap::ArcSwap;
+use model::tracked::Tracked;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::watch;
+
+/// What `version.bind` answers.
+const VERSION: &str = concat!("federator ", env!("CARGO_PKG_VERSION"));
+
+/// Projections, and where their results go.
+pub(super) struct Projection {
+    pub(super) zones: Zones,
+    pub(super) served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
+    pub(super) entries: ServiceEntries,
+    pub(super) desired: watch::Sender<Tracked<ObjectKey, Desired>>,
+}
+
+// === impl Projection ===
+
+impl Projection {
+    pub(super) async fn run(mut self, mut gathered: watch::Receiver<Gathered>) -> Ended {
+        loop {
+            let now = gathered.borrow_and_update().clone();
+            for (mode, zone) in self.zones.update(&now) {
+                let mut zones = dns::Zones::new([zone]);
+                zones.set_version(VERSION);
+                self.served[&mode].store(Arc::new(zones));
+            }
+            // Before everything was seen, what is missing is not known to be gone.
+            if now.complete {
+                self.desired.send_replace(self.entries.update(&now));
+            }
+            tracing::debug!(
+                revision = now.view.revision(),
+                local = now.local,
+                services = now.view.services().len(),
+                complete = now.complete,
+                "projected"
+            );
+            if gathered.changed().await.is_err() {
+                return Ok("project");
+            }
+        }
+    }
+}

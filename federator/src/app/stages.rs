@@ -1,0 +1,247 @@
+//! Starting the stages: which there are, and which channel leads from which to which. Reads like the picture in
+//! `lib.rs`.
+
+use super::{AppError, Ended, clients, projection::Projection};
+use crate::{
+    api::{self, Own, Sources, metrics},
+    config::{Cluster, Config, EmitTarget, Source, Store as StoreConfig, file::AnswerMode},
+    emit::{
+        self,
+        object::{Desired, ObjectKey},
+    },
+    gather::{self, Gathered},
+    observe::{self, Observed},
+    project::{
+        dns::{self as zones, Zones},
+        service_entry::{self, ServiceEntries},
+    },
+    publish,
+    store::{Store, embedded::Embedded, etcd::Etcd},
+};
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use model::{name::ClusterId, reach::Place, tracked::Tracked};
+use prometheus_client::registry::Registry;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The tasks of an agent.
+#[derive(Debug, Default)]
+pub(super) struct Stages {
+    /// These end by themselves when told to stop: they have something to finish or to give up.
+    pub(super) draining: JoinSet<Ended>,
+    /// These hold nothing that would be lost, and are dropped last.
+    pub(super) others: JoinSet<Ended>,
+}
+
+/// Starts everything; hands out what is gathered.
+pub(super) async fn start(
+    config: Config,
+    sockets: Vec<(dns::Bound, AnswerMode)>,
+    admin: TcpListener,
+    shutdown: &CancellationToken,
+) -> Result<(Stages, watch::Receiver<Gathered>), AppError> {
+    let mut stages = Stages::default();
+    let mut registry = Registry::with_prefix("federator");
+    let store = store(&config.store).await?;
+
+    let mut own = BTreeMap::new();
+    for cluster in &config.clusters {
+        let observed = stages.observe(cluster).await?;
+        let published = stages.publish(&config, cluster, store.clone(), observed.clone(), shutdown);
+        own.insert(cluster.id.clone(), Own { observed, published });
+    }
+    let gathered = stages.gather(&config, store, &own);
+
+    let served: BTreeMap<_, _> =
+        sockets.iter().map(|(_, mode)| (*mode, Arc::new(ArcSwap::from_pointee(dns::Zones::default())))).collect();
+    let desired = watch::Sender::new(Tracked::new());
+    let emitted = stages.emit(&config, &own, desired.subscribe()).await?;
+    stages.project(&config, gathered.clone(), served.clone(), desired)?;
+    let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
+    for (socket, mode) in sockets {
+        stages.answer(socket, served[&mode].clone(), dns_metrics.clone(), shutdown);
+    }
+
+    let agent = config.agent.clone();
+    let sources = Sources { agent, place: place(&config), gathered: gathered.clone(), own, emitted };
+    registry.register_collector(Box::new(metrics::Stages(sources.clone())));
+    let shutdown = shutdown.clone();
+    stages.draining.spawn(async move {
+        api::http::serve(admin, sources, registry, shutdown).await.context("admin")?;
+        Ok("admin")
+    });
+    Ok((stages, gathered))
+}
+
+// === impl Stages ===
+
+impl Stages {
+    async fn observe(&mut self, cluster: &Cluster) -> Result<watch::Receiver<Observed>, AppError> {
+        let observed = watch::Sender::new(Observed::default());
+        let seen = observed.subscribe();
+        let (network, default_locality) = (cluster.network.clone(), cluster.locality.clone());
+        match &cluster.source {
+            Source::Directory(path) => {
+                let source = observe::directory::Config { path: path.clone(), network, default_locality };
+                self.others.spawn(async move {
+                    observe::directory::run(source, observed).await;
+                    Ok("observe")
+                });
+            }
+            Source::Kubernetes(kubernetes) => {
+                let (client, server) = clients::client(kubernetes)
+                    .await
+                    .with_context(|| format!("cluster {}: kubernetes", cluster.id))?;
+                let source = observe::kubernetes::Config { client, server, network, default_locality };
+                self.others.spawn(async move {
+                    observe::kubernetes::run(source, observed).await;
+                    Ok("observe")
+                });
+            }
+        }
+        Ok(seen)
+    }
+
+    fn publish(
+        &mut self,
+        config: &Config,
+        cluster: &Cluster,
+        store: Arc<dyn Store>,
+        observed: watch::Receiver<Observed>,
+        shutdown: &CancellationToken,
+    ) -> watch::Receiver<publish::Status> {
+        let status = watch::Sender::new(publish::Status::default());
+        let published = status.subscribe();
+        let publishing = publish::Config {
+            cluster: cluster.id.clone(),
+            agent: config.agent.clone(),
+            zone: config.zone.clone(),
+            vips: config.vips,
+        };
+        let shutdown = shutdown.clone();
+        self.draining.spawn(async move {
+            publish::run(publishing, store, observed, status, shutdown).await?;
+            Ok("publish")
+        });
+        published
+    }
+
+    fn gather(
+        &mut self,
+        config: &Config,
+        store: Arc<dyn Store>,
+        own: &BTreeMap<ClusterId, Own>,
+    ) -> watch::Receiver<Gathered> {
+        let gathered = watch::Sender::new(Gathered::default());
+        let seen = gathered.subscribe();
+        let own = own.iter().map(|(id, own)| (id.clone(), own.observed.clone())).collect();
+        let zone = config.zone.clone();
+        self.others.spawn(async move {
+            gather::run(zone, store, own, gathered).await;
+            Ok("gather")
+        });
+        seen
+    }
+
+    fn project(
+        &mut self,
+        config: &Config,
+        gathered: watch::Receiver<Gathered>,
+        served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
+        desired: watch::Sender<Tracked<ObjectKey, Desired>>,
+    ) -> Result<(), AppError> {
+        let zones_config = zones::Config {
+            place: place(config),
+            zone: config.zone.clone(),
+            ttl: config.dns.ttl,
+            negative_ttl: config.dns.negative_ttl,
+            serial: first_serial(),
+        };
+        let entries_config = service_entry::Config {
+            place: place(config),
+            zone: config.zone.clone(),
+            namespace: config.emit.namespace.clone(),
+        };
+        let projection = Projection {
+            zones: Zones::new(zones_config, served.keys().copied()).context("zone")?,
+            served,
+            entries: ServiceEntries::new(entries_config),
+            desired,
+        };
+        self.others.spawn(projection.run(gathered));
+        Ok(())
+    }
+
+    async fn emit(
+        &mut self,
+        config: &Config,
+        own: &BTreeMap<ClusterId, Own>,
+        desired: watch::Receiver<Tracked<ObjectKey, Desired>>,
+    ) -> Result<watch::Receiver<emit::Status>, AppError> {
+        let status = watch::Sender::new(emit::Status::default());
+        let emitted = status.subscribe();
+        match (&config.emit.target, own.get(&config.cluster)) {
+            (EmitTarget::Directory(directory), _) => {
+                let directory = directory.clone();
+                self.others.spawn(async move {
+                    let shown = format!("emit.directory {}", directory.display());
+                    emit::directory::run(directory, desired, status).await.context(shown)?;
+                    Ok("emit")
+                });
+            }
+            (EmitTarget::Kubernetes(kubernetes), Some(home)) => {
+                let (client, _) = clients::client(kubernetes).await.context("emit.kubernetes")?;
+                let emitting = emit::kubernetes::Config { client, published: home.published.clone() };
+                self.others.spawn(async move {
+                    emit::kubernetes::run(emitting, desired, status).await;
+                    Ok("emit")
+                });
+            }
+            (EmitTarget::Nothing | EmitTarget::Kubernetes(_), _) => {}
+        }
+        Ok(emitted)
+    }
+
+    fn answer(
+        &mut self,
+        socket: dns::Bound,
+        zones: Arc<ArcSwap<dns::Zones>>,
+        metrics: dns::Metrics,
+        shutdown: &CancellationToken,
+    ) {
+        let shutdown = shutdown.clone();
+        self.draining.spawn(async move {
+            socket.serve(zones, dns::Limits::default(), metrics, shutdown).await.context("dns")?;
+            Ok("dns")
+        });
+    }
+}
+
+async fn store(config: &StoreConfig) -> Result<Arc<dyn Store>, AppError> {
+    match config {
+        StoreConfig::Embedded => Ok(Arc::new(Embedded::new())),
+        StoreConfig::Etcd(etcd) => {
+            let store = Etcd::connect(&etcd.endpoints, &etcd.root, etcd.lease_seconds.into()).await;
+            Ok(Arc::new(store.context("store.etcd")?))
+        }
+    }
+}
+
+fn place(config: &Config) -> Place {
+    let home = config.clusters.iter().find(|cluster| cluster.id == config.cluster);
+    let network = home.map(|cluster| cluster.network.clone()).unwrap_or_default();
+    Place { cluster: config.cluster.clone(), network }
+}
+
+/// Seconds since 1970: larger than any serial of an earlier process that changed less than once a second on average.
+fn first_serial() -> u32 {
+    #[expect(clippy::disallowed_methods, reason = "the composition root may read the clock")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(now.as_secs() & u64::from(u32::MAX)).unwrap_or_default()
+}
