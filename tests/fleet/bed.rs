@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::{Cluster, Fleet, RecordType, ResponseCode, Result, eventually};
+use harness::{Cluster, Fleet, RecordType, ResponseCode, Result, SOON, eventually};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// More than anything here takes on a busy machine; only a failure waits this long.
-const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn every_cluster_has_three_nodes_in_three_zones() -> Result {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::dig::{Reply, Resolver};
 use crate::place::Place;
 use crate::process::Process;
+use crate::site::REPLICA;
 use crate::{Cluster, RecordType, Result, eventually, http, parts};
 
 /// From the start of the process to its first answer on the admin port.
@@ -29,6 +30,8 @@ const STOP: Duration = Duration::from_secs(20);
 pub struct AgentSetup<'a> {
     cluster: &'a Cluster,
     config: Value,
+    /// Added to every port.
+    shift: u16,
 }
 
 /// An agent that was started; it is killed when dropped.
@@ -56,7 +59,18 @@ impl<'a> AgentSetup<'a> {
             "emit": {"kubernetes": {}},
             "admin": {"address": place.port(lane.admin())},
         });
-        Self { cluster, config }
+        Self { cluster, config, shift: 0 }
+    }
+
+    /// A second agent of the same cluster, on ports of its own, that CoreDNS forwards to as well.
+    #[must_use]
+    pub fn replica(mut self) -> Self {
+        let (place, lane) = (self.cluster.place(), self.cluster.lane());
+        self.shift = REPLICA;
+        self.config["dns"]["listeners"][0]["address"] = json!(place.port(lane.endpoints() + REPLICA));
+        self.config["dns"]["listeners"][1]["address"] = json!(place.port(lane.vip() + REPLICA));
+        self.config["admin"]["address"] = json!(place.port(lane.admin() + REPLICA));
+        self
     }
 
     /// Changes the configuration: `.config(|c| c["dns"]["minAnswers"] = 3.into())`. The listeners and the admin
@@ -71,15 +85,16 @@ impl<'a> AgentSetup<'a> {
     /// ([`Agent::ready`]).
     pub async fn start(self) -> Result<Agent> {
         let (cluster, lane, place) = (self.cluster, self.cluster.lane(), self.cluster.place());
-        let config = cluster.logs().join("agent.yaml");
+        let name = if self.shift == 0 { "agent" } else { "agent-replica" };
+        let config = cluster.logs().join(format!("{name}.yaml"));
         fs::write(&config, serde_saphyr::to_string(&self.config)?)?;
         let arguments = ["agent".into(), "--config".into(), config.clone().into_os_string()];
         let agent = Agent {
-            process: Process::new("agent", place, parts::federator()?, arguments, cluster.logs()),
+            process: Process::new(name, place, parts::federator()?, arguments, cluster.logs()),
             place,
-            admin: place.port(lane.admin()),
-            endpoints: place.port(lane.endpoints()),
-            vip: place.port(lane.vip()),
+            admin: place.port(lane.admin() + self.shift),
+            endpoints: place.port(lane.endpoints() + self.shift),
+            vip: place.port(lane.vip() + self.shift),
             config,
         };
         futures::try_join!(cluster.front_agent(), agent.start())?;

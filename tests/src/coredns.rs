@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::place::Place;
 use crate::process::Process;
-use crate::site::{Lane, Site};
+use crate::site::{Lane, REPLICA, Site};
 use crate::{Result, http};
 
 /// One server in a cluster, for the agents of one lane.
@@ -85,19 +85,20 @@ fn corefile(cluster: &str, place: Place, lane: Lane, kubeconfig: &Path) -> Strin
 }}
 "
     );
-    let endpoints = forwarded(dns, address, place.port(lane.endpoints()));
-    let vip = forwarded(lane.dns_vip(), address, place.port(lane.vip()));
+    let upstreams = |port| [place.port(port), place.port(port + REPLICA)];
+    let endpoints = forwarded(dns, address, upstreams(lane.endpoints()));
+    let vip = forwarded(lane.dns_vip(), address, upstreams(lane.vip()));
     local + &endpoints + &vip
 }
 
-/// The stanza that an operator is told to write.
-fn forwarded(port: u16, address: std::net::Ipv4Addr, agent: SocketAddr) -> String {
+/// The stanza that an operator is told to write: two upstreams, so that an agent may die unnoticed.
+fn forwarded(port: u16, address: std::net::Ipv4Addr, [agent, replica]: [SocketAddr; 2]) -> String {
     format!(
         "\
 global:{port} {{
     bind {address}
     errors
-    forward . {agent} {{
+    forward . {agent} {replica} {{
         force_tcp
     }}
     cache 5 {{

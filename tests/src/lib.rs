@@ -66,7 +66,7 @@ pub use namespace::Namespace;
 pub use place::Place;
 pub use process::Process;
 pub use store::Store;
-pub use wait::eventually;
+pub use wait::{SOON, eventually};
 pub use workload::Endpoint;
 
 /// What a test and every step of the harness returns; `anyhow` prints the whole chain of a failure.

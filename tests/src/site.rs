@@ -79,6 +79,9 @@ impl Site {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Lane(pub(crate) u16);
 
+/// A second agent of a cluster has the ports of the first, and these many more.
+pub(crate) const REPLICA: u16 = 10;
+
 impl Lane {
     /// The CoreDNS port that forwards to [`Lane::endpoints`].
     pub(crate) const fn dns(self) -> u16 {

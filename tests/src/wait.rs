@@ -13,6 +13,9 @@ use crate::Result;
 /// Between two looks: short against everything that is waited for, long against the cost of a look.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// More than anything that a fleet agrees on takes on a busy machine; only a failure waits this long.
+pub const SOON: Duration = Duration::from_secs(30);
+
 /// Looks until it succeeds, and returns what it found.
 ///
 /// An error of `look` means *not yet*; the last one is shown when the time is over, so let it say what was
