@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -42,7 +41,6 @@ pub struct Agent {
     admin: SocketAddr,
     endpoints: SocketAddr,
     vip: SocketAddr,
-    config: PathBuf,
 }
 
 impl<'a> AgentSetup<'a> {
@@ -84,20 +82,27 @@ impl<'a> AgentSetup<'a> {
     /// Starts it and returns when its admin port answers; that it is *ready* is another question
     /// ([`Agent::ready`]).
     pub async fn start(self) -> Result<Agent> {
+        let agent = self.launch().await?;
+        agent.answers().await?;
+        Ok(agent)
+    }
+
+    /// Starts it and waits for nothing: for an agent that is expected to refuse.
+    pub async fn launch(self) -> Result<Agent> {
         let (cluster, lane, place) = (self.cluster, self.cluster.lane(), self.cluster.place());
         let name = if self.shift == 0 { "agent" } else { "agent-replica" };
         let config = cluster.logs().join(format!("{name}.yaml"));
         fs::write(&config, serde_saphyr::to_string(&self.config)?)?;
-        let arguments = ["agent".into(), "--config".into(), config.clone().into_os_string()];
+        let arguments = ["agent".into(), "--config".into(), config.into_os_string()];
         let agent = Agent {
             process: Process::new(name, place, parts::federator()?, arguments, cluster.logs()),
             place,
             admin: place.port(lane.admin() + self.shift),
             endpoints: place.port(lane.endpoints() + self.shift),
             vip: place.port(lane.vip() + self.shift),
-            config,
         };
-        futures::try_join!(cluster.front_agent(), agent.start())?;
+        agent.process.start()?;
+        cluster.front_agent().await?;
         Ok(agent)
     }
 }
@@ -106,6 +111,10 @@ impl Agent {
     /// Starts it (again) with the same configuration file; returns when its admin port answers.
     pub async fn start(&self) -> Result {
         self.process.start()?;
+        self.answers().await
+    }
+
+    async fn answers(&self) -> Result {
         let what = format!("the agent of {} answers", self.place.name());
         let ended = eventually(START, &what, async || {
             if let Some(status) = self.process.exited()? {
@@ -119,9 +128,10 @@ impl Agent {
         }
     }
 
-    /// Its configuration file, for a test that changes it between two lives.
-    pub fn config(&self) -> &std::path::Path {
-        &self.config
+    /// Waits until it has ended by itself, and returns how.
+    pub async fn ended(&self) -> Result<ExitStatus> {
+        let what = format!("the agent of {} ends by itself", self.place.name());
+        eventually(SETTLE, &what, async || self.process.exited()?.context("it still runs")).await
     }
 
     /// Waits until it says that it is ready.

@@ -1,0 +1,206 @@
+//! Agents and the store die under a constant load of queries, and nobody notices; afterwards all converge.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::ensure;
+use harness::{Agent, Cluster, Fleet, RecordType, Result, SOON, eventually};
+use tokio::time::{Instant, interval, sleep_until};
+
+use crate::federation::{answers, converged, pods};
+
+/// How long whatever dies stays dead.
+const OUTAGE: Duration = Duration::from_secs(30);
+
+/// Between two queries of one cluster's pods.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// Asks every cluster's CoreDNS again and again while `during` goes on; every answer must be one of `right`.
+/// Returns how many were given.
+async fn under_load<T>(
+    clusters: &[&Cluster],
+    name: &str,
+    right: &RefCell<BTreeSet<BTreeSet<IpAddr>>>,
+    during: impl Future<Output = Result<T>>,
+) -> Result<(T, usize)> {
+    let count = RefCell::new(0);
+    let load = async |cluster: &&Cluster| {
+        let mut ticks = interval(PERIOD);
+        loop {
+            ticks.tick().await;
+            let reply = cluster.dig(name, RecordType::A).await?;
+            let seen = reply.addresses();
+            ensure!(right.borrow().contains(&seen), "in {}: {reply}", cluster.name());
+            *count.borrow_mut() += 1;
+        }
+    };
+    let loads = futures::future::try_join_all(clusters.iter().map(load));
+    let done = tokio::select! {
+        lost = loads => lost.map(|_: Vec<std::convert::Infallible>| unreachable!("a load never ends by itself"))?,
+        done = during => done?,
+    };
+    Ok((done, count.into_inner()))
+}
+
+#[test]
+fn no_answer_is_lost_when_agents_or_etcd_die() -> Result {
+    Fleet::exclusive(async |fleet| {
+        let ns = fleet.namespace("faults").await?;
+        let [east, west] = ["east", "west"].map(|name| fleet.cluster(name));
+        east.deploy(&ns, "web", 2, 8080).await?;
+        west.deploy(&ns, "web", 2, 8080).await?;
+        let firsts = fleet.agents().await?;
+        let mut replicas = Vec::new();
+        for cluster in ["east", "west", "south"] {
+            let replica = fleet.agent(cluster).replica().start().await?;
+            replica.ready().await?;
+            replicas.push(replica);
+        }
+        let all: Vec<&Agent> = firsts.iter().chain(&replicas).collect();
+        let name = format!("web.{ns}.global");
+        let both = async || -> Result<BTreeSet<IpAddr>> {
+            Ok(pods(east, &ns, "web").await?.union(&pods(west, &ns, "web").await?).copied().collect())
+        };
+        let before = both().await?;
+        answers(east, &name, &before).await?;
+        answers(west, &name, &before).await?;
+        converged(&all).await?;
+        let right = RefCell::new(BTreeSet::from([before.clone()]));
+
+        // Every cluster loses the agent that owns it. The replicas answer, take over, and publish what changes.
+        let dead = async {
+            let until = Instant::now() + OUTAGE;
+            for agent in &firsts {
+                agent.kill()?;
+            }
+            sleep_until(until).await;
+            Ok(())
+        };
+        let ((), count) = under_load(&[east, west], &name, &right, dead).await?;
+        println!("agents dead for {OUTAGE:?}: {count} answers, none lost");
+        west.scale(&ns, "web", 1).await?;
+        let after = both().await?;
+        assert_eq!(after.len(), 3);
+        answers(east, &name, &after).await?;
+        for agent in &firsts {
+            agent.start().await?;
+        }
+        converged(&all).await?;
+
+        // The store is gone: everything known is served.
+        *right.borrow_mut() = BTreeSet::from([after.clone()]);
+        let etcd = fleet.store();
+        let dead = async {
+            let until = Instant::now() + OUTAGE;
+            etcd.etcd().kill()?;
+            eventually(SOON, "an agent says that the store is lost", async || {
+                let status = firsts[0].status().await?;
+                ensure!(status["store"]["state"] == "lost", "{}", status["store"]);
+                Ok(())
+            })
+            .await?;
+            sleep_until(until).await;
+            etcd.etcd().start()?;
+            etcd.ready().await
+        };
+        let ((), count) = under_load(&[east, west], &name, &right, dead).await?;
+        println!("etcd dead for {OUTAGE:?}: {count} answers, none lost");
+        west.scale(&ns, "web", 3).await?;
+        let last = both().await?;
+        assert_eq!(last.len(), 5);
+        answers(east, &name, &last).await?;
+        answers(west, &name, &last).await?;
+        converged(&all).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn an_agent_without_a_store_says_so_and_serves_what_it_can() -> Result {
+    Fleet::exclusive(async |fleet| {
+        let ns = fleet.namespace("storeless").await?;
+        let east = fleet.cluster("east");
+        east.deploy(&ns, "web", 2, 8080).await?;
+        fleet.store().etcd().kill()?;
+        let agent = fleet.agent("east").start().await?;
+        let name = format!("web.{ns}.global");
+
+        // What its own cluster has is answered; of anything else nobody can say that it does not exist.
+        answers(east, &name, &pods(east, &ns, "web").await?).await?;
+        let absent = agent.dig(&format!("nobody.{ns}.global"), RecordType::A).await?;
+        assert_eq!(absent.code, harness::ResponseCode::ServFail, "{absent}");
+        let status = agent.status().await?;
+        assert_eq!(status["ready"], false, "{status}");
+        assert_eq!(status["store"]["state"], "never-read", "{status}");
+        let troubles = status["clusters"]["east"]["observed"]["troubles"].to_string();
+        assert!(troubles.contains("store unavailable"), "{troubles}");
+
+        fleet.store().etcd().start()?;
+        agent.ready().await?;
+        agent.wait_until("it publishes", |status| status["clusters"]["east"]["synced"] == true).await?;
+        answers(east, &name, &pods(east, &ns, "web").await?).await?;
+        let absent = agent.dig(&format!("nobody.{ns}.global"), RecordType::A).await?;
+        assert_eq!(absent.code, harness::ResponseCode::NXDomain, "{absent}");
+        Ok(())
+    })
+}
+
+#[test]
+fn two_clusters_with_one_id_are_told_apart() -> Result {
+    Fleet::exclusive(async |fleet| {
+        let first = fleet.agent("east").start().await?;
+        first.ready().await?;
+        first.wait_until("it publishes", |status| status["clusters"]["east"]["synced"] == true).await?;
+
+        // West's API server, under east's id: refused, with an exit code of its own, and nothing is written.
+        let kubeconfig = fleet.cluster("west").membership()["kubernetes"]["kubeconfig"].clone();
+        let second = fleet
+            .agent("west")
+            .config(|config| {
+                config["cluster"] = "east".into();
+                config["clusters"][0]["id"] = "east".into();
+                config["clusters"][0]["kubernetes"]["kubeconfig"] = kubeconfig;
+            })
+            .launch()
+            .await?;
+        let status = second.ended().await?;
+        assert_eq!(status.code(), Some(4), "{}", second.logs());
+        let logs = second.logs();
+        assert!(logs.contains("federator: cluster id `east` is taken"), "{logs}");
+
+        // The same cluster twice is a replica: it stands by.
+        let replica = fleet.agent("east").replica().start().await?;
+        replica
+            .wait_until("it stands by", |status| {
+                status["clusters"]["east"]["observed"]["troubles"].to_string().contains("standing by")
+            })
+            .await?;
+        converged(&[&first, &replica]).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn refused_credentials_are_named_and_nothing_stops() -> Result {
+    Fleet::shared(async |fleet| {
+        let east = fleet.cluster("east");
+        let good = std::fs::read_to_string(east.kubeconfig())?;
+        let bad = east.kubeconfig().with_extension("refused");
+        std::fs::write(&bad, good.replace("token: ", "token: not-"))?;
+        let agent = fleet
+            .agent("east")
+            .config(|config| config["clusters"][0]["kubernetes"]["kubeconfig"] = bad.display().to_string().into())
+            .start()
+            .await?;
+        agent
+            .wait_until("it names the credentials", |status| {
+                status["clusters"]["east"]["observed"]["troubles"].to_string().contains("refuses the credentials")
+            })
+            .await?;
+        let reply = agent.dig("web.nobody.global", RecordType::A).await?;
+        assert_ne!(reply.code, harness::ResponseCode::NoError, "{reply}");
+        Ok(())
+    })
+}
