@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::Result;
 use crate::place::Place;
+use crate::site::TEST;
 
 /// What a stub resolver waits for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,6 +66,11 @@ pub struct Answer {
 }
 
 impl Resolver {
+    /// A server on this machine, for tests that need no fleet.
+    pub const fn local(server: SocketAddr) -> Self {
+        Self::new(TEST, server)
+    }
+
     pub(crate) const fn new(from: Place, server: SocketAddr) -> Self {
         Self { from, server }
     }

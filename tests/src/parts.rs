@@ -45,7 +45,7 @@ impl Parts {
 }
 
 /// The daemon under test: the executable that `FEDERATOR_BIN` names.
-pub(crate) fn federator() -> Result<PathBuf> {
+pub fn federator() -> Result<PathBuf> {
     let binary = environment("FEDERATOR_BIN")?;
     ensure!(
         binary.exists(),
