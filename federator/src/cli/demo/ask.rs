@@ -1,6 +1,6 @@
 //! Asks the demo's own listener over UDP, as `dig` would, and renders what comes back for people.
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use hickory_proto::{
     op::{Edns, Message, Query, ResponseCode},
     rr::{
@@ -104,7 +104,6 @@ impl Resolver {
             if number.is_some_and(|served| served >= revision) {
                 return Ok(());
             }
-            ensure!(!served.is_empty() || revision > 0, "_revision.{zone} has no TXT");
             tokio::time::sleep(PAUSE).await;
         }
     }
