@@ -4,7 +4,7 @@
 
 use super::{
     Observed,
-    index::{Index, ObjectName},
+    index::{Index, Object, ObjectName},
     manifest::{MAX_FILE, Manifest},
 };
 use model::{locality::Locality, locality::Network};
@@ -38,29 +38,44 @@ pub struct Config {
 struct File {
     digest: [u8; 32],
     objects: BTreeSet<ObjectName>,
-    malformed: Vec<String>,
     cluster_uid: Option<String>,
 }
+
+/// What a file says about an object: it, or why it cannot be read.
+type Said = Result<Object, String>;
 
 /// The directory as it was last read.
 struct Directory {
     config: Config,
     index: Index,
     files: BTreeMap<PathBuf, File>,
+    /// What is said about an object, by all files that hold it. The last file by name counts, as it does for
+    /// `kubectl apply`. So an object that moves from one file to another is there all the time.
+    objects: BTreeMap<ObjectName, BTreeMap<PathBuf, Said>>,
     looks: u64,
 }
 
 /// Observes the directory until nobody wants the result any more.
 pub async fn run(config: Config, observed: watch::Sender<Observed>) {
     let changed = Arc::new(Notify::new());
-    let watcher = watch_directory(&config.path, changed.clone());
-    if let Err(error) = &watcher {
-        tracing::warn!(path = %config.path.display(), %error, "changes are only seen by looking again");
-    }
     let mut directory = Directory::new(config);
+    let mut watcher = None;
     loop {
         if let Some(seen) = directory.look() {
             observed.send_replace(seen);
+        }
+        if directory.in_trouble() {
+            // A watch ends with its directory: one that comes back is watched anew.
+            watcher = None;
+        } else if watcher.is_none() {
+            let path = &directory.config.path;
+            let begun = watch_directory(path, changed.clone());
+            if let Err(error) = &begun {
+                tracing::warn!(path = %path.display(), %error, "changes are only seen by looking again");
+            }
+            watcher = Some(begun);
+            // What changed before the watch began is seen by looking once more.
+            continue;
         }
         tokio::select! {
             () = changed.notified() => {}
@@ -97,6 +112,7 @@ impl Directory {
             config,
             index,
             files: BTreeMap::new(),
+            objects: BTreeMap::new(),
             looks: 0,
         }
     }
@@ -121,16 +137,20 @@ impl Directory {
             .filter(|path| !found.contains(*path))
             .cloned()
             .collect();
+        // Files first, objects then: what moved from one to another is at no time in none.
+        let mut touched = BTreeSet::new();
         for path in gone {
-            self.forget(&path);
+            self.index.note(&of_file(&path), None);
+            touched.extend(self.replace(&path, None));
             changed = true;
         }
         for path in found {
-            changed |= self.read(path);
+            changed |= self.read(path, &mut touched);
         }
         if !changed {
             return None;
         }
+        touched.iter().for_each(|name| self.settle(name));
         self.looks += 1;
         let uid = self
             .files
@@ -144,87 +164,123 @@ impl Directory {
         Some(self.index.flush())
     }
 
+    fn in_trouble(&mut self) -> bool {
+        self.index.observed().trouble.is_some()
+    }
+
     fn set_trouble(&mut self, trouble: Option<String>) -> bool {
         let held = &mut self.index.observed().trouble;
         if held.as_deref() == trouble.as_deref() {
             return false;
         }
-        if let Some(trouble) = &trouble {
-            tracing::error!("{trouble}; what it held is kept");
+        match &trouble {
+            Some(trouble) => tracing::error!("{trouble}; what it held is kept"),
+            None => tracing::info!(path = %self.config.path.display(), "directory is readable again"),
         }
         *held = trouble.map(Into::into);
         true
     }
 
-    /// Reads a file if it changed; says whether it did.
-    fn read(&mut self, path: PathBuf) -> bool {
-        let what = format!("file {}", path.display());
+    /// Reads a file if it changed, and adds the objects that it touches; says whether there is news.
+    fn read(&mut self, path: PathBuf, touched: &mut BTreeSet<ObjectName>) -> bool {
         let text = match read_limited(&path) {
             Ok(text) => text,
-            Err(error) => return self.complain(&what, error.to_string()),
+            Err(error) => return self.complain(&path, error.to_string()),
         };
         let digest: [u8; 32] = Sha256::digest(&text).into();
-        let known = self.files.get(&path);
-        if known.is_some_and(|file| file.digest == digest) {
-            return false;
+        if self.files.get(&path).is_some_and(|file| file.digest == digest) {
+            // It may have been unreadable in between.
+            return self.complain_no_more(&path);
         }
         let manifest = match Manifest::parse(&text) {
             Ok(manifest) => manifest,
-            Err(error) => return self.complain(&what, error),
+            Err(error) => return self.complain(&path, error),
         };
-        self.index.leave_out(&what, None);
-        let objects: BTreeSet<ObjectName> = manifest.names().collect();
-        for name in known
-            .into_iter()
-            .flat_map(|file| &file.objects)
-            .filter(|name| !objects.contains(name))
-        {
-            self.index.delete(name);
+        self.complain_no_more(&path);
+        let malformed = manifest.malformed.into_iter();
+        let said: BTreeMap<ObjectName, Said> = malformed
+            .map(|(name, reason)| (name, Err(reason)))
+            .chain(
+                manifest
+                    .objects
+                    .into_iter()
+                    .map(|object| (object.name(), Ok(object))),
+            )
+            .collect();
+        let file = File {
+            digest,
+            objects: said.keys().cloned().collect(),
+            cluster_uid: manifest.cluster_uid,
+        };
+        touched.extend(file.objects.iter().cloned());
+        touched.extend(self.replace(&path, Some(file)));
+        for (name, said) in said {
+            self.objects.entry(name).or_default().insert(path.clone(), said);
         }
-        for object in &manifest.objects {
-            self.index.apply(object);
-        }
-        for name in known.into_iter().flat_map(|file| &file.malformed) {
-            self.index.leave_out(name, None);
-        }
-        let malformed = manifest.malformed.iter().map(|(name, _)| name.clone()).collect();
-        for (name, reason) in manifest.malformed {
-            self.index.leave_out(&name, Some(reason));
-        }
-        self.files.insert(
-            path,
-            File {
-                digest,
-                objects,
-                malformed,
-                cluster_uid: manifest.cluster_uid,
-            },
-        );
         true
     }
 
+    /// Takes back what a file said, and puts another in its place; returns the objects that it said something about.
+    fn replace(&mut self, path: &Path, file: Option<File>) -> BTreeSet<ObjectName> {
+        let old = match file {
+            Some(file) => self.files.insert(path.to_owned(), file),
+            None => self.files.remove(path),
+        };
+        let names = old.unwrap_or_default().objects;
+        for name in &names {
+            if let Some(files) = self.objects.get_mut(name) {
+                files.remove(path);
+                self.index.note(&in_file(name, path), None);
+            }
+        }
+        names
+    }
+
+    /// Brings the index up to date with what the files say about one object.
+    fn settle(&mut self, name: &ObjectName) {
+        let said = self.objects.get(name).and_then(|files| files.last_key_value());
+        let Some((last, said)) = said else {
+            self.objects.remove(name);
+            self.index.delete(name);
+            return;
+        };
+        match said {
+            Ok(object) => self.index.apply(object),
+            // What it was is kept: an object that cannot be read is not an object that is gone.
+            Err(reason) => self.index.leave_out(name, Some(reason.clone())),
+        }
+        for path in self.objects[name].keys() {
+            let reason = (path != last).then(|| format!("{} has it too, and counts", last.display()));
+            self.index.note(&in_file(name, path), reason);
+        }
+    }
+
     /// Names a file that cannot be read; says whether that is news.
-    fn complain(&mut self, what: &str, reason: String) -> bool {
-        let news = self.index.observed().left_out.get(what) != Some(&reason);
+    fn complain(&mut self, path: &Path, reason: String) -> bool {
+        let what = of_file(path);
+        let news = self.index.observed().left_out.get(&what) != Some(&reason);
         if news {
             tracing::error!("{what}: {reason}; it keeps what it last held");
-            self.index.leave_out(what, Some(reason));
+            self.index.note(&what, Some(reason));
         }
         news
     }
 
-    fn forget(&mut self, path: &Path) {
-        self.index.leave_out(&format!("file {}", path.display()), None);
-        let Some(file) = self.files.remove(path) else {
-            return;
-        };
-        for name in &file.objects {
-            self.index.delete(name);
-        }
-        for name in &file.malformed {
-            self.index.leave_out(name, None);
-        }
+    /// The file can be read; says whether that is news.
+    fn complain_no_more(&mut self, path: &Path) -> bool {
+        let what = of_file(path);
+        let news = self.index.observed().left_out.contains_key(&what);
+        self.index.note(&what, None);
+        news
     }
+}
+
+fn of_file(path: &Path) -> String {
+    format!("file {}", path.display())
+}
+
+fn in_file(name: &ObjectName, path: &Path) -> String {
+    format!("{name} in file {}", path.display())
 }
 
 /// The manifest files in a directory, by name. Hidden ones are not: a mounted ConfigMap keeps its old state there.

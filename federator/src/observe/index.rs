@@ -12,7 +12,7 @@ use model::{
     name::ServiceKey,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -61,11 +61,13 @@ pub struct Index {
     /// The slices of a service, by `namespace/name`.
     of_service: HashMap<ServiceKey, BTreeSet<Arc<str>>>,
     nodes: HashMap<Arc<str>, Locality>,
-    /// The services with endpoints on a node; may name too many, never too few.
-    on_node: HashMap<Arc<str>, HashSet<ServiceKey>>,
+    /// The services with endpoints on a node, and how many.
+    on_node: HashMap<Arc<str>, BTreeMap<ServiceKey, usize>>,
     /// Where endpoints run of which nothing better is known.
     default_locality: Locality,
     dirty: BTreeSet<ServiceKey>,
+    /// The objects of which something is left out.
+    complaints: BTreeSet<ObjectName>,
     /// What was seen; handed on after each flush.
     observed: Observed,
 }
@@ -135,7 +137,7 @@ impl Index {
         &mut self.observed
     }
 
-    /// The names of all objects of a kind that are held, for mark and sweep.
+    /// The names of all objects of a kind that are held or left out, for mark and sweep.
     #[must_use]
     pub fn names(&self, kind: Kind) -> HashSet<ObjectName> {
         let split = |id: &str| {
@@ -146,11 +148,13 @@ impl Index {
                 name: name.into(),
             }
         };
-        match kind {
+        let mut names: HashSet<ObjectName> = match kind {
             Kind::Service => self.services.keys().map(|key| split(&key.to_string())).collect(),
             Kind::EndpointSlice => self.slices.keys().map(|id| split(id)).collect(),
             Kind::Node => self.nodes.keys().map(|name| split(name)).collect(),
-        }
+        };
+        names.extend(self.complaints.iter().filter(|name| name.kind == kind).cloned());
+        names
     }
 
     /// Takes over a new or changed object.
@@ -179,10 +183,10 @@ impl Index {
             }
         };
         match outcome {
-            Ok(complaint) => self.complain(&name, complaint),
+            Ok(complaint) => self.leave_out(&name, complaint),
             Err(reason) => {
                 self.forget(&name);
-                self.complain(&name, Some(reason.to_string()));
+                self.leave_out(&name, Some(reason.to_string()));
             }
         }
     }
@@ -190,11 +194,21 @@ impl Index {
     /// An object is gone.
     pub fn delete(&mut self, name: &ObjectName) {
         self.forget(name);
-        self.complain(name, None);
+        self.leave_out(name, None);
     }
 
-    /// Leaves out an object, or a file, that cannot be read, with the reason; `None` when it can be again.
-    pub fn leave_out(&mut self, what: &str, reason: Option<String>) {
+    /// Says why an object, or something of it, is left out; `None` when nothing is any more. What is held of it stays.
+    pub fn leave_out(&mut self, name: &ObjectName, reason: Option<String>) {
+        if reason.is_some() {
+            self.complaints.insert(name.clone());
+        } else if !self.complaints.remove(name) {
+            return;
+        }
+        self.note(&name.to_string(), reason);
+    }
+
+    /// Says why a file, or whatever else is no object of its own, is left out; `None` when it is no longer.
+    pub fn note(&mut self, what: &str, reason: Option<String>) {
         let held = self.observed.left_out.get(what);
         if held == reason.as_ref() {
             return;
@@ -220,12 +234,6 @@ impl Index {
         self.observed.clone()
     }
 
-    fn complain(&mut self, name: &ObjectName, reason: Option<String>) {
-        if reason.is_some() || !self.observed.left_out.is_empty() {
-            self.leave_out(&name.to_string(), reason);
-        }
-    }
-
     fn forget(&mut self, name: &ObjectName) {
         match name.kind {
             Kind::Service => {
@@ -241,11 +249,13 @@ impl Index {
     }
 
     fn insert_slice(&mut self, id: Arc<str>, slice: convert::SourceSlice) {
-        for endpoint in &slice.endpoints {
-            self.on_node
-                .entry(endpoint.node.clone())
-                .or_default()
-                .insert(slice.service.clone());
+        for endpoint in slice
+            .endpoints
+            .iter()
+            .filter(|endpoint| !endpoint.node.is_empty())
+        {
+            let services = self.on_node.entry(endpoint.node.clone()).or_default();
+            *services.entry(slice.service.clone()).or_default() += 1;
         }
         self.of_service
             .entry(slice.service.clone())
@@ -265,6 +275,20 @@ impl Index {
                 self.of_service.remove(&slice.service);
             }
         }
+        for endpoint in &slice.endpoints {
+            let Entry::Occupied(mut services) = self.on_node.entry(endpoint.node.clone()) else {
+                continue;
+            };
+            if let Some(count) = services.get_mut().get_mut(&slice.service) {
+                *count -= 1;
+                if *count == 0 {
+                    services.get_mut().remove(&slice.service);
+                }
+            }
+            if services.get().is_empty() {
+                services.remove();
+            }
+        }
         self.dirty.insert(slice.service);
     }
 
@@ -276,8 +300,13 @@ impl Index {
             Some(locality) => self.nodes.insert(name.clone(), locality),
             None => self.nodes.remove(name),
         };
-        self.dirty
-            .extend(self.on_node.get(name).into_iter().flatten().cloned());
+        self.dirty.extend(
+            self.on_node
+                .get(name)
+                .into_iter()
+                .flat_map(BTreeMap::keys)
+                .cloned(),
+        );
     }
 
     fn export(&self, key: &ServiceKey) -> Option<Export> {

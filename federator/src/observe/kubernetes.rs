@@ -146,7 +146,7 @@ impl Cluster {
             }
             Event::Malformed { listed, name, reason } => {
                 // What it was is kept: an object that cannot be read is not an object that is gone.
-                self.index.leave_out(&name.to_string(), Some(reason));
+                self.index.leave_out(&name, Some(reason));
                 self.seen(listed, name, None);
             }
             Event::Listed(kind) => {

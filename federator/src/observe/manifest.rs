@@ -1,13 +1,19 @@
 //! A file of ordinary manifests, as `kubectl get -o yaml` prints them: documents, lists of objects, objects of kinds
 //! that do not matter here. Pure: text in, objects out, and a reason for each that cannot be read.
 
-use super::index::{Object, ObjectName};
+use super::index::{Kind, Object, ObjectName};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 16 << 20;
+
+/// Most values in one file: more than the largest file has when its values are as short as those of manifests.
+const MAX_VALUES: usize = 4 << 20;
+
+/// Most values that aliases may stand for. Manifests hardly have any; what a bomb unfolds to stays small.
+const MAX_ALIASED: usize = 100_000;
 
 /// What stands in one file.
 #[derive(Debug, Default)]
@@ -17,7 +23,7 @@ pub struct Manifest {
     /// The uid of the `kube-system` namespace, if it is there.
     pub cluster_uid: Option<String>,
     /// Objects that cannot be read, and why.
-    pub malformed: Vec<(String, String)>,
+    pub malformed: Vec<(ObjectName, String)>,
 }
 
 #[derive(Deserialize)]
@@ -33,10 +39,19 @@ impl Manifest {
     /// # Errors
     /// Where and why the text is not YAML; no object is taken from such a file.
     pub fn parse(text: &str) -> Result<Self, String> {
-        // The parser's budget bounds aliases, depth and nodes, so a document that would unfold without end is an
-        // error like any other.
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(text).map_err(|error| first_line(&error.to_string()))?;
+        // The parser's budget bounds aliases, depth and values, so a document that would unfold without end is an
+        // error like any other. How many documents there are does not matter beside that.
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! {
+                max_documents: MAX_VALUES,
+                max_nodes: MAX_VALUES,
+                max_events: 3 * MAX_VALUES,
+            },
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED },
+            with_snippet: false,
+        };
+        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+            .map_err(|error| first_line(&error.to_string()))?;
         let mut manifest = Self::default();
         for document in documents {
             manifest.take(document);
@@ -54,19 +69,33 @@ impl Manifest {
         };
         let (api, kind) = (text("/apiVersion"), text("/kind"));
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-        if kind.ends_with("List")
+        if let Some(of) = kind.strip_suffix("List")
             && let Some(Value::Array(items)) = document.get_mut("items").map(Value::take)
         {
-            items.into_iter().for_each(|item| self.take(item));
+            for mut item in items {
+                // The items of a typed list, like ServiceList, do not repeat what they are.
+                if let (Some(fields), false) = (item.as_object_mut(), of.is_empty()) {
+                    fields.entry("apiVersion").or_insert_with(|| api.clone().into());
+                    fields.entry("kind").or_insert_with(|| of.into());
+                }
+                self.take(item);
+            }
             return;
         }
-        let object = match (api.as_str(), kind.as_str()) {
-            ("v1", "Service") => read(document).map(|service| Object::Service(Box::new(service))),
-            ("discovery.k8s.io/v1", "EndpointSlice") => {
-                read(document).map(|slice| Object::EndpointSlice(Box::new(slice)))
-            }
+        let (kind, object) = match (api.as_str(), kind.as_str()) {
+            ("v1", "Service") => (
+                Kind::Service,
+                read(document).map(|service| Object::Service(Box::new(service))),
+            ),
+            ("discovery.k8s.io/v1", "EndpointSlice") => (
+                Kind::EndpointSlice,
+                read(document).map(|slice| Object::EndpointSlice(Box::new(slice))),
+            ),
             // A Node's spec and status do not matter, so they need not be right.
-            ("v1", "Node") => read::<NodeShell>(document).map(|node| Object::Node(Box::new(node.metadata))),
+            ("v1", "Node") => (
+                Kind::Node,
+                read::<NodeShell>(document).map(|node| Object::Node(Box::new(node.metadata))),
+            ),
             ("v1", "Namespace") if name == "kube-system" => {
                 self.cluster_uid = document
                     .pointer("/metadata/uid")
@@ -78,15 +107,15 @@ impl Manifest {
         };
         match object {
             Ok(object) => self.objects.push(object),
-            Err(reason) => self
-                .malformed
-                .push((format!("{kind} {namespace}/{name}"), reason)),
+            Err(reason) => {
+                let meta = ObjectMeta {
+                    namespace: Some(namespace).filter(|text| !text.is_empty()),
+                    name: Some(name),
+                    ..ObjectMeta::default()
+                };
+                self.malformed.push((ObjectName::new(kind, &meta), reason));
+            }
         }
-    }
-
-    /// The names of all objects.
-    pub fn names(&self) -> impl Iterator<Item = ObjectName> {
-        self.objects.iter().map(Object::name)
     }
 }
 
