@@ -1,20 +1,32 @@
-//! A watch of one kind that never ends by itself. It goes on after trouble from where it was, with a pause that
-//! grows; it lists again only when the server says that the place is lost.
+//! List and watch of one kind, for ever. It goes on after trouble from where it was, and lists again only when the
+//! server says that the place is lost. Every new list and every new connection after a failure waits a pause that
+//! grows until a watch has lasted. Kube's own watcher asks at once again when a watch ends, and when the place is
+//! lost at the start of a watch asks for the same place for ever.
 
 use super::super::index::{Kind, Object, ObjectName};
 use crate::backoff::Backoff;
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    runtime::watcher,
+    api::{ListParams, WatchEvent, WatchParams},
 };
 use serde::de::DeserializeOwned;
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, future::Future, time::Duration};
+use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long one watch may last, in seconds. A connection that died silently is noticed this late.
+/// Objects in one page of a list, as kubectl and the informers of Go ask for.
+const PAGE: u32 = 500;
+
+/// How long the server may take for a page of a list, or to begin a watch.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long one watch may last, in seconds.
 const WATCH_SECONDS: u32 = 60;
 
-/// A watch that does not fail for so long after trouble is taken for well again: it need not have anything to say.
+/// A watch of which nothing is heard for so long has died silently: the server should have ended it before.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
+
+/// A watch that lasts so long is taken for well: it need not have anything to say.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// One step of a watch.
@@ -47,12 +59,29 @@ pub(super) enum Event {
 type Read<K> = fn(K) -> Result<Object, String>;
 
 struct Watching<K> {
-    client: Client,
+    api: Api<K>,
     kind: Kind,
     read: Read<K>,
-    stream: Option<BoxStream<'static, watcher::Result<watcher::Event<K>>>>,
+    place: Place<K>,
     backoff: Backoff,
-    in_trouble: bool,
+    /// Something failed, and nothing was tried since.
+    pause: bool,
+    /// Something failed, and no watch has lasted since.
+    doubtful: bool,
+}
+
+/// How far it is.
+enum Place<K> {
+    /// Nowhere, or the server has forgotten where.
+    Lost,
+    /// In a list, with what is left of a page and the token of the next.
+    Page(std::vec::IntoIter<K>, Option<String>),
+    /// In a list, with what is left of the last page and the version of the list.
+    LastPage(std::vec::IntoIter<K>, String),
+    /// Everything up to a version was seen.
+    At(String),
+    /// As before, with a watch from there on, and since when.
+    Watch(String, Instant, BoxStream<'static, kube::Result<WatchEvent<K>>>),
 }
 
 /// Watches all objects of a kind.
@@ -61,12 +90,13 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let watching = Watching {
-        client,
+        api: Api::all(client),
         kind,
         read,
-        stream: None,
+        place: Place::Lost,
         backoff: Backoff::default(),
-        in_trouble: false,
+        pause: false,
+        doubtful: false,
     };
     stream::unfold(watching, |mut watching| async move {
         Some((watching.next().await, watching))
@@ -81,58 +111,149 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     async fn next(&mut self) -> Event {
-        if self.in_trouble {
-            self.backoff.wait().await;
+        loop {
+            if std::mem::take(&mut self.pause) {
+                self.backoff.wait().await;
+            }
+            if let Some(event) = self.step().await {
+                return event;
+            }
         }
-        let stream = self.stream.get_or_insert_with(|| {
-            let config = watcher::Config::default().timeout(WATCH_SECONDS);
-            watcher(Api::<K>::all(self.client.clone()), config).boxed()
-        });
-        let next = if self.in_trouble {
-            match tokio::time::timeout(QUIET, stream.next()).await {
-                Ok(next) => next,
-                Err(_) => {
-                    self.well_again();
-                    return Event::Quiet(self.kind);
+    }
+
+    async fn step(&mut self) -> Option<Event> {
+        match std::mem::replace(&mut self.place, Place::Lost) {
+            Place::Lost => {
+                self.place = Place::Page(Vec::new().into_iter(), None);
+                Some(Event::Begin(self.kind))
+            }
+            Place::Page(mut objects, token) => match objects.next() {
+                Some(object) => {
+                    self.place = Place::Page(objects, token);
+                    Some(self.object(true, object))
+                }
+                None => self.list(token).await,
+            },
+            Place::LastPage(mut objects, version) => match objects.next() {
+                Some(object) => {
+                    self.place = Place::LastPage(objects, version);
+                    Some(self.object(true, object))
+                }
+                None => {
+                    self.place = Place::At(version);
+                    Some(Event::Listed(self.kind))
+                }
+            },
+            Place::At(version) => {
+                let params = WatchParams::default().timeout(WATCH_SECONDS);
+                match answer(self.api.watch(&params, &version)).await {
+                    Ok(events) => {
+                        self.place = Place::Watch(version, Instant::now(), events.boxed());
+                        None
+                    }
+                    Err(Failure::Kube(error)) if is_gone(&error) => self.lost(),
+                    Err(error) => self.failed(Place::At(version), error.to_string()),
                 }
             }
+            Place::Watch(version, since, events) => self.listen(version, since, events).await,
+        }
+    }
+
+    async fn list(&mut self, token: Option<String>) -> Option<Event> {
+        let mut params = ListParams::default().limit(PAGE);
+        params.continue_token = token;
+        match answer(self.api.list(&params)).await {
+            Ok(list) => {
+                let text = |text: Option<String>| text.filter(|text| !text.is_empty());
+                let token = text(list.metadata.continue_);
+                let objects = list.items.into_iter();
+                self.place = match (token, text(list.metadata.resource_version)) {
+                    (Some(token), _) => Place::Page(objects, Some(token)),
+                    (None, Some(version)) => Place::LastPage(objects, version),
+                    (None, None) => {
+                        return self.failed(Place::Lost, "a list has no resourceVersion".to_owned());
+                    }
+                };
+                None
+            }
+            // A page that came too late is of a list that the server has forgotten.
+            Err(Failure::Kube(error)) if is_gone(&error) => self.lost(),
+            Err(error) => self.failed(Place::Lost, error.to_string()),
+        }
+    }
+
+    async fn listen(
+        &mut self,
+        version: String,
+        since: Instant,
+        mut events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
+    ) -> Option<Event> {
+        if self.doubtful && since.elapsed() >= QUIET {
+            self.doubtful = false;
+            self.backoff.reset();
+            self.place = Place::Watch(version, since, events);
+            return Some(Event::Quiet(self.kind));
+        }
+        let next = if self.doubtful {
+            timeout_at(since + QUIET, events.next()).await
         } else {
-            stream.next().await
+            timeout(SILENCE, events.next()).await
         };
         match next {
-            Some(Ok(event)) => {
-                self.well_again();
-                self.convert(event)
+            Err(_) if self.doubtful => {
+                self.place = Place::Watch(version, since, events);
+                None
             }
-            Some(Err(error)) => {
-                self.in_trouble = true;
-                // The watcher answers a 410 to the start of a watch by asking for the same place for ever.
-                if is_gone(&error) {
-                    self.stream = None;
+            // Watches are to end after a while. One that ends at once must not be begun anew at once.
+            Err(_) | Ok(None) => {
+                if self.doubtful {
+                    return self.failed(Place::At(version), "it ends watches at once".to_owned());
                 }
-                Event::Trouble(self.kind, explain_watch(&error))
+                self.place = Place::At(version);
+                self.pause = since.elapsed() < QUIET;
+                self.doubtful = self.pause;
+                None
             }
-            None => {
-                self.in_trouble = true;
-                self.stream = None;
-                Event::Trouble(self.kind, "the watch ended".to_owned())
+            Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
+                let version = object.resource_version().unwrap_or(version);
+                self.place = Place::Watch(version, since, events);
+                Some(self.object(false, object))
             }
+            Ok(Some(Ok(WatchEvent::Deleted(object)))) => {
+                let version = object.resource_version().unwrap_or(version);
+                self.place = Place::Watch(version, since, events);
+                Some(Event::Gone(ObjectName::new(self.kind, object.meta())))
+            }
+            Ok(Some(Ok(WatchEvent::Bookmark(bookmark)))) => {
+                self.place = Place::Watch(bookmark.metadata.resource_version, since, events);
+                None
+            }
+            Ok(Some(Ok(WatchEvent::Error(status)))) if status.code == 410 => self.lost(),
+            Ok(Some(Ok(WatchEvent::Error(status)))) => {
+                self.failed(Place::At(version), explain(&kube::Error::Api(status)))
+            }
+            Ok(Some(Err(error))) if is_gone(&error) => self.lost(),
+            // The same watch goes on behind what cannot be read; a new one would begin before it.
+            Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
+                self.failed(Place::Watch(version, since, events), explain(&error))
+            }
+            Ok(Some(Err(error))) => self.failed(Place::At(version), explain(&error)),
         }
     }
 
-    fn well_again(&mut self) {
-        self.in_trouble = false;
-        self.backoff.reset();
+    /// The server has forgotten the place. That is ordinary, but must not happen again at once.
+    fn lost(&mut self) -> Option<Event> {
+        self.place = Place::Lost;
+        self.pause = true;
+        self.doubtful = true;
+        None
     }
 
-    fn convert(&self, event: watcher::Event<K>) -> Event {
-        match event {
-            watcher::Event::Init => Event::Begin(self.kind),
-            watcher::Event::InitApply(object) => self.object(true, object),
-            watcher::Event::InitDone => Event::Listed(self.kind),
-            watcher::Event::Apply(object) => self.object(false, object),
-            watcher::Event::Delete(object) => Event::Gone(ObjectName::new(self.kind, object.meta())),
-        }
+    fn failed(&mut self, place: Place<K>, reason: String) -> Option<Event> {
+        self.place = place;
+        self.pause = true;
+        self.doubtful = true;
+        Some(Event::Trouble(self.kind, reason))
     }
 
     fn object(&self, listed: bool, object: K) -> Event {
@@ -149,17 +270,26 @@ where
     }
 }
 
-fn is_gone(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The server, or the way to it, says why.
+    #[error("{}", explain(.0))]
+    Kube(kube::Error),
+    /// Nobody says anything.
+    #[error("it does not answer within {} seconds", ANSWER.as_secs())]
+    Silent,
 }
 
-fn explain_watch(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => explain(error),
-        other => other.to_string(),
-    }
+async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    timeout(ANSWER, asked)
+        .await
+        .map_err(|_| Failure::Silent)?
+        .map_err(Failure::Kube)
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 410)
 }
 
 /// What an error of the API server means, and what to do about it.
