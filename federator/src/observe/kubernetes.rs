@@ -203,3 +203,6 @@ impl Cluster {
         self.index.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

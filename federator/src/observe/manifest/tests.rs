@@ -131,7 +131,7 @@ fn large_files_are_read() {
         .collect();
     assert_eq!(Manifest::parse(&documents).unwrap().objects.len(), 3000);
     let endpoints =
-        "{\"addresses\":[\"10.1.0.1\"],\"conditions\":{\"ready\":true,\"serving\":true}},".repeat(40_000);
+        "{\"addresses\":[\"10.1.0.1\"],\"conditions\":{\"ready\":true,\"serving\":true}},".repeat(30_000);
     let list = format!(
         "{{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{{\"name\":\"x\"}},\
          \"addressType\":\"IPv4\",\"endpoints\":[{}]}}",

@@ -1,0 +1,389 @@
+//! Proves that a cluster is followed through everything its API server does: it forgets the place, refuses, ends
+//! watches, says nothing, or tells of objects that cannot be read. The server is a function; time is paused.
+
+use super::*;
+use axum::{Router, body::Body, extract::Request, http::Response};
+use model::name::ServiceKey;
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// What the API server is asked.
+#[derive(Debug)]
+struct Ask {
+    /// `services`, `endpointslices`, `nodes` or `kube-system`.
+    of: String,
+    /// From where on to watch; a list otherwise.
+    watch: Option<String>,
+    /// The token of the page.
+    page: Option<String>,
+    /// How many lists of this kind, or else watches, were asked for before.
+    nth: usize,
+}
+
+/// What it answers.
+enum Answer {
+    Says(Value),
+    Refuses(u16),
+    /// Events, and then nothing for ever.
+    Tells(Vec<Value>),
+    /// Events, and then the end of the watch.
+    Ends(Vec<Value>),
+    /// Nothing at all.
+    Hangs,
+}
+use Answer::{Ends, Hangs, Refuses, Says, Tells};
+
+/// Observes a cluster whose API server answers like this, and where it does not say, like an empty one.
+async fn observing(
+    answer: impl FnMut(&Ask) -> Option<Answer> + Send + 'static,
+    test: impl AsyncFnOnce(&mut watch::Receiver<Observed>),
+) {
+    let server = Arc::new(Mutex::new((answer, HashMap::<(String, bool), usize>::new())));
+    let respond = move |request: Request| {
+        let (answer, asked) = &mut *server.lock().unwrap();
+        let mut ask = ask(&request);
+        let nth = asked.entry((ask.of.clone(), ask.watch.is_some())).or_default();
+        ask.nth = *nth;
+        *nth += 1;
+        let answer = answer(&ask).unwrap_or_else(|| ordinary(&ask));
+        async move { response(answer).await }
+    };
+    let config = Config {
+        client: Client::new(Router::new().fallback(respond), "default"),
+        server: "https://east:6443".to_owned(),
+        network: Network::new("n"),
+        default_locality: Locality::default(),
+    };
+    let (sender, mut observed) = watch::channel(Observed::default());
+    let running = async {
+        tokio::select! {
+            () = run(config, sender) => panic!("it ends only when nobody looks"),
+            () = test(&mut observed) => {}
+        }
+    };
+    timeout(Duration::from_secs(3600), running)
+        .await
+        .expect("the state that is waited for");
+}
+
+fn ask(request: &Request) -> Ask {
+    let field = |name: &str| {
+        let fields = request.uri().query().unwrap_or_default().split('&');
+        let mut pairs = fields.filter_map(|field| field.split_once('='));
+        pairs
+            .find(|(field, _)| *field == name)
+            .map(|(_, value)| value.to_owned())
+    };
+    Ask {
+        of: request
+            .uri()
+            .path()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        watch: field("watch").and_then(|_| field("resourceVersion")),
+        page: field("continue"),
+        nth: 0,
+    }
+}
+
+fn ordinary(ask: &Ask) -> Answer {
+    match (&*ask.of, &ask.watch) {
+        ("kube-system", _) => Says(json!({ "metadata": { "name": "kube-system", "uid": "u1" } })),
+        (_, Some(_)) => Tells(vec![]),
+        (_, None) => list(&[]),
+    }
+}
+
+async fn response(answer: Answer) -> Result<Response<Body>, Infallible> {
+    let lines =
+        |events: Vec<Value>| stream::iter(events).map(|event| Ok::<_, Infallible>(format!("{event}\n")));
+    let (code, body) = match answer {
+        Says(value) => (200, Body::from(value.to_string())),
+        Refuses(code) => (code, Body::from(status(code).to_string())),
+        Tells(events) => (200, Body::from_stream(lines(events).chain(stream::pending()))),
+        Ends(events) => (200, Body::from_stream(lines(events))),
+        Hangs => std::future::pending().await,
+    };
+    Ok(Response::builder().status(code).body(body).unwrap())
+}
+
+fn status(code: u16) -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": format!("says {code}"), "reason": "" })
+}
+
+fn list(items: &[Value]) -> Answer {
+    Says(json!({ "metadata": { "resourceVersion": "10" }, "items": items }))
+}
+
+fn event(kind: &str, object: Value) -> Value {
+    json!({ "type": kind, "object": object })
+}
+
+fn service(name: &str) -> Value {
+    let metadata = json!({ "namespace": "shop", "name": name, "resourceVersion": "11" });
+    json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {} })
+}
+
+fn malformed(name: &str) -> Value {
+    let mut service = service(name);
+    service["spec"] = json!({ "ports": "none" });
+    service
+}
+
+fn slice(of: &str, node: &str) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "shop",
+            "name": format!("{of}-1"),
+            "resourceVersion": "12",
+            "labels": { "kubernetes.io/service-name": of },
+        },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": ["10.1.0.1"], "nodeName": node }],
+        "ports": [],
+    })
+}
+
+fn services(seen: &Observed) -> Vec<String> {
+    seen.exports.iter().map(|(key, _)| key.name.to_string()).collect()
+}
+
+async fn until(observed: &mut watch::Receiver<Observed>, state: impl FnMut(&Observed) -> bool) -> Observed {
+    observed.wait_for(state).await.unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pages_of_a_list_and_then_changes() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch, ask.page.as_deref()) {
+        ("services", None, None) => Some(Says(
+            json!({ "metadata": { "resourceVersion": "10", "continue": "more" }, "items": [service("a")] }),
+        )),
+        ("services", None, Some("more")) => Some(list(&[service("b")])),
+        ("services", Some(from), _) if ask.nth == 0 => {
+            assert_eq!(from, "10");
+            Some(Tells(vec![
+                event(
+                    "BOOKMARK",
+                    json!({ "kind": "Service", "apiVersion": "v1", "metadata": { "resourceVersion": "20" } }),
+                ),
+                event("ADDED", service("c")),
+                event("DELETED", service("a")),
+            ]))
+        }
+        ("endpointslices", None, _) => Some(list(&[slice("b", "n1")])),
+        ("nodes", None, _) => Some(list(&[json!({
+            "apiVersion": "meta.k8s.io/v1",
+            "kind": "PartialObjectMetadata",
+            "metadata": { "name": "n1", "labels": { "topology.kubernetes.io/region": "eu" } },
+        })])),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        let seen = until(observed, |seen| seen.synced && services(seen) == ["b", "c"]).await;
+        assert_eq!((&*seen.meta.uid, seen.meta.network.as_str()), ("u1", "n"));
+        assert_eq!((seen.trouble, seen.left_out.len()), (None, 0));
+        let export = seen
+            .exports
+            .get(&ServiceKey::parse("shop", "b").unwrap())
+            .unwrap();
+        let (_, endpoint) = export.endpoints().next().unwrap();
+        assert_eq!(endpoint.locality.to_string(), "eu");
+    })
+    .await;
+}
+
+/// In the watch, at its start, and while a list is paged through.
+#[tokio::test(start_paused = true)]
+async fn a_lost_place_is_a_new_list_and_what_it_drops_is_gone() {
+    for how in ["event", "start", "page"] {
+        let answer = move |ask: &Ask| match (&*ask.of, &ask.watch, &ask.page) {
+            ("services", None, Some(_)) => Some(Refuses(410)),
+            ("services", None, None) if ask.nth == 0 => Some(list(&[service("a"), service("b")])),
+            ("services", None, None) if ask.nth == 1 && how == "page" => {
+                Some(Says(json!({ "metadata": { "continue": "more" }, "items": [] })))
+            }
+            ("services", None, None) => Some(list(&[service("a")])),
+            ("services", Some(_), _) if ask.nth == 0 => Some(match how {
+                "start" => Refuses(410),
+                _ => Tells(vec![event("ERROR", status(410))]),
+            }),
+            _ => None,
+        };
+        observing(answer, async |observed| {
+            until(observed, |seen| services(seen).len() == 2).await;
+            let seen = until(observed, |seen| services(seen).len() != 2).await;
+            assert_eq!(
+                services(&seen),
+                ["a"],
+                "{how}: what is still there was there all the time"
+            );
+            assert_eq!(seen.trouble, None, "{how}: it is ordinary");
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_object_is_named_and_stays_what_it_was() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
+        ("services", None) if ask.nth == 0 => Some(list(&[malformed("never"), service("web")])),
+        ("services", None) => Some(list(&[malformed("web")])),
+        ("services", Some(_)) if ask.nth == 0 => Some(Tells(vec![
+            event("MODIFIED", malformed("web")),
+            event("ADDED", service("next")),
+        ])),
+        // After a while the place is lost.
+        ("services", Some(_)) if ask.nth == 1 => Some(Refuses(410)),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        let seen = until(observed, |seen| seen.synced && seen.exports.len() == 2).await;
+        assert_eq!(services(&seen), ["next", "web"]);
+        let names: Vec<_> = seen.left_out.keys().map(String::as_str).collect();
+        assert_eq!(names, ["Service shop/never", "Service shop/web"]);
+        let reason = &seen.left_out["Service shop/web"];
+        assert!(
+            reason.contains("Invalid type") && !reason.contains('\n'),
+            "{reason}"
+        );
+        let seen = until(observed, |seen| seen.exports.len() == 1).await;
+        assert_eq!(services(&seen), ["web"]);
+        assert_eq!(seen.left_out.keys().collect::<Vec<_>>(), ["Service shop/web"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_says_what_to_do_and_is_over_when_it_is_over() {
+    for (code, text) in [
+        (
+            401,
+            "API server https://east:6443: it refuses the credentials (401 Unauthorized): renew",
+        ),
+        (
+            403,
+            "it refuses this (403 Forbidden): says 403: bind the ClusterRole",
+        ),
+        (503, "says 503 (503)"),
+    ] {
+        for of in ["kube-system", "services", "nodes"] {
+            let answer = move |ask: &Ask| {
+                (ask.of == of && ask.watch.is_none() && ask.nth < 5).then_some(Refuses(code))
+            };
+            observing(answer, async |observed| {
+                let seen = until(observed, |seen| seen.trouble.is_some()).await;
+                let trouble = seen.trouble.clone().unwrap();
+                assert!(trouble.contains(text) && !trouble.contains('\n'), "{trouble}");
+                assert!(!seen.synced && seen.settled());
+                until(observed, |seen| seen.synced && seen.trouble.is_none()).await;
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_takes_nothing_away() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch, ask.nth) {
+        ("services", None, 0) => Some(list(&[service("web")])),
+        ("services", Some(_), 0) => Some(Ends(vec![event("ERROR", status(500))])),
+        ("services", Some(_), 1..5) => Some(Refuses(401)),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        until(observed, |seen| seen.synced).await;
+        for part in ["says 500", "401"] {
+            let state = |seen: &Observed| {
+                seen.trouble
+                    .as_deref()
+                    .is_some_and(|trouble| trouble.contains(part))
+            };
+            assert_eq!(services(&until(observed, state).await), ["web"]);
+        }
+        // Nothing happens in the watch that works again; that is good news too.
+        let seen = until(observed, |seen| seen.trouble.is_none()).await;
+        assert!(seen.synced && services(&seen) == ["web"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_trouble() {
+    let answer = |ask: &Ask| (ask.of == "services" && ask.nth == 0).then_some(Hangs);
+    observing(answer, async |observed| {
+        for _ in ["the list", "the start of the watch"] {
+            let seen = until(observed, |seen| seen.trouble.is_some()).await;
+            let trouble = seen.trouble.unwrap();
+            assert!(trouble.contains("does not answer within 30 seconds"), "{trouble}");
+            until(observed, |seen| seen.trouble.is_none()).await;
+        }
+        assert!(until(observed, |_| true).await.synced);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_goes_on_where_it_was() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch, ask.nth) {
+        ("services", None, nth) => {
+            assert_eq!(nth, 0, "nothing is lost, so nothing is listed");
+            None
+        }
+        ("services", Some(_), 0) => Some(Ends(vec![event("ADDED", service("a"))])),
+        ("services", Some(from), 1) => {
+            assert_eq!(from, "11");
+            Some(Tells(vec![event("ADDED", service("b"))]))
+        }
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        let seen = until(observed, |seen| services(seen) == ["a", "b"]).await;
+        assert_eq!(seen.trouble, None, "watches are to end");
+    })
+    .await;
+}
+
+/// A server that refuses, forgets or hangs up at once is asked again and again, but ever more seldom.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_asked_in_a_hurry() {
+    for how in ["refuses lists", "ends watches", "forgets places"] {
+        let asked = Arc::new(Mutex::new((0, true)));
+        let (counter, began) = (asked.clone(), Instant::now());
+        let answer = move |ask: &Ask| {
+            let (count, bad) = &mut *counter.lock().unwrap();
+            if ask.of != "services" || !*bad {
+                return None;
+            }
+            *count += 1;
+            match (how, &ask.watch) {
+                ("refuses lists", None) => Some(Refuses(401)),
+                ("ends watches", Some(_)) => Some(Ends(vec![])),
+                ("forgets places", Some(_)) => Some(Refuses(410)),
+                _ => None,
+            }
+        };
+        observing(answer, async |observed| {
+            while began.elapsed() < Duration::from_secs(120) {
+                sleep(Duration::from_secs(1)).await;
+            }
+            let (count, bad) = &mut *asked.lock().unwrap();
+            assert!((30..300).contains(count), "{how}: {count} in two minutes");
+            *bad = false;
+            if how == "ends watches" {
+                let trouble = observed.borrow().trouble.clone().unwrap();
+                assert!(trouble.contains("it ends watches at once"), "{trouble}");
+            }
+        })
+        .await;
+    }
+}
