@@ -145,7 +145,7 @@ impl Directory {
             changed = true;
         }
         for path in found {
-            changed |= self.read(path, &mut touched);
+            changed |= self.read(&path, &mut touched);
         }
         if !changed {
             return None;
@@ -182,21 +182,21 @@ impl Directory {
     }
 
     /// Reads a file if it changed, and adds the objects that it touches; says whether there is news.
-    fn read(&mut self, path: PathBuf, touched: &mut BTreeSet<ObjectName>) -> bool {
-        let text = match read_limited(&path) {
+    fn read(&mut self, path: &Path, touched: &mut BTreeSet<ObjectName>) -> bool {
+        let text = match read_limited(path) {
             Ok(text) => text,
-            Err(error) => return self.complain(&path, error.to_string()),
+            Err(error) => return self.complain(path, error.to_string()),
         };
         let digest: [u8; 32] = Sha256::digest(&text).into();
-        if self.files.get(&path).is_some_and(|file| file.digest == digest) {
+        if self.files.get(path).is_some_and(|file| file.digest == digest) {
             // It may have been unreadable in between.
-            return self.complain_no_more(&path);
+            return self.complain_no_more(path);
         }
         let manifest = match Manifest::parse(&text) {
             Ok(manifest) => manifest,
-            Err(error) => return self.complain(&path, error),
+            Err(error) => return self.complain(path, error),
         };
-        self.complain_no_more(&path);
+        self.complain_no_more(path);
         let malformed = manifest.malformed.into_iter();
         let said: BTreeMap<ObjectName, Said> = malformed
             .map(|(name, reason)| (name, Err(reason)))
@@ -213,9 +213,12 @@ impl Directory {
             cluster_uid: manifest.cluster_uid,
         };
         touched.extend(file.objects.iter().cloned());
-        touched.extend(self.replace(&path, Some(file)));
+        touched.extend(self.replace(path, Some(file)));
         for (name, said) in said {
-            self.objects.entry(name).or_default().insert(path.clone(), said);
+            self.objects
+                .entry(name)
+                .or_default()
+                .insert(path.to_owned(), said);
         }
         true
     }

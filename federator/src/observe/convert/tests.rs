@@ -8,20 +8,22 @@ fn service(namespace: &str, name: &str, spec: Value) -> Service {
 }
 
 fn annotated(namespace: &str, name: &str, annotations: Value, spec: Value) -> Service {
-    let metadata = json!({ "namespace": namespace, "name": name, "annotations": annotations });
-    serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
+    let mut service = json!({ "metadata": { "namespace": namespace, "name": name } });
+    service["metadata"]["annotations"] = annotations;
+    service["spec"] = spec;
+    serde_json::from_value(service).unwrap()
 }
 
 fn web(labels: Value, rest: Value) -> EndpointSlice {
     let mut slice = json!({
-        "metadata": { "namespace": "shop", "name": "web-1", "labels": labels },
+        "metadata": { "namespace": "shop", "name": "web-1" },
         "addressType": "IPv4",
         "endpoints": [],
     });
-    slice
-        .as_object_mut()
-        .unwrap()
-        .extend(rest.as_object().unwrap().clone());
+    slice["metadata"]["labels"] = labels;
+    if let (Value::Object(fields), Value::Object(rest)) = (&mut slice, rest) {
+        fields.extend(rest);
+    }
     serde_json::from_value(slice).unwrap()
 }
 

@@ -124,7 +124,9 @@ fn list(items: &[Value]) -> Answer {
 }
 
 fn event(kind: &str, object: Value) -> Value {
-    json!({ "type": kind, "object": object })
+    let mut event = json!({ "type": kind });
+    event["object"] = object;
+    event
 }
 
 fn service(name: &str) -> Value {
