@@ -141,7 +141,7 @@ impl Config {
             path: path.display().to_string(),
             source,
         })?;
-        let file = overrides::parse(&path.display().to_string(), &text, std::env::vars(), set)?;
+        let file = overrides::parse(&path.display().to_string(), &text, environment(), set)?;
         Self::check(file)
     }
 
@@ -168,8 +168,9 @@ impl Config {
                 format!("the agent's own cluster `{cluster}` is not among them"),
             ));
         }
-        for label in file.zone.split('.') {
-            model::name::Label::parse(label).map_err(|error| field("zone", error))?;
+        let zone = file.zone.strip_suffix('.').unwrap_or(&file.zone);
+        for label in zone.split('.') {
+            model::name::Label::parse(label).map_err(|error| field("zone", error.to_string()))?;
         }
         let own = clusters
             .iter()
@@ -199,7 +200,8 @@ impl Config {
         let agent = file.agent.unwrap_or_else(|| {
             let host = ["POD_NAME", "HOSTNAME"]
                 .iter()
-                .find_map(|name| std::env::var(name).ok());
+                .find_map(|wanted| environment().find(|(name, _)| name == wanted))
+                .map(|(_, value)| value);
             format!(
                 "{}-{}",
                 host.unwrap_or_else(|| cluster.to_string()),
@@ -209,7 +211,7 @@ impl Config {
         Ok(Self {
             cluster,
             agent,
-            zone: file.zone.into(),
+            zone: zone.into(),
             clusters,
             store,
             dns: Dns {
@@ -222,7 +224,7 @@ impl Config {
                 target,
             },
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
-                .map_err(|error: VipRangeError| field("vips", error))?,
+                .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
             admin: file.admin.address,
             log: file.log,
         })
@@ -265,14 +267,24 @@ impl Cluster {
     }
 }
 
-fn cluster_id(at: &str, text: &str) -> Result<ClusterId, ConfigError> {
-    ClusterId::parse(text).map_err(|error: NameError| field(at, error))
+/// The variables that are texts; whoever sets others does not mean us.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn field(field: impl Into<String>, reason: impl ToString) -> ConfigError {
+fn cluster_id(at: &str, text: &str) -> Result<ClusterId, ConfigError> {
+    ClusterId::parse(text).map_err(|error: NameError| field(at, error.to_string()))
+}
+
+fn field(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
     ConfigError::Field {
         field: field.into(),
-        reason: reason.to_string(),
+        reason: reason.into(),
     }
 }
 
