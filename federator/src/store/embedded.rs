@@ -56,6 +56,24 @@ impl Embedded {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Wakes whoever waits. Commits announce themselves after they let go of the state, so perhaps not in their order.
+    fn announce(&self, revision: u64) {
+        self.revision.send_if_modified(|last| {
+            let newer = *last < revision;
+            *last = revision.max(*last);
+            newer
+        });
+    }
+
+    fn delete(&self, key: &str, epoch: u64) {
+        let mut state = self.state();
+        if state.holds(&Guard::created(key, epoch)) {
+            let revision = state.write(&[(key.to_owned(), None)]);
+            drop(state);
+            self.announce(revision);
+        }
+    }
 }
 
 impl Default for Embedded {
@@ -93,11 +111,18 @@ impl Store for Embedded {
         }
         let revision = state.write(&txn.writes);
         drop(state);
-        self.revision.send_replace(revision);
+        self.announce(revision);
         Ok(Committed::Done(revision))
     }
 
     async fn watch(&self, revision: u64) -> Result<Box<dyn Watch>, StoreError> {
+        let now = self.state().revision;
+        if now + 1 < revision {
+            return Err(StoreError::WentBack(format!(
+                "it is at revision {now}, and {} was seen",
+                revision - 1
+            )));
+        }
         Ok(Box::new(EmbeddedWatch {
             store: self.clone(),
             next: revision,
@@ -215,14 +240,12 @@ impl Tenure for EmbeddedTenure {
         "the key was deleted".to_owned()
     }
 
-    async fn resign(self: Box<Self>) {
-        let guards = vec![Guard::created(&self.key, self.epoch)];
-        let _ = self
-            .store
-            .commit(&Txn {
-                guards,
-                writes: vec![(self.key.clone(), None)],
-            })
-            .await;
+    async fn resign(self: Box<Self>) {}
+}
+
+impl Drop for EmbeddedTenure {
+    /// There is no lease to run out: whoever lets a tenure go gives its key up.
+    fn drop(&mut self) {
+        self.store.delete(&self.key, self.epoch);
     }
 }

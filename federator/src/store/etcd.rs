@@ -106,9 +106,13 @@ impl Etcd {
     fn failed(&self, error: &Error) -> StoreError {
         let error = wrap(error);
         if matches!(error, StoreError::Unavailable(_)) {
-            self.members.current.fetch_add(1, Ordering::Relaxed);
+            self.turn_to_next();
         }
         error
+    }
+
+    fn turn_to_next(&self) {
+        self.members.current.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Refuses an answer of another etcd cluster than the first that answered.

@@ -8,7 +8,7 @@ use etcd_client::{
     Compare, CompareOp, EventType, LeaseKeepAliveStream, LeaseKeeper, PutOptions, TxnOp, WatchOptions,
 };
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 pub(super) struct EtcdTenure {
     store: Etcd,
@@ -124,14 +124,21 @@ impl Tenure for EtcdTenure {
 
     async fn lost(&mut self) -> String {
         let period = Duration::from_secs(u64::try_from(self.store.lease_seconds).unwrap_or(3)) / 3;
+        // A try that hangs takes a whole period; the lease outlives one such, and the next is due at once.
+        let mut turns = interval(period);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            turns.tick().await;
             match timeout(period, self.renew()).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return "the lease ran out".to_owned(),
-                // A new stream next time; perhaps to another member.
-                Ok(Err(_)) | Err(_) => self.keeper = None,
+                // A new stream next time, to another member if there is one.
+                Ok(Err(_)) => self.keeper = None,
+                Err(_) => {
+                    self.keeper = None;
+                    self.store.turn_to_next();
+                }
             }
-            sleep(period).await;
         }
     }
 
