@@ -30,3 +30,6 @@ pub mod cli;
 pub mod config;
 pub mod shutdown;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testing;

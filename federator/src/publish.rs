@@ -269,3 +269,6 @@ async fn commit(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ pub struct Ledger {
     marker: Marker,
     records: BTreeMap<ServiceKey, BTreeMap<Key, SetHash>>,
     orders: HashMap<ServiceKey, Known<Order>>,
-    hosts: HashMap<Arc<str>, Vip>,
+    hosts: HashMap<Arc<str>, Known<Option<Vip>>>,
     taken: HashSet<IpAddr>,
 }
 
@@ -130,10 +130,10 @@ impl Ledger {
         self.orders.get(service)
     }
 
-    /// The virtual addresses of a host.
+    /// The virtual addresses of a host; a key without addresses is one that does not decode.
     #[must_use]
-    pub fn vip(&self, host: &str) -> Option<Vip> {
-        self.hosts.get(host).copied()
+    pub fn vip(&self, host: &str) -> Option<&Known<Option<Vip>>> {
+        self.hosts.get(host)
     }
 
     /// Whether a virtual address is some host's.
@@ -209,10 +209,9 @@ impl Ledger {
                 self.orders.insert(service.clone(), Known { value, modified });
             }
             Key::VipOfHost(host) => {
-                match entry.and_then(|entry| Vip::decode(&entry.value).ok()) {
-                    Some(vip) => self.hosts.insert(host.clone(), vip),
-                    None => self.hosts.remove(host),
-                };
+                let modified = entry.map_or(0, |entry| entry.modified);
+                let value = entry.and_then(|entry| Vip::decode(&entry.value).ok());
+                self.hosts.insert(host.clone(), Known { value, modified });
             }
             Key::HostOfVip(address) => {
                 if entry.is_some() {

@@ -132,20 +132,22 @@ fn entry_fees(config: &Config, ledger: &Ledger, service: &ServiceKey, reserved: 
         group.writes.push((key, Some(Order(clusters).encode())));
     }
     let host = service.host(&config.zone);
-    if ledger.vip(&host).is_none() {
+    let vip = ledger.vip(&host).cloned().unwrap_or_default();
+    if vip.value.is_none() {
         let free = |address: IpAddr| !ledger.is_taken(address) && !reserved.contains(&address);
         let mut candidates = config.vips.candidates(&host).take(MAX_CANDIDATES);
         match candidates.find(|vip| free(vip.v4.into()) && free(vip.v6.into())) {
-            Some(vip) => allocate(&mut group, &host, vip),
+            Some(free) => allocate(&mut group, &host, vip.modified, free),
             None => tracing::error!(host, "no virtual address is free: enlarge `vips`"),
         }
     }
     group
 }
 
-fn allocate(group: &mut Group, host: &str, vip: Vip) {
+/// Gives a host addresses. Its key was last written at `modified`: one that does not decode is written over.
+fn allocate(group: &mut Group, host: &str, modified: u64, vip: Vip) {
     let by_host = Key::VipOfHost(host.into());
-    group.guards.push(Guard::absent(by_host.to_string()));
+    group.guards.push(Guard::modified(by_host.to_string(), modified));
     group.writes.push((by_host, Some(vip.encode())));
     for address in [IpAddr::from(vip.v4), IpAddr::from(vip.v6)] {
         let by_address = Key::HostOfVip(address);
