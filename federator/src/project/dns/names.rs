@@ -110,7 +110,13 @@ impl Namer {
         let mut hosts: BTreeMap<String, Addresses> = BTreeMap::new();
         for port in &service.ports {
             let mut targets = Vec::new();
-            if one_target {
+            let everywhere = || {
+                offer
+                    .usable
+                    .iter()
+                    .all(|usable| usable.slice.target(port).is_some())
+            };
+            if one_target && everywhere() {
                 targets.push(Srv {
                     priority: 0,
                     weight: 1,

@@ -1,1 +1,275 @@
-//! Tests.
+//! What each name answers in each mode, as one text a name; and which names move when something changes.
+
+use super::*;
+use crate::testing::{export, head, headless, id, key, meta, plain, slice};
+use model::{
+    export::Export,
+    merge::{Parts, merge},
+    view::{Cluster, View},
+    vip::Vip,
+};
+
+const ALL: [AnswerMode; 3] = [AnswerMode::Endpoints, AnswerMode::Vip, AnswerMode::Cluster];
+
+fn place() -> Place {
+    Place { cluster: id("here"), network: meta("", "n1").network }
+}
+
+/// `here` and `east` are on `n1`, `south` is on `n2`.
+fn view() -> View {
+    let mut view = View::default();
+    for (cluster, network) in [("here", "n1"), ("east", "n1"), ("south", "n2")] {
+        set_network(&mut view, cluster, network);
+    }
+    view
+}
+
+fn set_network(view: &mut View, cluster: &str, network: &str) {
+    let known = Cluster { meta: Some(meta("", network)), synced: None };
+    view.set_cluster(&id(cluster), Some(known));
+}
+
+fn parts(exports: &[(&str, Arc<Export>)]) -> Parts {
+    let exports = exports.iter().map(|(cluster, export)| (id(cluster), export.clone()));
+    Parts {
+        exports: exports.collect(),
+        vip: Some(Vip { v4: "240.64.0.1".parse().expect("an address"), v6: "fd66::1".parse().expect("an address") }),
+        ..Parts::default()
+    }
+}
+
+/// The names of `demo/web` as `name: address… number@target… (why)`, without `.demo.global.` at any end.
+fn names(mode: AnswerMode, parts: &Parts) -> Vec<String> {
+    let namer = Namer { place: place(), zone: "global".into(), ttl: 5, mode };
+    let short = |name: &Name| name.to_string().replace(".demo.global.", "");
+    let service = merge(&key("demo/web"), parts).expect("somebody exports it");
+    let shown = |(name, node): (Name, Node)| {
+        let mut text = format!("{}:", short(&name));
+        node.a.iter().for_each(|a| text += &format!(" {a}"));
+        node.aaaa.iter().for_each(|aaaa| text += &format!(" {aaaa}"));
+        for srv in &node.srv {
+            text += &format!(" {}@{}", srv.port, short(&srv.target));
+        }
+        if let Some(why) = &node.why_empty {
+            text += &format!(" ({})", why.text());
+        }
+        text
+    };
+    namer.names(&view(), &service).into_iter().map(shown).collect()
+}
+
+fn check(modes: &[AnswerMode], exports: &[(&str, Arc<Export>)], expected: &[&str]) {
+    for mode in modes {
+        assert_eq!(names(*mode, &parts(exports)), expected, "{mode:?}");
+    }
+}
+
+#[test]
+fn endpoints_that_listen_where_clients_dial() {
+    let modes = [AnswerMode::Endpoints];
+    check(
+        &modes,
+        &[("east", plain("10.0.0.1 10.0.0.2-")), ("here", plain("10.0.0.3 fd00::3"))],
+        &["web: 10.0.0.1 10.0.0.3 fd00::3", "_http._tcp.web: 80@web"],
+    );
+    // A port without a name has no SRV.
+    let unnamed = export(head(":80"), [slice(":80", "10.0.0.1")]);
+    check(&modes, &[("east", unnamed)], &["web: 10.0.0.1"]);
+    // Draining ones are better than none.
+    check(&modes, &[("east", plain("10.0.0.1~ 10.0.0.2-"))], &["web: 10.0.0.1", "_http._tcp.web: 80@web"]);
+}
+
+#[test]
+fn endpoints_that_listen_elsewhere_are_found_by_srv_alone() {
+    let mapped = |address| export(head("http:80"), [slice("http:8080", address)]);
+    check(
+        &[AnswerMode::Endpoints],
+        &[("east", mapped("10.0.0.1 fd00::1"))],
+        &[
+            "web: (2 endpoints listen on other port numbers than the service's: ask for SRV)",
+            "_http._tcp.web: 8080@10-0-0-1.east.web 8080@fd00-0-0-0-0-0-0-1.east.web",
+            "10-0-0-1.east.web: 10.0.0.1",
+            "fd00-0-0-0-0-0-0-1.east.web: fd00::1",
+        ],
+    );
+    // With both kinds the name has those that can be dialled, and SRV has all.
+    check(
+        &[AnswerMode::Endpoints],
+        &[("east", mapped("10.0.0.1")), ("here", plain("10.0.0.2"))],
+        &[
+            "web: 10.0.0.2",
+            "_http._tcp.web: 8080@10-0-0-1.east.web 80@10-0-0-2.here.web",
+            "10-0-0-1.east.web: 10.0.0.1",
+            "10-0-0-2.here.web: 10.0.0.2",
+        ],
+    );
+}
+
+#[test]
+fn srv_of_a_port_leads_to_endpoints_that_serve_it() {
+    let two = export(head("http:80 admin:90"), [slice("http:80 admin:90", "10.0.0.1")]);
+    check(
+        &[AnswerMode::Endpoints],
+        &[("east", two.clone()), ("here", plain("10.0.0.2"))],
+        &[
+            "web: 10.0.0.1 10.0.0.2",
+            "_http._tcp.web: 80@web",
+            "_admin._tcp.web: 90@10-0-0-1.east.web",
+            "10-0-0-1.east.web: 10.0.0.1",
+        ],
+    );
+    // Nobody in reach serves it.
+    check(
+        &[AnswerMode::Endpoints],
+        &[("here", plain("10.0.0.2")), ("south", two)],
+        &["web: 10.0.0.2", "_http._tcp.web: 80@web"],
+    );
+}
+
+#[test]
+fn a_known_name_without_addresses_says_why() {
+    let modes = [AnswerMode::Endpoints];
+    check(&modes, &[("east", export(head("http:80"), []))], &["web: (no endpoints)"]);
+    check(&modes, &[("east", plain("10.0.0.1-"))], &["web: (1 endpoints of east: not ready)"]);
+    check(
+        &modes,
+        &[("south", plain("10.2.0.1 10.2.0.2"))],
+        &["web: (2 endpoints of south: on network n2, and no gateway into it is known)"],
+    );
+    let without_vip = Parts { vip: None, ..parts(&[("east", plain("10.0.0.1"))]) };
+    assert_eq!(names(AnswerMode::Vip, &without_vip)[0], "web: (no virtual address yet)");
+}
+
+#[test]
+fn fixed_addresses() {
+    let with_ip = |endpoints: &str| {
+        let mut own = (*plain(endpoints)).clone();
+        let mut head = (*own.head).clone();
+        head.cluster_ips = vec!["10.96.0.1".parse().expect("an address")];
+        own.head = Arc::new(head);
+        Arc::new(own)
+    };
+    let mapped = export(head("http:80"), [slice("http:8080", "10.0.0.1")]);
+    let srv = "_http._tcp.web: 80@web";
+    check(&[AnswerMode::Vip], &[("east", mapped)], &["web: 240.64.0.1 fd66::1", srv]);
+    let (modes, east) = ([AnswerMode::Cluster], ("east", plain("10.0.0.1")));
+    check(&modes, &[("here", with_ip("10.0.0.9")), east.clone()], &["web: 10.96.0.1", srv]);
+    // Nothing is ready here.
+    check(&modes, &[("here", with_ip("10.0.0.9-")), east.clone()], &["web: 10.0.0.1", srv]);
+    check(&modes, &[east], &["web: 10.0.0.1", srv]);
+}
+
+#[test]
+fn a_headless_service_answers_its_endpoints_in_every_mode() {
+    let pods =
+        export(headless("db:5432"), [slice("db:5432", "db-0=10.0.0.1 10.0.0.2"), slice("db:5432", "db-0=fd00::1")]);
+    check(
+        &ALL,
+        &[("east", pods)],
+        &[
+            "web: 10.0.0.1 10.0.0.2 fd00::1",
+            "_db._tcp.web: 5432@db-0.east.web 5432@10-0-0-2.east.web 5432@db-0.east.web",
+            "10-0-0-2.east.web: 10.0.0.2",
+            "db-0.east.web: 10.0.0.1 fd00::1",
+        ],
+    );
+}
+
+/// Zones of one View that changes.
+struct Bed {
+    gathered: Gathered,
+    zones: Zones,
+}
+
+impl Bed {
+    fn new(serial: u32) -> Self {
+        let config = Config { place: place(), zone: "global".into(), ttl: 5, negative_ttl: 1, serial };
+        let gathered = Gathered { view: view(), complete: true, ..Gathered::default() };
+        let zones = Zones::new(config, ALL).expect("a good zone");
+        Self { gathered, zones }
+    }
+
+    fn set(&mut self, service: &str, exports: &[(&str, Arc<Export>)]) {
+        let view = &mut self.gathered.view;
+        view.raise_revision(view.revision() + 1);
+        view.set_service(&key(service), merge(&key(service), &parts(exports)));
+    }
+
+    fn zone(&mut self) -> Arc<Zone> {
+        self.zones.update(&self.gathered)[&AnswerMode::Endpoints].clone()
+    }
+
+    /// The lines of the zone that are not about the zone itself.
+    fn lines(&mut self) -> Vec<String> {
+        let text = self.zone().to_string();
+        let own = |line: &&str| !line.starts_with("global.") && !line.starts_with("_revision.");
+        text.lines().filter(own).map(ToOwned::to_owned).collect()
+    }
+}
+
+#[test]
+fn a_zone_is_this_text() {
+    let mut bed = Bed::new(6);
+    bed.set("demo/web", &[("east", plain("10.0.0.1 fd00::1"))]);
+    bed.set("demo/db", &[("here", export(headless("db:5432"), [slice("db:5432", "db-0=10.0.0.2")]))]);
+    let golden = "\
+global. 5 IN SOA ns.global. hostmaster.global. 7 3600 600 86400 1
+global. 5 IN NS ns.global.
+_revision.global. 0 IN TXT 2
+db.demo.global. 5 IN A 10.0.0.2
+_db._tcp.db.demo.global. 5 IN SRV 0 1 5432 db-0.here.db.demo.global.
+db-0.here.db.demo.global. 5 IN A 10.0.0.2
+web.demo.global. 5 IN A 10.0.0.1
+web.demo.global. 5 IN AAAA fd00::1
+_http._tcp.web.demo.global. 5 IN SRV 0 1 80 web.demo.global.
+";
+    assert_eq!(bed.zone().to_string(), golden);
+}
+
+#[test]
+fn a_change_moves_its_own_names_the_serial_and_the_revision() {
+    let mut bed = Bed::new(u32::MAX);
+    bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
+    bed.set("demo/api", &[("east", plain("10.0.0.2"))]);
+    let zone = bed.zone();
+    // RFC 1982: the serial after the largest is zero.
+    assert_eq!(zone.serial(), 0);
+    let before = bed.lines();
+    bed.set("demo/web", &[("east", plain("10.0.0.3"))]);
+    let zone = bed.zone();
+    assert_eq!(zone.serial(), 2);
+    assert!(zone.to_string().contains("_revision.global. 0 IN TXT 3\n"), "{zone}");
+    let after = bed.lines();
+    let moved: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert_eq!(moved, ["web.demo.global. 5 IN A 10.0.0.3"]);
+
+    bed.gathered.local = 4;
+    assert!(bed.zone().to_string().contains("TXT 3+4\n"));
+    bed.set("demo/web", &[]);
+    assert!(bed.lines().iter().all(|line| line.contains("api.demo.global.")));
+    bed.set("demo/api", &[]);
+    assert!(bed.lines().is_empty());
+}
+
+#[test]
+fn a_network_decides_over_all_names_of_its_cluster() {
+    let mut bed = Bed::new(0);
+    bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
+    bed.set("demo/api", &[("east", plain("10.0.0.2"))]);
+    assert_eq!(bed.lines().len(), 4);
+    set_network(&mut bed.gathered.view, "east", "n2");
+    assert!(bed.lines().is_empty(), "they exist, and have nothing to give");
+    set_network(&mut bed.gathered.view, "east", "n1");
+    bed.set("demo/api", &[]);
+    assert_eq!(bed.lines().len(), 2);
+}
+
+#[test]
+fn a_zone_knows_whether_it_is_complete() {
+    let mut bed = Bed::new(0);
+    assert!(bed.zone().is_complete());
+    bed.gathered.complete = false;
+    assert!(!bed.zone().is_complete());
+    let config = Config { zone: "no name".into(), ..bed.zones.config.clone() };
+    assert!(matches!(Zones::new(config, ALL), Err(ZonesError::Name(_))));
+}

@@ -1,1 +1,237 @@
-//! Tests.
+//! Views in, objects out: the whole text of one entry, tables of ports, and what moves when something changes.
+
+use super::*;
+use crate::testing::{export, head, headless, id, key, meta, plain, slice};
+use model::{
+    export::{Export, Head},
+    merge::{Parts, merge},
+    view::Cluster,
+    vip::Vip,
+};
+
+/// A View to be changed, and what is projected from it in cluster `here`.
+struct Bed {
+    gathered: Gathered,
+    entries: ServiceEntries,
+}
+
+impl Bed {
+    /// Clusters by their networks; `here` is on `n1`.
+    fn new(clusters: &[(&str, &str)]) -> Self {
+        let place = Place { cluster: id("here"), network: meta("", "n1").network };
+        let mut bed = Self {
+            gathered: Gathered::default(),
+            entries: ServiceEntries::new(Config { place, zone: "global".into(), namespace: "istio-system".to_owned() }),
+        };
+        for (cluster, network) in clusters {
+            bed.network(cluster, network);
+        }
+        bed
+    }
+
+    fn network(&mut self, cluster: &str, network: &str) {
+        let known = Cluster { meta: Some(meta("", network)), synced: None };
+        self.gathered.view.set_cluster(&id(cluster), Some(known));
+    }
+
+    /// Sets a service at the next revision.
+    fn set(&mut self, service: &str, exports: &[(&str, Arc<Export>)]) {
+        let parts = Parts {
+            exports: exports.iter().map(|(cluster, export)| (id(cluster), export.clone())).collect(),
+            order: exports.iter().map(|(cluster, _)| id(cluster)).collect(),
+            vip: Some(Vip {
+                v4: "240.64.0.1".parse().expect("an address"),
+                v6: "fd66::1".parse().expect("an address"),
+            }),
+        };
+        let view = &mut self.gathered.view;
+        view.raise_revision(view.revision() + 1);
+        view.set_service(&key(service), merge(&key(service), &parts));
+    }
+
+    /// All entries as `namespace/name@revision address…`.
+    fn shown(&mut self) -> Vec<String> {
+        let entries = self.entries.update(&self.gathered);
+        let entry = |(at, desired): (&ObjectKey, &Desired)| {
+            let addresses = desired.entry.endpoints.iter().map(|e| format!(" {}", e.address));
+            let (namespace, name, revision) = (&at.namespace, &at.name, desired.revision);
+            format!("{namespace}/{name}@{revision}{}", addresses.collect::<String>())
+        };
+        entries.iter().map(entry).collect()
+    }
+}
+
+#[test]
+fn an_entry_says_what_istio_needs_to_know() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1"), ("south", "n2")]);
+    let east = export(
+        head("http-web:80 grpc:9000 dns:53/UDP"),
+        [slice("http-web:8080 grpc:9000 dns:53/UDP", "10.0.0.1@eu/eu-1 10.0.0.2- fd00::3@eu/eu-2")],
+    );
+    let south = export(head("http-web:80 grpc:9000"), [slice("http-web:8080 grpc:9000", "10.2.0.1")]);
+    bed.set("demo/web", &[("east", east), ("south", south)]);
+    let entries = bed.entries.update(&bed.gathered);
+    let (at, desired) = entries.iter().next().expect("one");
+    let text = serde_json::to_string_pretty(&desired.object(at)).expect("JSON");
+    let golden = r#"{
+  "apiVersion": "networking.istio.io/v1",
+  "kind": "ServiceEntry",
+  "metadata": {
+    "annotations": {
+      "federator.io/revision": "1"
+    },
+    "labels": {
+      "app.kubernetes.io/managed-by": "federator"
+    },
+    "name": "web.demo.global",
+    "namespace": "istio-system"
+  },
+  "spec": {
+    "addresses": [
+      "240.64.0.1"
+    ],
+    "endpoints": [
+      {
+        "address": "10.0.0.1",
+        "labels": {
+          "topology.istio.io/cluster": "east"
+        },
+        "locality": "eu/eu-1",
+        "network": "n1",
+        "ports": {
+          "http-web": 8080
+        }
+      },
+      {
+        "address": "fd00::3",
+        "labels": {
+          "topology.istio.io/cluster": "east"
+        },
+        "locality": "eu/eu-2",
+        "network": "n1",
+        "ports": {
+          "http-web": 8080
+        }
+      }
+    ],
+    "hosts": [
+      "web.demo.global"
+    ],
+    "location": "MESH_INTERNAL",
+    "ports": [
+      {
+        "name": "http-web",
+        "number": 80,
+        "protocol": "HTTP"
+      },
+      {
+        "name": "grpc",
+        "number": 9000,
+        "protocol": "GRPC"
+      }
+    ],
+    "resolution": "STATIC"
+  }
+}"#;
+    assert_eq!(text, golden);
+}
+
+#[test]
+fn ports_are_those_that_every_endpoint_serves() {
+    /// Exports with the ports that their endpoints serve; the entry's ports as `name:number/PROTOCOL`, and where
+    /// each endpoint listens elsewhere.
+    fn check(exports: &[(&str, &str)], ports: &[&str], mapped: &[&str]) {
+        let mut bed = Bed::new(&[]);
+        let names = ["a", "b", "c"];
+        let exports = exports.iter().enumerate().map(|(n, (ports, targets))| {
+            let served = slice(targets, &format!("10.0.0.{n}"));
+            (names[n], export(head(ports), [served]))
+        });
+        bed.set("demo/web", &exports.collect::<Vec<_>>());
+        let entries = bed.entries.update(&bed.gathered);
+        let entry = entries.iter().next().map(|(_, desired)| desired.entry.clone());
+        let entry = entry.as_deref().cloned().unwrap_or_default();
+        let port = |port: &Port| format!("{}:{}/{}", port.name, port.number, port.protocol);
+        assert_eq!(entry.ports.iter().map(port).collect::<Vec<_>>(), ports);
+        let endpoint = |endpoint: &Endpoint| {
+            let ports = endpoint.ports.iter().map(|(name, number)| format!("{name}={number}"));
+            ports.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(entry.endpoints.iter().map(endpoint).collect::<Vec<_>>(), mapped);
+    }
+    check(&[("http:80", "http:80")], &["http:80/HTTP"], &[""]);
+    check(&[(":80", ":8080")], &["tcp-80:80/TCP"], &["tcp-80=8080"]);
+    // What only some serve is left out; where one listens is its own to say.
+    check(&[("http:80 tcp:90", "http:1 tcp:90"), ("http:80", "http:2")], &["http:80/HTTP"], &["http=1", "http=2"]);
+    check(&[("http:80", "http:80"), ("http:80 tcp:90", "http:80 tcp:90")], &["http:80/HTTP"], &["", ""]);
+    // The number of the oldest is dialled, and each endpoint listens where it does.
+    check(&[("http:80", "http:80"), ("http:81", "http:81")], &["http:80/HTTP"], &["", "http=81"]);
+    // A number once; neither UDP nor SCTP; nothing left, no entry.
+    check(&[("dns:53/UDP dns:53 a:1 b:1", "dns:53/UDP dns:53 a:1 b:1")], &["dns:53/TCP", "a:1/TCP"], &[""]);
+    check(&[("dns:53/UDP s:1/SCTP", "dns:53/UDP s:1/SCTP")], &[], &[]);
+    check(&[("a:1", "a:1"), ("b:2", "b:2")], &[], &[]);
+}
+
+#[test]
+fn protocols_are_selected_as_istio_does() {
+    for (ports, protocol) in [
+        ("http:1", "HTTP"),
+        ("http-web:1", "HTTP"),
+        ("http2-x:1", "HTTP2"),
+        ("https:1", "HTTPS"),
+        ("grpc-api:1", "GRPC"),
+        ("tls-x:1", "TLS"),
+        ("mongo:1", "MONGO"),
+        ("tcp-http:1", "TCP"),
+        ("web:1", "TCP"),
+        ("httpx:1", "TCP"),
+        (":1", "TCP"),
+        // What is said outright counts more than a name.
+        ("http:1@tcp", "TCP"),
+        ("web:1@http", "HTTP"),
+        ("web:1@HTTP", "HTTP"),
+        ("web:1@kubernetes.io/h2c", "HTTP2"),
+        ("web:1@kubernetes.io/ws", "HTTP"),
+        ("web:1@kubernetes.io/wss", "HTTPS"),
+        ("http:1@example.com/own", "TCP"),
+    ] {
+        let Head { ports: parsed, .. } = head(ports);
+        assert_eq!(istio_protocol(&parsed[0]), protocol, "{ports}");
+    }
+}
+
+#[test]
+fn an_entry_is_where_the_service_is_and_moves_with_it() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
+    bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
+    assert_eq!(bed.shown(), ["istio-system/web.demo.global@1 10.0.0.1"]);
+    bed.set("demo/web", &[("east", plain("10.0.0.1")), ("here", plain("10.0.0.2"))]);
+    assert_eq!(bed.shown(), ["demo/web.demo.global@2 10.0.0.1 10.0.0.2"]);
+    bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
+    assert_eq!(bed.shown(), ["istio-system/web.demo.global@3 10.0.0.1"]);
+    bed.set("demo/web", &[]);
+    assert!(bed.shown().is_empty());
+}
+
+#[test]
+fn only_what_changed_is_written_again() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
+    bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
+    bed.set("demo/api", &[("east", export(headless("http:80"), [slice("http:80", "10.0.0.2")]))]);
+    let api = "istio-system/api.demo.global@2 10.0.0.2";
+    assert_eq!(bed.shown(), [api, "istio-system/web.demo.global@2 10.0.0.1"]);
+    bed.set("demo/web", &[("east", plain("10.0.0.3"))]);
+    assert_eq!(bed.shown(), [api, "istio-system/web.demo.global@3 10.0.0.3"]);
+    // Something of the service changed that the entry does not show.
+    bed.set("demo/web", &[("east", plain("10.0.0.3 10.0.0.4-"))]);
+    let web = "istio-system/web.demo.global@3 10.0.0.3";
+    assert_eq!(bed.shown(), [api, web]);
+    // A network decides over all services of its cluster.
+    bed.network("east", "n2");
+    bed.set("demo/x", &[]);
+    assert_eq!(bed.shown(), ["istio-system/api.demo.global@5", "istio-system/web.demo.global@5"]);
+    // What goes while everything is projected again goes too.
+    bed.set("demo/api", &[]);
+    bed.network("east", "n1");
+    assert_eq!(bed.shown(), ["istio-system/web.demo.global@6 10.0.0.3"]);
+}
