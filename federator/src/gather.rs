@@ -7,7 +7,7 @@ pub mod fold;
 use crate::{
     backoff::Backoff,
     observe::Observed,
-    store::{Store, StoreError},
+    store::{Snapshot, Store, StoreError, Watch},
 };
 use fold::Fold;
 use model::{name::ClusterId, view::View};
@@ -92,37 +92,29 @@ async fn follow(
     own: &mut StreamMap<ClusterId, WatchStream<Observed>>,
     backoff: &mut Backoff,
 ) -> Option<StoreError> {
-    let next = stage.fold.position().map(|position| position + 1);
-    let resumed = match next {
-        Some(next) => match store.watch(next).await {
-            Ok(watch) => Some(watch),
-            Err(StoreError::Compacted(_)) => None,
-            Err(error) => return Some(error),
-        },
-        None => None,
-    };
-    let mut watch = match resumed {
-        Some(watch) => watch,
-        None => {
-            let snapshot = match store.read("").await {
-                Ok(snapshot) => snapshot,
-                Err(error) => return Some(error),
-            };
-            let next = snapshot.revision + 1;
-            if let Err(error) = stage.fold.replace(snapshot) {
-                return Some(error);
-            }
-            stage.hand_on();
-            match store.watch(next).await {
-                Ok(watch) => watch,
-                Err(error) => return Some(error),
+    let opened = {
+        let mut opening = std::pin::pin!(open(store, stage.fold.position()));
+        loop {
+            tokio::select! {
+                opened = &mut opening => break opened,
+                // A store that hangs does not keep own clusters from being fresh.
+                Some((id, seen)) = own.next() => stage.observed(&id, seen),
+                () = stage.gathered.closed() => return None,
             }
         }
     };
-    if stage.fold.found_again() {
-        tracing::info!(store = ?store, revision = stage.fold.view().revision(), "following the store");
-        stage.hand_on();
+    let (snapshot, mut watch) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Some(error),
+    };
+    if let Some(snapshot) = snapshot
+        && let Err(error) = stage.fold.replace(snapshot)
+    {
+        return Some(error);
     }
+    stage.fold.found();
+    tracing::info!(store = ?store, revision = stage.fold.view().revision(), "following the store");
+    stage.hand_on();
     backoff.reset();
     loop {
         tokio::select! {
@@ -144,6 +136,23 @@ async fn follow(
     }
 }
 
+/// A watch on what comes after `position`; where the store no longer knows that, everything as it stands and a watch
+/// from there.
+async fn open(
+    store: &dyn Store,
+    position: Option<u64>,
+) -> Result<(Option<Snapshot>, Box<dyn Watch>), StoreError> {
+    if let Some(position) = position {
+        match store.watch(position + 1).await {
+            Err(StoreError::Compacted(_)) => {}
+            watch => return Ok((None, watch?)),
+        }
+    }
+    let snapshot = store.read("").await?;
+    let watch = store.watch(snapshot.revision + 1).await?;
+    Ok((Some(snapshot), watch))
+}
+
 /// The fold, and where its results go.
 struct Stage {
     fold: Fold,
@@ -163,3 +172,6 @@ impl Stage {
         self.gathered.send_replace(self.fold.result());
     }
 }
+
+#[cfg(test)]
+mod tests;

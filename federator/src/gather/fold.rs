@@ -120,9 +120,9 @@ impl Fold {
         }
     }
 
-    /// The store is followed again; says whether it was not before.
-    pub fn found_again(&mut self) -> bool {
-        std::mem::replace(&mut self.store, StoreHealth::Followed) != StoreHealth::Followed
+    /// The store is followed.
+    pub fn found(&mut self) {
+        self.store = StoreHealth::Followed;
     }
 
     /// Takes over everything that stands in the store, and drops what does not.
@@ -200,21 +200,25 @@ impl Fold {
         if !own.seen.synced {
             return;
         }
-        let mut set = |key: &ServiceKey, export: Option<&Arc<Export>>| {
+        let changes = match own.seen.exports.since(own.folded) {
+            Since::Changes(changes) => changes,
+            Since::Everything => {
+                for (key, known) in &mut self.services {
+                    if own.seen.exports.get(key).is_none() && known.local.remove(id).is_some() {
+                        touched.insert(key.clone());
+                    }
+                }
+                let exports = own.seen.exports.iter();
+                exports.map(|(key, export)| (key, Some(export))).collect()
+            }
+        };
+        for (key, export) in changes {
             let local = &mut self.services.entry(key.clone()).or_default().local;
             match export {
                 Some(export) => local.insert(id.clone(), export.clone()),
                 None => local.remove(id),
             };
             touched.insert(key.clone());
-        };
-        match own.seen.exports.since(own.folded) {
-            Since::Changes(changes) => changes.into_iter().for_each(|(key, export)| set(key, export)),
-            Since::Everything => own
-                .seen
-                .exports
-                .iter()
-                .for_each(|(key, export)| set(key, Some(export))),
         }
         own.folded = own.seen.exports.sequence();
         let mut cluster = self.view.clusters().get(id).cloned().unwrap_or_default();
@@ -253,6 +257,8 @@ impl Fold {
                 self.note_key(key, entry, touched)
                     .map_err(|error| error.to_string())
             }
+            // Once it is gone it does not matter what it was.
+            Err(_) if entry.is_none() => Ok(()),
             Err(error) => Err(error.to_string()),
         };
         match outcome {
@@ -267,6 +273,7 @@ impl Fold {
         }
     }
 
+    /// A value that does not decode counts as none, so that who reads the store anew holds the same View.
     fn note_key(
         &mut self,
         key: Key,
@@ -275,49 +282,50 @@ impl Fold {
     ) -> Result<(), RecordError> {
         match key {
             Key::Meta(id) => {
-                let meta = decode::<Meta>(entry)?;
+                let (meta, outcome) = decode::<Meta>(entry);
                 self.set_cluster(&id, |cluster| cluster.meta = meta);
+                outcome
             }
             Key::Synced(id) => {
-                let synced = decode::<Synced>(entry)?;
+                let (synced, outcome) = decode::<Synced>(entry);
                 self.set_cluster(&id, |cluster| cluster.synced = synced);
                 if self.is_synced(&id) {
                     self.drop_own(&id, touched);
                 }
+                outcome
             }
             Key::Head(id, service) => {
-                let head = decode::<Head>(entry);
-                let records = self.records(&id, &service);
-                // A head that cannot be read takes the service's records of this cluster out of use.
-                records.head = head.as_ref().ok().cloned().flatten().map(Arc::new);
+                let (head, outcome) = decode::<Head>(entry);
+                self.records(&id, &service).head = head.map(Arc::new);
                 touched.insert(service);
-                head?;
+                outcome
             }
             Key::Slice(id, service, name) => {
-                let slice = decode::<Slice>(entry);
-                let records = self.records(&id, &service);
-                match slice.as_ref().ok().cloned().flatten() {
-                    Some(slice) => records.slices.insert(name, Arc::new(slice)),
-                    None => records.slices.remove(&name),
+                let (slice, outcome) = decode::<Slice>(entry);
+                let slices = &mut self.records(&id, &service).slices;
+                match slice {
+                    Some(slice) => slices.insert(name, Arc::new(slice)),
+                    None => slices.remove(&name),
                 };
                 touched.insert(service);
-                slice?;
+                outcome
             }
             Key::Order(service) => {
-                let order = decode::<Order>(entry)?.unwrap_or_default();
-                self.services.entry(service.clone()).or_default().order = order.0;
+                let (order, outcome) = decode::<Order>(entry);
+                self.services.entry(service.clone()).or_default().order = order.unwrap_or_default().0;
                 touched.insert(service);
+                outcome
             }
             Key::VipOfHost(host) => {
-                let vip = decode::<Vip>(entry)?;
+                let (vip, outcome) = decode::<Vip>(entry);
                 if let Some(service) = service_of(&host, &self.zone) {
                     self.services.entry(service.clone()).or_default().vip = vip;
                     touched.insert(service);
                 }
+                outcome
             }
-            Key::HostOfVip(_) | Key::Owner(_) => {}
+            Key::HostOfVip(_) | Key::Owner(_) => Ok(()),
         }
-        Ok(())
     }
 
     fn note_owner(&mut self, id: ClusterId, entry: Option<&Entry>) {
@@ -391,8 +399,12 @@ impl Known {
     }
 }
 
-fn decode<R: Record>(entry: Option<&Entry>) -> Result<Option<R>, RecordError> {
-    entry.map(|entry| R::decode(&entry.value)).transpose()
+fn decode<R: Record>(entry: Option<&Entry>) -> (Option<R>, Result<(), RecordError>) {
+    match entry.map(|entry| R::decode(&entry.value)) {
+        Some(Ok(record)) => (Some(record), Ok(())),
+        Some(Err(error)) => (None, Err(error)),
+        None => (None, Ok(())),
+    }
 }
 
 /// The service whose host this is, if it is one of the zone's.

@@ -1,1 +1,295 @@
-//! Tests.
+//! However a history is cut into batches, and wherever an agent comes in: the same store makes the same View, byte
+//! for byte. And what cannot be known is not taken for empty.
+
+use super::*;
+use crate::{
+    store::{Committed, Store as _, Txn, embedded::Embedded},
+    testing::{head, id, key, meta, now, observed, plain, slice},
+};
+use proptest::prelude::*;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+const HEAD: &str = "records/east/demo/web/head";
+const SLICE: &str = "records/east/demo/web/slices/s0";
+
+fn fold(own: &[&str]) -> Fold {
+    Fold::new(&"global".into(), own.iter().map(|name| id(name)))
+}
+
+fn write(store: &Embedded, writes: &[(&str, Option<Vec<u8>>)]) -> u64 {
+    let writes = writes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+    let txn = Txn { guards: vec![], writes: writes.collect() };
+    match now(store.commit(&txn)) {
+        Ok(Committed::Done(revision)) => revision,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn snapshot(store: &Embedded) -> Snapshot {
+    now(store.read("")).expect("it is there")
+}
+
+fn marker(epoch: u64) -> Vec<u8> {
+    let synced = Synced { epoch, ..Synced::default() };
+    synced.encode()
+}
+
+/// The addresses of `demo/web`, or `-` when there is no such service.
+fn web(fold: &Fold) -> String {
+    match fold.view().services().get(&key("demo/web")) {
+        None => "-".to_owned(),
+        Some(service) => {
+            let endpoints = service.exports.iter().flat_map(|(_, export)| export.endpoints());
+            let addresses: Vec<_> = endpoints.map(|(_, endpoint)| endpoint.address.to_string()).collect();
+            addresses.join(" ")
+        }
+    }
+}
+
+/// A transaction as publishers make them, and worse ones: any keys, whatever behind them, and a marker.
+fn any_transaction() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
+    let cluster = prop_oneof![Just("east"), Just("west")];
+    let write = (cluster.clone(), 0..3_u8, 0..9_u8, 0..4_u8).prop_map(|(cluster, n, kind, value)| {
+        let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, value), v6: Ipv6Addr::LOCALHOST };
+        let (key, good) = match kind {
+            0 => (format!("clusters/{cluster}/meta"), meta("uid", &format!("n{value}")).encode()),
+            1 => (format!("clusters/{cluster}/owner"), vec![]),
+            2 => (format!("records/{cluster}/demo/s{n}/head"), head(&format!("http:8{value}")).encode()),
+            3..=5 => (
+                format!("records/{cluster}/demo/s{n}/slices/s{kind}"),
+                slice("http:80", &format!("10.0.0.{value}")).encode(),
+            ),
+            6 => (format!("order/demo/s{n}"), Order(vec![id(cluster), id("north")]).encode()),
+            7 => (format!("vips/hosts/s{n}.demo.global"), vip.encode()),
+            _ => (format!("{cluster}/unknown/{n}"), vec![]),
+        };
+        let value = match value {
+            0 => None,
+            1 => Some(vec![0xff]),
+            _ => Some(good),
+        };
+        (key, value)
+    });
+    (cluster, prop::collection::btree_map(0..9_u8, write, 0..5), 0..3_u64).prop_map(|(cluster, writes, epoch)| {
+        // A key may stand in a transaction once.
+        let mut writes: BTreeMap<_, _> = writes.into_values().collect();
+        writes.insert(format!("clusters/{cluster}/synced"), Some(marker(epoch)));
+        writes.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn replaying_changes_equals_reading_anew(
+        history in prop::collection::vec(any_transaction(), 1..20),
+        cuts in prop::collection::vec(any::<bool>(), 20),
+        start in 0..20_usize,
+        gap in 0..20_usize,
+    ) {
+        let store = Embedded::new();
+        let mut watch = now(store.watch(1)).expect("it is there");
+        let (mut batches, mut snapshots) = (vec![], vec![snapshot(&store)]);
+        for writes in &history {
+            let writes: Vec<_> = writes.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+            write(&store, &writes);
+            batches.push(now(watch.next()).expect("a change"));
+            snapshots.push(snapshot(&store));
+        }
+
+        // Who was there all the time, transaction by transaction.
+        let mut follower = fold(&[]);
+        follower.replace(snapshots[0].clone()).expect("it did not go back");
+        for batch in &batches {
+            follower.apply(batch.clone());
+        }
+        // Who came later, and heard several transactions at once.
+        let start = start % snapshots.len();
+        let mut late = fold(&[]);
+        late.replace(snapshots[start].clone()).expect("it did not go back");
+        let mut waiting: Option<Batch> = None;
+        for (batch, cut) in batches[start..].iter().zip(&cuts) {
+            let mut next = batch.clone();
+            if let Some(before) = waiting.take() {
+                next.changes = [before.changes, next.changes].concat();
+            }
+            if *cut {
+                late.apply(next);
+            } else {
+                waiting = Some(next);
+            }
+        }
+        waiting.into_iter().for_each(|batch| late.apply(batch));
+        // Who was there at the beginning and the end only.
+        let gap = gap % snapshots.len();
+        let mut absent = fold(&[]);
+        absent.replace(snapshots[gap].clone()).expect("it did not go back");
+        absent.replace(snapshots[history.len()].clone()).expect("it did not go back");
+
+        let expected = follower.result();
+        prop_assert_eq!(expected.view.revision(), history.len() as u64);
+        for other in [late.result(), absent.result()] {
+            prop_assert_eq!(other.view.canonical(), expected.view.canonical());
+            prop_assert_eq!(other.view.digest(), expected.view.digest());
+            prop_assert_eq!(&other.quarantined, &expected.quarantined);
+            prop_assert_eq!(&other.owners, &expected.owners);
+        }
+        for other in [&late, &absent] {
+            prop_assert_eq!(other.position(), follower.position());
+        }
+    }
+}
+
+#[test]
+fn a_record_that_does_not_decode_is_set_aside_alone_and_heals() {
+    let good = |number: u8| slice("http:80", &format!("10.0.0.{number}")).encode();
+    let store = Embedded::new();
+    let mut fold = fold(&[]);
+    let mut check = |writes: &[(&str, Option<Vec<u8>>)], addresses: &str, aside: &[&str]| {
+        let revision = write(&store, writes);
+        let mut watch = now(store.watch(revision)).expect("it is there");
+        fold.apply(now(watch.next()).expect("a change"));
+        assert_eq!(web(&fold), addresses);
+        let result = fold.result();
+        assert_eq!(result.quarantined.keys().collect::<Vec<_>>(), aside);
+    };
+    let other = "records/east/demo/web/slices/s1";
+    check(
+        &[(HEAD, Some(head("http:80").encode())), (SLICE, Some(good(1))), (other, Some(good(2)))],
+        "10.0.0.1 10.0.0.2",
+        &[],
+    );
+    check(&[(SLICE, Some(vec![0xff]))], "10.0.0.2", &[SLICE]);
+    check(&[(SLICE, Some(good(3)))], "10.0.0.3 10.0.0.2", &[]);
+    check(&[(SLICE, Some(slice("http:80", "127.0.0.1").encode()))], "10.0.0.2", &[SLICE]);
+    check(&[(SLICE, None)], "10.0.0.2", &[]);
+    check(&[(HEAD, Some(vec![0xff]))], "-", &[HEAD]);
+    check(&[(HEAD, Some(head("http:80").encode()))], "10.0.0.2", &[]);
+    check(&[("what/is/this", Some(vec![]))], "10.0.0.2", &["what/is/this"]);
+    check(&[("what/is/this", None)], "10.0.0.2", &[]);
+    // Slices without a head are nothing.
+    check(&[(HEAD, None)], "-", &[]);
+}
+
+#[test]
+fn what_is_gone_when_everything_is_read_again_goes() {
+    let store = Embedded::new();
+    let mut fold = fold(&[]);
+    let slice = slice("http:80", "10.0.0.1").encode();
+    write(&store, &[(HEAD, Some(head("http:80").encode())), (SLICE, Some(slice))]);
+    write(&store, &[("clusters/west/owner", Some(vec![])), ("a/b", Some(vec![]))]);
+    fold.replace(snapshot(&store)).expect("it did not go back");
+    assert_eq!(web(&fold), "10.0.0.1");
+    assert!(fold.result().owners.contains_key(&id("west")));
+    write(&store, &[(HEAD, None), (SLICE, None), ("clusters/west/owner", None), ("a/b", None)]);
+    fold.forget_position();
+    fold.replace(snapshot(&store)).expect("it did not go back");
+    assert_eq!(web(&fold), "-");
+    let result = fold.result();
+    assert!(result.owners.is_empty() && result.quarantined.is_empty());
+}
+
+#[test]
+fn owners_and_foreign_keys_do_not_move_the_revision() {
+    let store = Embedded::new();
+    let mut fold = fold(&[]);
+    let revision = write(&store, &[("clusters/east/synced", Some(marker(1)))]);
+    write(&store, &[("clusters/east/owner", Some(vec![])), ("a/b", Some(vec![]))]);
+    fold.replace(snapshot(&store)).expect("it did not go back");
+    assert_eq!(fold.view().revision(), revision);
+    assert_eq!(fold.position(), Some(revision + 1));
+}
+
+#[test]
+fn a_store_that_went_back_is_refused_and_nothing_is_dropped() {
+    let store = Embedded::new();
+    let mut fold = fold(&[]);
+    write(&store, &[(HEAD, Some(head("http:80").encode()))]);
+    fold.replace(snapshot(&store)).expect("it did not go back");
+    let before = fold.view().canonical();
+    fold.forget_position();
+    let refused = fold.replace(snapshot(&Embedded::new()));
+    assert!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
+    assert_eq!(fold.view().canonical(), before);
+    assert_eq!(fold.position(), None);
+}
+
+#[test]
+fn the_own_cluster_is_seen_directly_until_the_store_has_a_complete_word_on_it() {
+    let store = Embedded::new();
+    let mut fold = fold(&["east"]);
+    let see = |fold: &mut Fold, address: &str| fold.observed(&id("east"), observed([("demo/web", plain(address))]));
+    assert!(see(&mut fold, "10.0.0.1"));
+    assert_eq!(web(&fold), "10.0.0.1");
+    assert!(!fold.observed(&id("west"), observed([])), "it is no cluster of ours");
+
+    // While the records are filled in for the first time they are not all there.
+    let stored = slice("http:80", "10.0.0.9").encode();
+    write(&store, &[("clusters/east/synced", Some(marker(0)))]);
+    write(&store, &[(HEAD, Some(head("http:80").encode())), (SLICE, Some(stored))]);
+    fold.replace(snapshot(&store)).expect("it did not go back");
+    assert_eq!(web(&fold), "10.0.0.1");
+    assert!(fold.result().local > 0);
+
+    let revision = write(&store, &[("clusters/east/synced", Some(marker(1)))]);
+    let mut watch = now(store.watch(revision)).expect("it is there");
+    fold.apply(now(watch.next()).expect("a change"));
+    assert_eq!(web(&fold), "10.0.0.9");
+    assert_eq!(fold.result().local, 0);
+    assert!(!see(&mut fold, "10.0.0.2"), "never after");
+    assert_eq!(web(&fold), "10.0.0.9");
+    fold.lost("away".to_owned());
+    assert!(!see(&mut fold, "10.0.0.3"));
+    assert_eq!(web(&fold), "10.0.0.9");
+}
+
+#[test]
+fn what_left_the_own_cluster_leaves_even_when_nobody_remembers_it_left() {
+    let mut fold = fold(&["east"]);
+    let mut seen = observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]);
+    fold.observed(&id("east"), seen.clone());
+    seen.exports.set(key("demo/web"), None);
+    for n in 0..3000 {
+        let passing = key(&format!("demo/x{n}"));
+        seen.exports.set(passing.clone(), Some(plain("10.0.0.3")));
+        seen.exports.set(passing, None);
+    }
+    assert!(fold.observed(&id("east"), seen));
+    assert_eq!(web(&fold), "-");
+    assert_eq!(fold.view().services().len(), 1);
+}
+
+#[test]
+fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
+    let read = |fold: &mut Fold| fold.replace(snapshot(&Embedded::new())).expect("it did not go back");
+    let partial = || Observed { synced: false, ..observed([]) };
+    let trouble = || Observed { trouble: Some("no route".into()), ..partial() };
+    let complete = |fold: &Fold| fold.result().complete;
+
+    let mut fold = fold(&["east"]);
+    assert!(!complete(&fold));
+    fold.observed(&id("east"), observed([]));
+    assert!(!complete(&fold), "the store was never read");
+    fold.lost("away".to_owned());
+    assert_eq!(fold.result().store, StoreHealth::NeverRead);
+    read(&mut fold);
+    assert!(complete(&fold));
+    fold.lost("away".to_owned());
+    assert!(complete(&fold), "what was read is held");
+
+    for (seen, expected) in [(partial(), false), (trouble(), true), (observed([]), true)] {
+        let mut fold = self::fold(&["east"]);
+        read(&mut fold);
+        assert!(!complete(&fold), "the own cluster was not seen");
+        assert_eq!(fold.observed(&id("east"), seen), expected, "it matters");
+        assert_eq!(complete(&fold), expected);
+    }
+
+    // Its records are complete in the store, whatever this agent sees.
+    let store = Embedded::new();
+    write(&store, &[("clusters/east/synced", Some(marker(1)))]);
+    let mut fold = self::fold(&["east"]);
+    fold.replace(snapshot(&store)).expect("it did not go back");
+    assert!(complete(&fold));
+}
