@@ -1,0 +1,381 @@
+//! What every engine of the store must do, written once and shown of both: the embedded one, and a real etcd. Each
+//! behaviour has a root of its own, so that all run on one store; those that break the store come last, of etcd.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use federator::store::embedded::Embedded;
+use federator::store::etcd::Etcd;
+use federator::store::{Committed, Entry, Guard, Store, StoreError, Tenure, Txn, Watch};
+use futures::FutureExt as _;
+use harness::{Fleet, Result, eventually};
+use tokio::time::timeout;
+
+/// More than anything here takes on a busy machine; only a failure waits this long.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The shortest lease that etcd keeps to.
+const LEASE_SECONDS: i64 = 2;
+
+/// Every behaviour gets a fresh store from `make`.
+async fn battery(make: impl AsyncFn(&str) -> Result<Arc<dyn Store>>) -> Result {
+    /// Runs one under its own name and root.
+    macro_rules! show {
+        ($($behaviour:ident)*) => {
+            $(
+                let store = make(stringify!($behaviour)).await?;
+                let shown = timeout(SOON, $behaviour(&*store)).await;
+                shown.context("it hangs").flatten().context(stringify!($behaviour))?;
+            )*
+        };
+    }
+    show! {
+        a_read_has_all_keys_of_a_prefix_at_one_revision
+        a_transaction_has_one_revision
+        guards_hold_or_nothing_is_done
+        deleting_what_is_not_there_changes_nothing
+        a_watch_has_every_change_once_and_in_order
+        a_watch_does_not_tear_transactions
+        a_watch_that_is_left_waiting_loses_nothing
+        a_watch_from_the_future_is_refused
+        a_campaign_waits_until_the_owner_resigns
+        a_campaign_waits_until_the_owner_is_gone
+        a_deposed_owner_cannot_write
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn embedded_passes_the_battery() -> Result {
+    battery(async |_| Ok(Arc::new(Embedded::new()) as Arc<dyn Store>)).await?;
+
+    let store = Embedded::new();
+    for n in 0..2000 {
+        put(&store, "key", &n.to_string()).await?;
+    }
+    history_that_is_compacted_is_an_error(&store).await
+}
+
+#[test]
+fn etcd_passes_the_battery() -> Result {
+    Fleet::shared(async |fleet| {
+        let endpoint = fleet.store().endpoint();
+        battery(async |name| etcd(&endpoint, name).await).await
+    })
+}
+
+#[test]
+fn etcd_that_compacted_or_restarted_is_told_by_errors() -> Result {
+    Fleet::exclusive(async |fleet| {
+        let shared = fleet.store();
+        let store = etcd(&shared.endpoint(), "restart").await?;
+        for n in 0..5 {
+            put(&*store, "key", &n.to_string()).await?;
+        }
+        let revision = store.read("").await?.revision;
+        shared.client().await?.compact(i64::try_from(revision)?, None).await?;
+        history_that_is_compacted_is_an_error(&*store).await?;
+
+        // Who held the store when it went hears of it, and goes on where it was when it is back.
+        let mut watch = store.watch(revision + 1).await?;
+        let mut tenure = store.campaign("owner", b"me").await?;
+        let own = watch.next().await?;
+        shared.etcd().kill()?;
+        let ended = timeout(SOON, watch.next()).await.context("it hangs")?;
+        ensure!(matches!(ended, Err(StoreError::Unavailable(_))), "{ended:?}");
+        let read = store.read("").await;
+        ensure!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+        shared.etcd().start()?;
+        let mut watch =
+            eventually(SOON, "the watch goes on", async || Ok(store.watch(own.revision + 1).await?)).await?;
+        let done = put(&*store, "key", "after").await?;
+        ensure!(watch.next().await?.revision == done, "nothing came between");
+        // A tenure outlives a restart that is shorter than its lease, and never lies about a longer one.
+        let epoch = tenure.epoch();
+        let guarded = write(&*store, [Guard::created("owner", epoch)], [("key", Some("owned"))]).await?;
+        if matches!(guarded, Committed::Refused(_)) {
+            timeout(SOON, tenure.lost()).await.context("it was lost in silence")?;
+        }
+
+        // Emptied, it knows less than was seen.
+        shared.wipe().await?;
+        let refused = eventually(SOON, "it answers", async || match store.watch(done).await {
+            Err(StoreError::Unavailable(why)) => bail!("{why}"),
+            other => Ok(other.map(|_| ())),
+        })
+        .await?;
+        ensure!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
+        Ok(())
+    })
+}
+
+async fn a_read_has_all_keys_of_a_prefix_at_one_revision(store: &dyn Store) -> Result {
+    // More than two pages of 500, and neighbours on both sides.
+    let keys: Vec<String> = (0..1201).map(|n| format!("a/{n:04}")).collect();
+    for some in keys.chunks(100) {
+        let writes = some.iter().map(|key| (key.as_str(), Some("value")));
+        write(store, [], writes).await?;
+    }
+    put(store, "a", "no").await?;
+    let last = put(store, "ab/x", "no").await?;
+    let read = store.read("a/").await?;
+    ensure!(read.entries.keys().eq(&keys), "{} keys", read.entries.len());
+    ensure!(read.revision >= last, "{} is before {last}", read.revision);
+    ensure!(store.read("").await?.entries.len() == keys.len() + 2, "the root has all");
+    ensure!(store.read("none/").await?.entries.is_empty(), "nothing is there");
+    Ok(())
+}
+
+async fn a_transaction_has_one_revision(store: &dyn Store) -> Result {
+    let before = put(store, "a", "1").await?;
+    let done = write(store, [], [("a", Some("2")), ("b", Some("3"))]).await?;
+    let revision = revision(done)?;
+    ensure!(revision > before, "{revision} is not after {before}");
+    let expected = BTreeMap::from([
+        ("a".to_owned(), entry("2", before, revision)),
+        ("b".to_owned(), entry("3", revision, revision)),
+    ]);
+    ensure!(store.read("").await?.entries == expected, "{:?}", store.read("").await?);
+    // A key that went and came again is another one.
+    put_or_delete(store, "a", None).await?;
+    let again = put(store, "a", "4").await?;
+    ensure!(store.read("a").await?.entries["a"] == entry("4", again, again), "it is new");
+    Ok(())
+}
+
+async fn guards_hold_or_nothing_is_done(store: &dyn Store) -> Result {
+    let created = put(store, "key", "1").await?;
+    let modified = put(store, "key", "2").await?;
+    let key = || entry("2", created, modified);
+    for (guards, holds) in [
+        (vec![], true),
+        (vec![Guard::created("key", created)], true),
+        (vec![Guard::created("key", modified)], false),
+        (vec![Guard::modified("key", modified)], true),
+        (vec![Guard::modified("key", created)], false),
+        (vec![Guard::absent("key")], false),
+        (vec![Guard::absent("none")], true),
+        (vec![Guard::created("none", 0)], true),
+        (vec![Guard::created("none", created)], false),
+        (vec![Guard::created("key", created), Guard::absent("none")], true),
+        (vec![Guard::absent("none"), Guard::absent("key")], false),
+    ] {
+        let expected: BTreeMap<String, Option<Entry>> =
+            guards.iter().map(|guard| (guard.key.clone(), (guard.key == "key").then(key))).collect();
+        let outcome = write(store, guards.clone(), [("other", Some("x"))]).await?;
+        let done = matches!(outcome, Committed::Done(_));
+        ensure!(done == holds, "{guards:?}: {outcome:?}");
+        ensure!(store.read("other").await?.entries.contains_key("other") == holds, "{guards:?}");
+        if let Committed::Refused(found) = outcome {
+            ensure!(found == expected, "{guards:?}: {found:?}");
+        }
+        put_or_delete(store, "other", None).await?;
+    }
+    Ok(())
+}
+
+async fn deleting_what_is_not_there_changes_nothing(store: &dyn Store) -> Result {
+    let before = put(store, "key", "1").await?;
+    let mut watch = store.watch(before + 1).await?;
+    put_or_delete(store, "none", None).await?;
+    write(store, [], [("none", None), ("key", Some("2"))]).await?;
+    let changes = watch.next().await?.changes;
+    ensure!(changes.len() == 1 && changes[0].0 == "key", "{changes:?}");
+    Ok(())
+}
+
+async fn a_watch_has_every_change_once_and_in_order(store: &dyn Store) -> Result {
+    let first = put(store, "key", "0").await?;
+    for n in 1..50 {
+        put(store, "key", &n.to_string()).await?;
+    }
+    let mut watch = store.watch(first).await?;
+    for n in 50..99 {
+        put(store, "key", &n.to_string()).await?;
+    }
+    let last = put_or_delete(store, "key", None).await?;
+    let changes = changes_until(&mut *watch, last).await?;
+    let seen = changes.iter().map(|(_, entry)| entry.as_ref().map(value));
+    let expected = (0..99).map(|n| Some(n.to_string())).chain([None]);
+    ensure!(seen.eq(expected), "{changes:?}");
+    let revisions: Vec<u64> = changes.iter().flat_map(|(_, entry)| entry).map(|e| e.modified).collect();
+    ensure!(revisions[0] == first && revisions.is_sorted(), "{revisions:?}");
+
+    // From the middle, the revision itself included.
+    let mut watch = store.watch(revisions[40]).await?;
+    let changes = changes_until(&mut *watch, last).await?;
+    ensure!(changes.len() == 60, "{} changes", changes.len());
+    Ok(())
+}
+
+async fn a_watch_does_not_tear_transactions(store: &dyn Store) -> Result {
+    let first = put(store, "first", "").await?;
+    let mut watch = store.watch(first + 1).await?;
+    let mut last = first;
+    for n in 0..20 {
+        let keys: Vec<String> = (0..100).map(|key| format!("{key}")).collect();
+        let text = format!("{n}").repeat(1000);
+        last = revision(write(store, [], keys.iter().map(|key| (key.as_str(), Some(text.as_str())))).await?)?;
+    }
+    loop {
+        let batch = watch.next().await?;
+        ensure!(batch.changes.len().is_multiple_of(100), "{} changes", batch.changes.len());
+        if batch.revision == last {
+            return Ok(());
+        }
+    }
+}
+
+async fn a_watch_that_is_left_waiting_loses_nothing(store: &dyn Store) -> Result {
+    let first = put(store, "key", "").await?;
+    let mut watch = store.watch(first + 1).await?;
+    let mut seen = Vec::new();
+    let mut last = first;
+    for n in 0..50 {
+        // Dropped wherever it happens to wait.
+        if let Some(batch) = watch.next().now_or_never() {
+            seen.extend(batch?.changes);
+        }
+        last = put(store, "key", &n.to_string()).await?;
+    }
+    if seen.last().is_none_or(|(_, entry)| entry.as_ref().is_none_or(|entry| entry.modified < last)) {
+        seen.extend(changes_until(&mut *watch, last).await?);
+    }
+    ensure!(seen.len() == 50, "{} changes", seen.len());
+    Ok(())
+}
+
+async fn a_watch_from_the_future_is_refused(store: &dyn Store) -> Result {
+    let last = put(store, "key", "").await?;
+    store.watch(last + 1).await?;
+    // Far enough that others, who use the same store, do not reach it.
+    let refused = store.watch(last + 1_000_000).await.map(|_| ());
+    ensure!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
+    Ok(())
+}
+
+async fn a_campaign_waits_until_the_owner_resigns(store: &dyn Store) -> Result {
+    let first = store.campaign("owner", b"first").await?;
+    let entries = store.read("owner").await?.entries;
+    ensure!(entries["owner"] == entry("first", first.epoch(), first.epoch()), "{entries:?}");
+    let mut second = store.campaign("owner", b"second");
+    ensure!((&mut second).now_or_never().is_none(), "it does not wait");
+    let (second, ()) = tokio::join!(second, async {
+        // What happens to others does not concern it.
+        put(store, "owner-of-another", "").await.unwrap();
+        first.resign().await;
+    });
+    let second = second?;
+    ensure!(value(&store.read("owner").await?.entries["owner"]) == "second");
+    second.resign().await;
+    ensure!(!store.read("").await?.entries.contains_key("owner"), "it is given up");
+    Ok(())
+}
+
+async fn a_campaign_waits_until_the_owner_is_gone(store: &dyn Store) -> Result {
+    // It is dropped as by a process that dies: nobody renews it.
+    let first = store.campaign("owner", b"first").await?;
+    let epoch = first.epoch();
+    drop(first);
+    let mut second = store.campaign("owner", b"second").await?;
+    ensure!(second.epoch() > epoch, "{} is not after {epoch}", second.epoch());
+    // One that is renewed outlives leases that began after it.
+    for _ in 0..2 {
+        drop(store.campaign("other", b"").await?);
+        tokio::select! {
+            why = second.lost() => bail!("{why}"),
+            gone = store.campaign("other", b"") => gone?.resign().await,
+        }
+    }
+    fenced(store, &*second, true).await
+}
+
+async fn a_deposed_owner_cannot_write(store: &dyn Store) -> Result {
+    let mut first = store.campaign("owner", b"first").await?;
+    fenced(store, &*first, true).await?;
+    put_or_delete(store, "owner", None).await?;
+    fenced(store, &*first, false).await?;
+    let second = store.campaign("owner", b"second").await?;
+    fenced(store, &*first, false).await?;
+    fenced(store, &*second, true).await?;
+    // Giving up what it has not takes nothing from its successor.
+    if store.read("owner").await?.entries["owner"].created != first.epoch() {
+        let _ = first.lost().now_or_never();
+        first.resign().await;
+    }
+    fenced(store, &*second, true).await
+}
+
+async fn history_that_is_compacted_is_an_error(store: &dyn Store) -> Result {
+    let last = store.read("").await?.revision;
+    let outcome = match store.watch(2).await {
+        Ok(mut watch) => watch.next().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    ensure!(matches!(outcome, Err(StoreError::Compacted(_))), "{outcome:?}");
+    // What is read now can be watched from there.
+    let mut watch = store.watch(last + 1).await?;
+    let done = put(store, "key", "after").await?;
+    ensure!(watch.next().await?.revision == done, "nothing came between");
+    Ok(())
+}
+
+/// Whether the tenure's fence lets a write through.
+async fn fenced(store: &dyn Store, tenure: &dyn Tenure, expected: bool) -> Result {
+    let guard = Guard::created("owner", tenure.epoch());
+    let outcome = write(store, [guard], [("guarded", Some("x"))]).await?;
+    ensure!(matches!(outcome, Committed::Done(_)) == expected, "{outcome:?}");
+    Ok(())
+}
+
+async fn etcd(endpoint: &str, name: &str) -> Result<Arc<dyn Store>> {
+    let root = format!("/battery/{name}");
+    Ok(Arc::new(Etcd::connect(&[endpoint.to_owned()], &root, LEASE_SECONDS).await?))
+}
+
+async fn write<'a>(
+    store: &dyn Store,
+    guards: impl IntoIterator<Item = Guard>,
+    writes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+) -> Result<Committed> {
+    let bytes = |(key, value): (&str, Option<&str>)| (key.to_owned(), value.map(|v| v.as_bytes().to_vec()));
+    let txn = Txn { guards: guards.into_iter().collect(), writes: writes.into_iter().map(bytes).collect() };
+    Ok(store.commit(&txn).await?)
+}
+
+async fn put(store: &dyn Store, key: &str, value: &str) -> Result<u64> {
+    put_or_delete(store, key, Some(value)).await
+}
+
+async fn put_or_delete(store: &dyn Store, key: &str, value: Option<&str>) -> Result<u64> {
+    revision(write(store, [], [(key, value)]).await?)
+}
+
+fn revision(outcome: Committed) -> Result<u64> {
+    match outcome {
+        Committed::Done(revision) => Ok(revision),
+        Committed::Refused(found) => bail!("refused: {found:?}"),
+    }
+}
+
+fn entry(value: &str, created: u64, modified: u64) -> Entry {
+    Entry { value: value.as_bytes().to_vec(), created, modified }
+}
+
+fn value(entry: &Entry) -> String {
+    String::from_utf8_lossy(&entry.value).into_owned()
+}
+
+/// The changes of a watch up to this revision.
+async fn changes_until(watch: &mut dyn Watch, revision: u64) -> Result<Vec<(String, Option<Entry>)>> {
+    let mut changes = Vec::new();
+    loop {
+        let batch = watch.next().await?;
+        changes.extend(batch.changes);
+        if batch.revision >= revision {
+            return Ok(changes);
+        }
+    }
+}
