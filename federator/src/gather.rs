@@ -108,7 +108,7 @@ async fn follow(
         Err(error) => return Some(error),
     };
     if let Some(snapshot) = snapshot
-        && let Err(error) = stage.fold.replace(snapshot)
+        && let Err(error) = stage.fold.replace(&snapshot)
     {
         return Some(error);
     }
@@ -120,7 +120,7 @@ async fn follow(
         tokio::select! {
             batch = watch.next() => match batch {
                 Ok(batch) => {
-                    stage.fold.apply(batch);
+                    stage.fold.apply(&batch);
                     stage.hand_on();
                 }
                 // The history ran out under a slow reader: read everything again at once.

@@ -207,8 +207,9 @@ impl Store for Faulty {
 impl Watch for FaultyWatch {
     async fn next(&mut self) -> Result<Batch, StoreError> {
         tokio::select! {
-            batch = self.watch.next() => batch,
+            biased;
             _ = self.inner.changed() => Err(gone()),
+            batch = self.watch.next() => batch,
         }
     }
 }

@@ -129,7 +129,7 @@ impl Fold {
     ///
     /// # Errors
     /// [`StoreError::WentBack`], when the store is older than what is known: then nothing is dropped.
-    pub fn replace(&mut self, snapshot: Snapshot) -> Result<(), StoreError> {
+    pub fn replace(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         if snapshot.revision < self.view.revision() {
             let (now, seen) = (snapshot.revision, self.view.revision());
             return Err(StoreError::WentBack(format!(
@@ -156,7 +156,7 @@ impl Fold {
     }
 
     /// Takes over what changed.
-    pub fn apply(&mut self, batch: Batch) {
+    pub fn apply(&mut self, batch: &Batch) {
         let mut touched = BTreeSet::new();
         for (key, entry) in &batch.changes {
             self.note(key, entry.as_ref(), &mut touched);

@@ -38,7 +38,7 @@ impl Gatherer {
         let snapshot = store.read("").await.expect("it is there");
         let revision = snapshot.revision;
         let mut fold = Fold::new(&"global".into(), std::iter::empty());
-        fold.replace(snapshot).expect("it did not go back");
+        fold.replace(&snapshot).expect("it did not go back");
         let gathered = self.comes_to(|gathered| gathered.view.revision() >= revision).await;
         assert_eq!(gathered.view.canonical(), fold.view().canonical());
         gathered

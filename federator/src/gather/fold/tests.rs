@@ -100,14 +100,14 @@ proptest! {
 
         // Who was there all the time, transaction by transaction.
         let mut follower = fold(&[]);
-        follower.replace(snapshots[0].clone()).expect("it did not go back");
+        follower.replace(&snapshots[0]).expect("it did not go back");
         for batch in &batches {
-            follower.apply(batch.clone());
+            follower.apply(batch);
         }
         // Who came later, and heard several transactions at once.
         let start = start % snapshots.len();
         let mut late = fold(&[]);
-        late.replace(snapshots[start].clone()).expect("it did not go back");
+        late.replace(&snapshots[start]).expect("it did not go back");
         let mut waiting: Option<Batch> = None;
         for (batch, cut) in batches[start..].iter().zip(&cuts) {
             let mut next = batch.clone();
@@ -115,17 +115,17 @@ proptest! {
                 next.changes = [before.changes, next.changes].concat();
             }
             if *cut {
-                late.apply(next);
+                late.apply(&next);
             } else {
                 waiting = Some(next);
             }
         }
-        waiting.into_iter().for_each(|batch| late.apply(batch));
+        waiting.into_iter().for_each(|batch| late.apply(&batch));
         // Who was there at the beginning and the end only.
         let gap = gap % snapshots.len();
         let mut absent = fold(&[]);
-        absent.replace(snapshots[gap].clone()).expect("it did not go back");
-        absent.replace(snapshots[history.len()].clone()).expect("it did not go back");
+        absent.replace(&snapshots[gap]).expect("it did not go back");
+        absent.replace(&snapshots[history.len()]).expect("it did not go back");
 
         let expected = follower.result();
         prop_assert_eq!(expected.view.revision(), history.len() as u64);
@@ -149,7 +149,7 @@ fn a_record_that_does_not_decode_is_set_aside_alone_and_heals() {
     let mut check = |writes: &[(&str, Option<Vec<u8>>)], addresses: &str, aside: &[&str]| {
         let revision = write(&store, writes);
         let mut watch = now(store.watch(revision)).expect("it is there");
-        fold.apply(now(watch.next()).expect("a change"));
+        fold.apply(&now(watch.next()).expect("a change"));
         assert_eq!(web(&fold), addresses);
         let result = fold.result();
         assert_eq!(result.quarantined.keys().collect::<Vec<_>>(), aside);
@@ -179,12 +179,12 @@ fn what_is_gone_when_everything_is_read_again_goes() {
     let slice = slice("http:80", "10.0.0.1").encode();
     write(&store, &[(HEAD, Some(head("http:80").encode())), (SLICE, Some(slice))]);
     write(&store, &[("clusters/west/owner", Some(vec![])), ("a/b", Some(vec![]))]);
-    fold.replace(snapshot(&store)).expect("it did not go back");
+    fold.replace(&snapshot(&store)).expect("it did not go back");
     assert_eq!(web(&fold), "10.0.0.1");
     assert!(fold.result().owners.contains_key(&id("west")));
     write(&store, &[(HEAD, None), (SLICE, None), ("clusters/west/owner", None), ("a/b", None)]);
     fold.forget_position();
-    fold.replace(snapshot(&store)).expect("it did not go back");
+    fold.replace(&snapshot(&store)).expect("it did not go back");
     assert_eq!(web(&fold), "-");
     let result = fold.result();
     assert!(result.owners.is_empty() && result.quarantined.is_empty());
@@ -196,7 +196,7 @@ fn owners_and_foreign_keys_do_not_move_the_revision() {
     let mut fold = fold(&[]);
     let revision = write(&store, &[("clusters/east/synced", Some(marker(1)))]);
     write(&store, &[("clusters/east/owner", Some(vec![])), ("a/b", Some(vec![]))]);
-    fold.replace(snapshot(&store)).expect("it did not go back");
+    fold.replace(&snapshot(&store)).expect("it did not go back");
     assert_eq!(fold.view().revision(), revision);
     assert_eq!(fold.position(), Some(revision + 1));
 }
@@ -206,10 +206,10 @@ fn a_store_that_went_back_is_refused_and_nothing_is_dropped() {
     let store = Embedded::new();
     let mut fold = fold(&[]);
     write(&store, &[(HEAD, Some(head("http:80").encode()))]);
-    fold.replace(snapshot(&store)).expect("it did not go back");
+    fold.replace(&snapshot(&store)).expect("it did not go back");
     let before = fold.view().canonical();
     fold.forget_position();
-    let refused = fold.replace(snapshot(&Embedded::new()));
+    let refused = fold.replace(&snapshot(&Embedded::new()));
     assert!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
     assert_eq!(fold.view().canonical(), before);
     assert_eq!(fold.position(), None);
@@ -228,13 +228,13 @@ fn the_own_cluster_is_seen_directly_until_the_store_has_a_complete_word_on_it() 
     let stored = slice("http:80", "10.0.0.9").encode();
     write(&store, &[("clusters/east/synced", Some(marker(0)))]);
     write(&store, &[(HEAD, Some(head("http:80").encode())), (SLICE, Some(stored))]);
-    fold.replace(snapshot(&store)).expect("it did not go back");
+    fold.replace(&snapshot(&store)).expect("it did not go back");
     assert_eq!(web(&fold), "10.0.0.1");
     assert!(fold.result().local > 0);
 
     let revision = write(&store, &[("clusters/east/synced", Some(marker(1)))]);
     let mut watch = now(store.watch(revision)).expect("it is there");
-    fold.apply(now(watch.next()).expect("a change"));
+    fold.apply(&now(watch.next()).expect("a change"));
     assert_eq!(web(&fold), "10.0.0.9");
     assert_eq!(fold.result().local, 0);
     assert!(!see(&mut fold, "10.0.0.2"), "never after");
@@ -262,7 +262,7 @@ fn what_left_the_own_cluster_leaves_even_when_nobody_remembers_it_left() {
 
 #[test]
 fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
-    let read = |fold: &mut Fold| fold.replace(snapshot(&Embedded::new())).expect("it did not go back");
+    let read = |fold: &mut Fold| fold.replace(&snapshot(&Embedded::new())).expect("it did not go back");
     let partial = || Observed { synced: false, ..observed([]) };
     let trouble = || Observed { trouble: Some("no route".into()), ..partial() };
     let complete = |fold: &Fold| fold.result().complete;
@@ -290,6 +290,6 @@ fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
     let store = Embedded::new();
     write(&store, &[("clusters/east/synced", Some(marker(1)))]);
     let mut fold = self::fold(&["east"]);
-    fold.replace(snapshot(&store)).expect("it did not go back");
+    fold.replace(&snapshot(&store)).expect("it did not go back");
     assert!(complete(&fold));
 }
