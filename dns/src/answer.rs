@@ -74,41 +74,21 @@ pub fn answer<'z>(zones: &'z Zones, request: &Request<'_>) -> Answer<'z> {
 impl<'z> Answer<'z> {
     /// The most octets its records take on the wire.
     pub fn octets(&self) -> usize {
-        let sections = self
-            .answers
-            .iter()
-            .chain(&self.authorities)
-            .chain(&self.additionals);
+        let sections = self.answers.iter().chain(&self.authorities).chain(&self.additionals);
         sections.map(|set| set.octets()).sum()
     }
 
     fn empty(rcode: ResponseCode, why: Option<&'z Why>) -> Self {
-        Self {
-            rcode,
-            authoritative: false,
-            answers: None,
-            authorities: None,
-            additionals: Vec::new(),
-            why,
-        }
+        Self { rcode, authoritative: false, answers: None, authorities: None, additionals: Vec::new(), why }
     }
 
     fn positive(answers: &'z RrSet, additionals: Vec<&'z RrSet>) -> Self {
-        Self {
-            authoritative: true,
-            answers: Some(answers),
-            additionals,
-            ..Self::empty(ResponseCode::NoError, None)
-        }
+        Self { authoritative: true, answers: Some(answers), additionals, ..Self::empty(ResponseCode::NoError, None) }
     }
 
     /// RFC 2308, sections 2.1 and 2.2: an absence is remembered only with the SOA beside it.
     fn negative(zone: &'z Zone, rcode: ResponseCode, why: Option<&'z Why>) -> Self {
-        Self {
-            authoritative: true,
-            authorities: zone.negative_soa(),
-            ..Self::empty(rcode, why)
-        }
+        Self { authoritative: true, authorities: zone.negative_soa(), ..Self::empty(rcode, why) }
     }
 }
 
@@ -129,21 +109,14 @@ fn inside<'z>(zone: &'z Zone, question: &LowerQuery, kind: RecordType) -> Answer
     };
     match set {
         Some(set) => Answer::positive(set, addresses(zone, &found, set.kind())),
-        None => Answer::negative(
-            zone,
-            ResponseCode::NoError,
-            found.sets.and_then(|sets| sets.why.as_ref()),
-        ),
+        None => Answer::negative(zone, ResponseCode::NoError, found.sets.and_then(|sets| sets.why.as_ref())),
     }
 }
 
 /// RFC 2782 and RFC 1035, section 3.3.11: who is named a server is wanted for its addresses next.
 fn addresses<'z>(zone: &'z Zone, found: &Found<'z>, kind: RecordType) -> Vec<&'z RrSet> {
     let targets = found.targets(kind).iter().filter_map(|target| zone.find(target));
-    targets
-        .flat_map(|target| [target.get(RecordType::A), target.get(RecordType::AAAA)])
-        .flatten()
-        .collect()
+    targets.flat_map(|target| [target.get(RecordType::A), target.get(RecordType::AAAA)]).flatten().collect()
 }
 
 fn chaos<'z>(zones: &'z Zones, question: &LowerQuery, kind: RecordType) -> Answer<'z> {

@@ -60,9 +60,7 @@ impl Bound {
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
         let only_v6 = addresses.iter().any(SocketAddr::is_ipv4);
         let pairs = addresses.iter().map(|address| Pair::bind(*address, only_v6));
-        Ok(Self {
-            pairs: pairs.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { pairs: pairs.collect::<Result<_, _>>()? })
     }
 
     /// The real addresses, in the order they were asked for.
@@ -80,13 +78,7 @@ impl Bound {
 
 impl Pair {
     fn bind(address: SocketAddr, only_v6: bool) -> Result<Self, BindError> {
-        let error = |transport| {
-            move |source| BindError {
-                address,
-                transport,
-                source,
-            }
-        };
+        let error = |transport| move |source| BindError { address, transport, source };
         let mut tries = if address.port() == 0 { FREE_PORT_TRIES } else { 1 };
         loop {
             let tcp = listen(address, only_v6).map_err(error(Transport::Tcp))?;
@@ -94,11 +86,7 @@ impl Pair {
             tries -= 1;
             match receive(real, only_v6) {
                 Ok(udp) => {
-                    return Ok(Self {
-                        address: real,
-                        udp,
-                        tcp,
-                    });
+                    return Ok(Self { address: real, udp, tcp });
                 }
                 Err(taken) if taken.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
                 Err(source) => return Err(error(Transport::Udp)(source)),

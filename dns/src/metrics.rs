@@ -59,24 +59,15 @@ impl Metrics {
     /// `dns_tcp_connections` and `dns_tcp_turned_away_total`.
     pub fn register(registry: &mut Registry) -> Self {
         let replies = Family::<Labels, Counter>::default();
-        let counters =
-            |transport| RCODES.map(|(_, rcode)| replies.get_or_create_owned(&Labels { transport, rcode }));
-        let metrics = Self {
-            udp: counters(Transport::Udp),
-            tcp: counters(Transport::Tcp),
-            ..Self::default()
-        };
+        let counters = |transport| RCODES.map(|(_, rcode)| replies.get_or_create_owned(&Labels { transport, rcode }));
+        let metrics = Self { udp: counters(Transport::Udp), tcp: counters(Transport::Tcp), ..Self::default() };
         registry.register("dns_replies", "DNS replies sent", replies);
         registry.register(
             "dns_truncated_replies",
             "DNS replies over UDP that asked the client to come back over TCP",
             metrics.truncated.clone(),
         );
-        registry.register(
-            "dns_tcp_connections",
-            "Open DNS connections over TCP",
-            metrics.tcp_connections.clone(),
-        );
+        registry.register("dns_tcp_connections", "Open DNS connections over TCP", metrics.tcp_connections.clone());
         registry.register(
             "dns_tcp_turned_away",
             "DNS connections over TCP closed at once because too many were open",

@@ -113,10 +113,7 @@ impl Why {
     }
 
     pub(crate) const fn known(code: ExtendedError, text: &'static str) -> Self {
-        Self {
-            code,
-            text: Cow::Borrowed(text),
-        }
+        Self { code, text: Cow::Borrowed(text) }
     }
 
     /// The INFO-CODE.
@@ -140,14 +137,7 @@ impl Why {
 
 impl RrSets {
     pub(crate) fn compile(owner: &Name, node: Node) -> Self {
-        let Node {
-            ttl,
-            a,
-            aaaa,
-            mut srv,
-            txt,
-            why_empty,
-        } = node;
+        let Node { ttl, a, aaaa, mut srv, txt, why_empty } = node;
         for srv in &mut srv {
             srv.target = canonical(&srv.target).into();
         }

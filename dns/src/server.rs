@@ -94,10 +94,7 @@ struct Reply<'z> {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            tcp_connections: 4096,
-            tcp_idle: Duration::from_secs(30),
-        }
+        Self { tcp_connections: 4096, tcp_idle: Duration::from_secs(30) }
     }
 }
 
@@ -173,10 +170,7 @@ impl RequestHandler for Responder {
         let zones = self.zones.load();
         let mut reply = Reply::new(&zones, request);
         // Without EDNS hickory calls it 512.
-        reply.fit(
-            &request.queries,
-            request.max_payload().clamp(MIN_PAYLOAD, MAX_PAYLOAD),
-        );
+        reply.fit(&request.queries, request.max_payload().clamp(MIN_PAYLOAD, MAX_PAYLOAD));
         self.count(Transport::Udp, &reply);
         match handle.send_response(reply.message(&request.queries)).await {
             Ok(sent) => sent,
@@ -244,11 +238,7 @@ impl<'z> Reply<'z> {
             }
             edns
         });
-        Self {
-            metadata,
-            edns,
-            answer,
-        }
+        Self { metadata, edns, answer }
     }
 
     /// Leaves out what does not fit into `limit` octets, whole sections at a time.
@@ -271,17 +261,14 @@ impl<'z> Reply<'z> {
             return true;
         }
         let mut measured = Vec::with_capacity(usize::from(limit));
-        self.encode(queries, limit, &mut measured)
-            .is_some_and(|sent| !sent.truncation)
+        self.encode(queries, limit, &mut measured).is_some_and(|sent| !sent.truncation)
     }
 
     fn encode(&self, queries: &Queries, limit: u16, octets: &mut Vec<u8>) -> Option<ResponseInfo> {
         let mut encoder = BinEncoder::new(octets);
         encoder.set_max_size(limit);
         let encoded = self.message(queries).destructive_emit(&mut encoder);
-        encoded
-            .inspect_err(|error| debug!(%error, "dns reply not encoded"))
-            .ok()
+        encoded.inspect_err(|error| debug!(%error, "dns reply not encoded")).ok()
     }
 
     /// The question is echoed octet by octet, so its case is kept.
@@ -315,10 +302,7 @@ fn malformed(request: &Metadata) -> Option<Vec<u8>> {
 }
 
 fn header(metadata: Metadata) -> Header {
-    Header {
-        metadata,
-        counts: HeaderCounts::default(),
-    }
+    Header { metadata, counts: HeaderCounts::default() }
 }
 
 #[cfg(test)]

@@ -104,12 +104,7 @@ impl<R: Respond> Listener<R> {
         }
     }
 
-    fn admit(
-        &self,
-        (stream, peer): (TcpStream, SocketAddr),
-        permits: &Arc<Semaphore>,
-        tasks: &mut JoinSet<()>,
-    ) {
+    fn admit(&self, (stream, peer): (TcpStream, SocketAddr), permits: &Arc<Semaphore>, tasks: &mut JoinSet<()>) {
         // A closed connection is tried elsewhere within milliseconds; one that waits costs its client a timeout.
         let Ok(permit) = permits.clone().try_acquire_owned() else {
             self.metrics.tcp_turned_away.inc();

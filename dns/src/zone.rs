@@ -142,21 +142,14 @@ impl Zone {
         refuse_wildcard(&key)?;
         let sets = RrSets::compile(&key, node);
         if let Some(set) = sets.iter().find(|set| set.octets() > MAX_RRSET) {
-            return Err(ZoneError::TooLarge {
-                owner: owner.clone(),
-                kind: set.kind(),
-                octets: set.octets(),
-            });
+            return Err(ZoneError::TooLarge { owner: owner.clone(), kind: set.kind(), octets: set.octets() });
         }
         let known = self.names.get(&key);
         if known.and_then(|entry| entry.sets.as_deref()) == Some(&sets) {
             return Ok(false);
         }
         let children = known.map(|entry| entry.children);
-        let entry = Entry {
-            sets: Some(Arc::new(sets)),
-            children: children.unwrap_or_default(),
-        };
+        let entry = Entry { sets: Some(Arc::new(sets)), children: children.unwrap_or_default() };
         self.names.insert_mut(key.clone(), entry);
         if children.is_none() {
             self.announce(&key);
@@ -211,10 +204,7 @@ impl Zone {
     pub(crate) fn find(&self, name: &LowerName) -> Option<Found<'_>> {
         let entry = self.names.get(name)?;
         let is_apex = name.iter().len() == self.apex.name.iter().len();
-        Some(Found {
-            head: is_apex.then_some(&*self.head),
-            sets: entry.sets.as_deref(),
-        })
+        Some(Found { head: is_apex.then_some(&*self.head), sets: entry.sets.as_deref() })
     }
 
     /// The SOA as negative answers carry it.
@@ -230,10 +220,7 @@ impl Zone {
                 entry.children += 1;
                 return;
             }
-            let entry = Entry {
-                sets: None,
-                children: 1,
-            };
+            let entry = Entry { sets: None, children: 1 };
             self.names.insert_mut(parent.clone(), entry);
             parent = parent.base_name();
         }
@@ -241,9 +228,7 @@ impl Zone {
 
     /// Ends a name without data and children, and then perhaps its parent; the apex stays.
     fn prune(&mut self, mut name: LowerName) {
-        while name.iter().len() > self.apex.name.iter().len()
-            && self.names.get(&name).is_some_and(Entry::is_idle)
-        {
+        while name.iter().len() > self.apex.name.iter().len() && self.names.get(&name).is_some_and(Entry::is_idle) {
             self.names.remove_mut(&name);
             name = name.base_name();
             if let Some(parent) = self.names.get_mut(&name) {

@@ -57,16 +57,10 @@ impl Zones {
 
     /// The zone that `name` belongs to.
     pub(crate) fn find(&self, name: &LowerName) -> Option<&Zone> {
-        self.zones
-            .iter()
-            .map(|zone| &**zone)
-            .find(|zone| zone.covers(name))
+        self.zones.iter().map(|zone| &**zone).find(|zone| zone.covers(name))
     }
 
     pub(crate) fn version(&self, name: &LowerName) -> Option<&RrSet> {
-        self.version
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, set)| set)
+        self.version.iter().find(|(known, _)| known == name).map(|(_, set)| set)
     }
 }

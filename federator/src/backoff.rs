@@ -31,12 +31,7 @@ impl Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self(
-            ExponentialBuilder::new()
-                .with_min_delay(MIN)
-                .with_max_delay(MAX)
-                .with_jitter()
-                .without_max_times()
-                .build(),
+            ExponentialBuilder::new().with_min_delay(MIN).with_max_delay(MAX).with_jitter().without_max_times().build(),
         )
     }
 }

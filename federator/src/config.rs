@@ -137,10 +137,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]: one line that says what, where and what to do.
     pub fn load(path: &std::path::Path, set: &[String]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
         let file = overrides::parse(&path.display().to_string(), &text, environment(), set)?;
         Self::check(file)
     }
@@ -155,45 +153,31 @@ impl Config {
         for (n, typed) in file.clusters.into_iter().enumerate() {
             let checked = Cluster::check(&format!("clusters[{n}]"), typed)?;
             if clusters.iter().any(|known: &Cluster| known.id == checked.id) {
-                return Err(field(
-                    format!("clusters[{n}].id"),
-                    format!("`{}` is there twice", checked.id),
-                ));
+                return Err(field(format!("clusters[{n}].id"), format!("`{}` is there twice", checked.id)));
             }
             clusters.push(checked);
         }
         if !clusters.iter().any(|known| known.id == cluster) {
-            return Err(field(
-                "clusters",
-                format!("the agent's own cluster `{cluster}` is not among them"),
-            ));
+            return Err(field("clusters", format!("the agent's own cluster `{cluster}` is not among them")));
         }
         let zone = file.zone.strip_suffix('.').unwrap_or(&file.zone);
         for label in zone.split('.') {
             model::name::Label::parse(label).map_err(|error| field("zone", error.to_string()))?;
         }
-        let own = clusters
-            .iter()
-            .find(|known| known.id == cluster)
-            .map(|known| known.source.clone());
+        let own = clusters.iter().find(|known| known.id == cluster).map(|known| known.source.clone());
         let target = match (file.emit.kubernetes, file.emit.directory) {
             (Some(_), Some(_)) => return Err(field("emit", "give `kubernetes` or `directory`, not both")),
             (None, None) => EmitTarget::Nothing,
             (None, Some(directory)) => EmitTarget::Directory(directory),
             (Some(typed), None) => match own {
-                Some(Source::Kubernetes(own)) if typed == file::Kubernetes::default() => {
-                    EmitTarget::Kubernetes(own)
-                }
+                Some(Source::Kubernetes(own)) if typed == file::Kubernetes::default() => EmitTarget::Kubernetes(own),
                 _ => EmitTarget::Kubernetes(typed),
             },
         };
         let store = match file.store.etcd {
             None => Store::Embedded,
             Some(etcd) if etcd.endpoints.is_empty() => {
-                return Err(field(
-                    "store.etcd.endpoints",
-                    "give at least one, like http://etcd:2379",
-                ));
+                return Err(field("store.etcd.endpoints", "give at least one, like http://etcd:2379"));
             }
             Some(etcd) => Store::Etcd(etcd),
         };
@@ -202,11 +186,7 @@ impl Config {
                 .iter()
                 .find_map(|wanted| environment().find(|(name, _)| name == wanted))
                 .map(|(_, value)| value);
-            format!(
-                "{}-{}",
-                host.unwrap_or_else(|| cluster.to_string()),
-                std::process::id()
-            )
+            format!("{}-{}", host.unwrap_or_else(|| cluster.to_string()), std::process::id())
         });
         Ok(Self {
             cluster,
@@ -214,15 +194,8 @@ impl Config {
             zone: zone.into(),
             clusters,
             store,
-            dns: Dns {
-                listeners: file.dns.listeners,
-                ttl: file.dns.ttl,
-                negative_ttl: file.dns.negative_ttl,
-            },
-            emit: Emit {
-                namespace: file.emit.namespace,
-                target,
-            },
+            dns: Dns { listeners: file.dns.listeners, ttl: file.dns.ttl, negative_ttl: file.dns.negative_ttl },
+            emit: Emit { namespace: file.emit.namespace, target },
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
                 .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
             admin: file.admin.address,
@@ -239,10 +212,7 @@ impl Cluster {
             (Some(kubernetes), None) => Source::Kubernetes(kubernetes),
             (None, Some(directory)) => {
                 if let Err(error) = std::fs::read_dir(&directory) {
-                    return Err(field(
-                        format!("{at}.directory"),
-                        format!("{}: {error}", directory.display()),
-                    ));
+                    return Err(field(format!("{at}.directory"), format!("{}: {error}", directory.display())));
                 }
                 Source::Directory(directory)
             }
@@ -252,10 +222,7 @@ impl Cluster {
         let mut level = || levels.next().unwrap_or_default();
         let locality = Locality::new(&level(), &level(), &level());
         if levels.next().is_some() || locality.to_string() != typed.locality {
-            let reason = format!(
-                "`{}` is not region/zone/subzone, with no empty level",
-                typed.locality
-            );
+            let reason = format!("`{}` is not region/zone/subzone, with no empty level", typed.locality);
             return Err(field(format!("{at}.locality"), reason));
         }
         Ok(Self {
@@ -268,13 +235,9 @@ impl Cluster {
 }
 
 /// The variables that are texts; whoever sets others does not mean us.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn cluster_id(at: &str, text: &str) -> Result<ClusterId, ConfigError> {
@@ -282,10 +245,7 @@ fn cluster_id(at: &str, text: &str) -> Result<ClusterId, ConfigError> {
 }
 
 fn field(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Field {
-        field: field.into(),
-        reason: reason.into(),
-    }
+    ConfigError::Field { field: field.into(), reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -51,14 +51,8 @@ pub async fn run(
     own: Vec<(ClusterId, watch::Receiver<Observed>)>,
     gathered: watch::Sender<Gathered>,
 ) {
-    let mut stage = Stage {
-        fold: Fold::new(&zone, own.iter().map(|(id, _)| id.clone())),
-        gathered,
-    };
-    let mut own: StreamMap<_, _> = own
-        .into_iter()
-        .map(|(id, seen)| (id, WatchStream::new(seen)))
-        .collect();
+    let mut stage = Stage { fold: Fold::new(&zone, own.iter().map(|(id, _)| id.clone())), gathered };
+    let mut own: StreamMap<_, _> = own.into_iter().map(|(id, seen)| (id, WatchStream::new(seen))).collect();
     let mut backoff = Backoff::default();
     loop {
         let error = {
@@ -138,10 +132,7 @@ async fn follow(
 
 /// A watch on what comes after `position`; where the store no longer knows that, everything as it stands and a watch
 /// from there.
-async fn open(
-    store: &dyn Store,
-    position: Option<u64>,
-) -> Result<(Option<Snapshot>, Box<dyn Watch>), StoreError> {
+async fn open(store: &dyn Store, position: Option<u64>) -> Result<(Option<Snapshot>, Box<dyn Watch>), StoreError> {
     if let Some(position) = position {
         match store.watch(position + 1).await {
             Err(StoreError::Compacted(_)) => {}

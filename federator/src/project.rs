@@ -37,32 +37,17 @@ pub struct Due<'a> {
 impl Cursor {
     /// What is due in `view`; it counts as done from now on.
     pub fn advance<'a>(&mut self, view: &'a View) -> Due<'a> {
-        let meta = view
-            .clusters()
-            .iter()
-            .filter_map(|(id, cluster)| Some((id, cluster.meta.as_ref()?)));
-        let networks: BTreeMap<_, _> = meta
-            .map(|(id, meta)| (id.clone(), meta.network.clone()))
-            .collect();
+        let meta = view.clusters().iter().filter_map(|(id, cluster)| Some((id, cluster.meta.as_ref()?)));
+        let networks: BTreeMap<_, _> = meta.map(|(id, meta)| (id.clone(), meta.network.clone())).collect();
         let moved = networks != self.networks;
         let since = view.services().since(self.seen);
         self.seen = view.services().sequence();
         self.networks = networks;
         match since {
-            Since::Changes(services) if !moved => Due {
-                services,
-                everything: false,
-            },
+            Since::Changes(services) if !moved => Due { services, everything: false },
             _ => {
-                let services = view
-                    .services()
-                    .iter()
-                    .map(|(key, service)| (key, Some(service)))
-                    .collect();
-                Due {
-                    services,
-                    everything: true,
-                }
+                let services = view.services().iter().map(|(key, service)| (key, Some(service))).collect();
+                Due { services, everything: true }
             }
         }
     }

@@ -104,10 +104,7 @@ pub async fn run(
         if status.borrow().owner {
             backoff.reset();
         }
-        status.send_replace(Status {
-            trouble: Some(trouble),
-            ..Status::default()
-        });
+        status.send_replace(Status { trouble: Some(trouble), ..Status::default() });
         if shutdown.run_until_cancelled(backoff.wait()).await.is_none() {
             return Ok(());
         }
@@ -126,10 +123,7 @@ async fn tenure(
     match look_before(config, store, &uid).await {
         Ok(Some(owner)) => {
             tracing::info!(cluster = %config.cluster, owner, "standing by");
-            status.send_replace(Status {
-                standing_by_for: Some(owner),
-                ..Status::default()
-            });
+            status.send_replace(Status { standing_by_for: Some(owner), ..Status::default() });
         }
         Ok(None) => {}
         Err(ended) => return ended,
@@ -148,10 +142,7 @@ async fn tenure(
         return ended;
     }
     tracing::info!(cluster = %config.cluster, epoch, "owner of the cluster");
-    status.send_replace(Status {
-        owner: true,
-        ..Status::default()
-    });
+    status.send_replace(Status { owner: true, ..Status::default() });
     let ended = tokio::select! {
         reason = tenure.lost() => {
             tracing::warn!(cluster = %config.cluster, epoch, reason, "no longer owner");
@@ -166,44 +157,20 @@ async fn tenure(
 
 /// Refuses to publish under an id that is pinned to another cluster; says who the owner is now, if anybody is.
 async fn look_before(config: &Config, store: &dyn Store, ours: &str) -> Result<Option<String>, Ended> {
-    let (meta, owner) = (
-        Key::Meta(config.cluster.clone()),
-        Key::Owner(config.cluster.clone()),
-    );
-    let found = store
-        .read(&format!("clusters/{}/", config.cluster))
-        .await
-        .map_err(Ended::Store)?;
-    let value = |key: &Key| {
-        found
-            .entries
-            .get(&key.to_string())
-            .map(|entry| entry.value.as_slice())
-    };
-    let pinned = value(&meta)
-        .and_then(|bytes| Meta::decode(bytes).ok())
-        .map(|meta| meta.uid.to_string());
+    let (meta, owner) = (Key::Meta(config.cluster.clone()), Key::Owner(config.cluster.clone()));
+    let found = store.read(&format!("clusters/{}/", config.cluster)).await.map_err(Ended::Store)?;
+    let value = |key: &Key| found.entries.get(&key.to_string()).map(|entry| entry.value.as_slice());
+    let pinned = value(&meta).and_then(|bytes| Meta::decode(bytes).ok()).map(|meta| meta.uid.to_string());
     match pinned {
         Some(pinned) if !pinned.is_empty() && !ours.is_empty() && pinned != ours => {
-            Err(Ended::Fatal(PublishError::IdTaken {
-                id: config.cluster.clone(),
-                pinned,
-                ours: ours.to_owned(),
-            }))
+            Err(Ended::Fatal(PublishError::IdTaken { id: config.cluster.clone(), pinned, ours: ours.to_owned() }))
         }
-        _ => Ok(value(&owner)
-            .and_then(|bytes| Owner::decode(bytes).ok())
-            .map(|owner| owner.agent)),
+        _ => Ok(value(&owner).and_then(|bytes| Owner::decode(bytes).ok()).map(|owner| owner.agent)),
     }
 }
 
 /// Brings the store to the latest observation, again and again.
-async fn publish(
-    config: &Config,
-    store: &dyn Store,
-    epoch: u64,
-    observed: &mut watch::Receiver<Observed>,
-) -> Ended {
+async fn publish(config: &Config, store: &dyn Store, epoch: u64, observed: &mut watch::Receiver<Observed>) -> Ended {
     let mut ledger = match Ledger::read(store, &config.cluster, epoch).await {
         Ok(ledger) => ledger,
         Err(error) => return Ended::Store(error),

@@ -16,10 +16,7 @@ pub async fn on_signal(token: CancellationToken) -> std::io::Result<()> {
     tracing::info!("stopping; a second signal stops at once");
     token.cancel();
     next(&mut terminate, &mut interrupt).await;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the second signal asks for exactly this"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the second signal asks for exactly this")]
     std::process::exit(ABORTED);
 }
 

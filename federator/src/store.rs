@@ -158,18 +158,12 @@ pub enum StoreError {
 impl Guard {
     /// The key exists and came to be at `revision`.
     pub fn created(key: impl Into<String>, revision: u64) -> Self {
-        Self {
-            key: key.into(),
-            must: Must::Created(revision),
-        }
+        Self { key: key.into(), must: Must::Created(revision) }
     }
 
     /// The key was last written at `revision`, or does not exist when that is zero.
     pub fn modified(key: impl Into<String>, revision: u64) -> Self {
-        Self {
-            key: key.into(),
-            must: Must::Modified(revision),
-        }
+        Self { key: key.into(), must: Must::Modified(revision) }
     }
 
     /// The key does not exist.

@@ -13,16 +13,10 @@ const QUIET: &str = "hickory_server=warn";
 /// When the filter cannot be understood.
 pub fn start(log: &Log) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(format!("{QUIET},{}", log.filter))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Only the first subscriber of a process can be the global one.
     let _ = match log.format {
-        LogFormat::Json => subscriber
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).try_init(),
         LogFormat::Text => subscriber.try_init(),
     };
     Ok(())

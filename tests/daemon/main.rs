@@ -66,7 +66,9 @@ fn a_port_in_use_is_named_and_nothing_starts() {
     let out = scene.path().join("out");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    for field in ["dns: {listeners: [{address: 'ADDRESS'}]}\nadmin: {address: '127.0.0.1:0'}", "admin: {address: 'ADDRESS'}"] {
+    for field in
+        ["dns: {listeners: [{address: 'ADDRESS'}]}\nadmin: {address: '127.0.0.1:0'}", "admin: {address: 'ADDRESS'}"]
+    {
         let text = format!(
             "cluster: east\nclusters: [{{id: east, directory: {}}}]\nemit: {{directory: {}}}\n{}\n",
             directory.display(),
@@ -85,14 +87,18 @@ fn good_files_go_on_beside_bad_ones() {
     let scene = Scene::new();
     let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                 d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
-    let files = [("a-broken.yaml", "kind: [\n"), ("b-bomb.yaml", bomb), ("c-cycle.yaml", "a: &a [*a]\n"), ("web.yaml", WEB)];
+    let files =
+        [("a-broken.yaml", "kind: [\n"), ("b-bomb.yaml", bomb), ("c-cycle.yaml", "a: &a [*a]\n"), ("web.yaml", WEB)];
     let directory = scene.cluster("east", &files);
     let daemon = Daemon::start(&scene, &directory);
     daemon.answers("web.demo.global", &["10.1.0.1"]);
     let left_out = daemon.status()["clusters"]["east"]["observed"]["leftOut"].clone();
     for (name, _) in &files[..3] {
         let key = format!("file {}", directory.join(name).display());
-        assert!(left_out[&key].as_str().is_some_and(|why| !why.is_empty() && !why.contains('\n')), "{name}: {left_out}");
+        assert!(
+            left_out[&key].as_str().is_some_and(|why| !why.is_empty() && !why.contains('\n')),
+            "{name}: {left_out}"
+        );
     }
 
     // An edit that breaks a file keeps what it held; one that mends it is picked up.

@@ -14,15 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 fn every_cluster_has_three_nodes_in_three_zones() -> Result {
     Fleet::shared(async |fleet| {
         for cluster in fleet.clusters() {
-            let nodes = Api::<Node>::all(cluster.client())
-                .list(&ListParams::default())
-                .await?;
+            let nodes = Api::<Node>::all(cluster.client()).list(&ListParams::default()).await?;
             let zone = |node: &Node| node.labels().get("topology.kubernetes.io/zone").cloned();
             let zones: BTreeSet<_> = nodes.iter().filter_map(zone).collect();
-            assert_eq!(
-                zones,
-                [1, 2, 3].map(|zone| format!("{}-{zone}", cluster.name())).into()
-            );
+            assert_eq!(zones, [1, 2, 3].map(|zone| format!("{}-{zone}", cluster.name())).into());
         }
         Ok(())
     })
@@ -36,20 +31,11 @@ fn pods_spread_over_the_zones_and_follow_the_scale() -> Result {
         west.deploy(&ns, "web", 3, 8080).await?;
 
         let endpoints = west.endpoints(&ns, "web").await?;
-        let zones: BTreeSet<_> = endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint.zone.as_deref())
-            .collect();
+        let zones: BTreeSet<_> = endpoints.iter().filter_map(|endpoint| endpoint.zone.as_deref()).collect();
         assert_eq!(zones, ["west-1", "west-2", "west-3"].into());
-        let addresses: BTreeSet<_> = endpoints
-            .iter()
-            .map(|endpoint| endpoint.address.to_string())
-            .collect();
+        let addresses: BTreeSet<_> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
         assert_eq!(addresses.len(), 3, "{endpoints:?}");
-        assert!(
-            addresses.iter().all(|address| address.starts_with("10.20.")),
-            "{addresses:?}"
-        );
+        assert!(addresses.iter().all(|address| address.starts_with("10.20.")), "{addresses:?}");
 
         west.scale(&ns, "web", 1).await?;
         assert_eq!(west.endpoints(&ns, "web").await?.len(), 1);
@@ -107,24 +93,17 @@ fn coredns_answers_for_its_own_cluster() -> Result {
     Fleet::shared(async |fleet| {
         for cluster in fleet.clusters() {
             let name = "kubernetes.default.svc.cluster.local";
-            for reply in [
-                cluster.dig(name, RecordType::A).await?,
-                cluster.dns().tcp(name, RecordType::A).await?,
-            ] {
+            for reply in [cluster.dig(name, RecordType::A).await?, cluster.dns().tcp(name, RecordType::A).await?] {
                 assert_eq!(reply.addresses(), [api_service(cluster)].into(), "{reply}");
                 assert!(reply.authoritative, "{reply}");
             }
-            let unknown = cluster
-                .dig("nobody.default.svc.cluster.local", RecordType::A)
-                .await?;
+            let unknown = cluster.dig("nobody.default.svc.cluster.local", RecordType::A).await?;
             assert_eq!(unknown.code, ResponseCode::NXDomain);
             assert!(unknown.soa.is_some());
         }
         let [east, south] = ["east", "south"].map(|name| fleet.cluster(name));
         let remote = south.place().resolver(east.place().port(53));
-        let reply = remote
-            .udp("kubernetes.default.svc.cluster.local", RecordType::A)
-            .await?;
+        let reply = remote.udp("kubernetes.default.svc.cluster.local", RecordType::A).await?;
         assert_eq!(reply.addresses(), [api_service(east)].into(), "{reply}");
         Ok(())
     })
@@ -159,16 +138,13 @@ fn a_cluster_survives_the_death_of_its_etcd() -> Result {
     Fleet::exclusive(async |fleet| {
         let ns = fleet.namespace("etcd").await?;
         let east = fleet.cluster("east");
-        east.apply(&ns, "{apiVersion: v1, kind: ConfigMap, metadata: {name: before}}")
-            .await?;
+        east.apply(&ns, "{apiVersion: v1, kind: ConfigMap, metadata: {name: before}}").await?;
 
         east.component("etcd")?.kill()?;
         east.component("etcd")?.start()?;
         east.ready().await?;
 
-        Api::<ConfigMap>::namespaced(east.client(), &ns)
-            .get("before")
-            .await?;
+        Api::<ConfigMap>::namespaced(east.client(), &ns).get("before").await?;
         east.deploy(&ns, "web", 1, 8080).await
     })
 }
@@ -178,15 +154,11 @@ fn a_paused_api_server_is_silent_and_comes_back() -> Result {
     Fleet::exclusive(async |fleet| {
         let south = fleet.cluster("south");
         south.component("kube-apiserver")?.pause()?;
-        let silent =
-            tokio::time::timeout(Duration::from_millis(500), south.client().apiserver_version()).await;
+        let silent = tokio::time::timeout(Duration::from_millis(500), south.client().apiserver_version()).await;
         assert!(silent.is_err(), "{silent:?}");
 
         south.component("kube-apiserver")?.resume()?;
-        eventually(SOON, "the API server answers", async || {
-            Ok(south.client().apiserver_version().await?)
-        })
-        .await?;
+        eventually(SOON, "the API server answers", async || Ok(south.client().apiserver_version().await?)).await?;
         Ok(())
     })
 }
@@ -220,9 +192,8 @@ fn the_store_keeps_what_it_has_until_it_is_wiped() -> Result {
         assert_eq!(client.get("/harness/kept", None).await?.kvs().len(), 1);
 
         store.wipe().await?;
-        let empty = eventually(SOON, "the client is connected again", async || {
-            Ok(client.get("/harness/kept", None).await?)
-        });
+        let empty =
+            eventually(SOON, "the client is connected again", async || Ok(client.get("/harness/kept", None).await?));
         assert_eq!(empty.await?.kvs().len(), 0);
         Ok(())
     })

@@ -125,10 +125,8 @@ fn three_clusters_answer_as_one() -> Result {
             let revision: u64 = entry.annotations()["federator.io/revision"].parse()?;
             assert!(revision <= converged(&[in_east, in_west, in_south]).await?);
         }
-        let entry = eventually(SOON, "south has an entry", async || {
-            service_entry(south, "istio-system", &name).await
-        })
-        .await?;
+        let entry =
+            eventually(SOON, "south has an entry", async || service_entry(south, "istio-system", &name).await).await?;
         assert_eq!(entry_addresses(&entry), BTreeSet::new(), "no pod of another network");
 
         // A change in one cluster reaches the others.

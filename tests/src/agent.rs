@@ -136,8 +136,7 @@ impl Agent {
 
     /// Waits until it says that it is ready.
     pub async fn ready(&self) -> Result {
-        self.wait("is ready", async || self.get("/readyz").await.map(drop))
-            .await
+        self.wait("is ready", async || self.get("/readyz").await.map(drop)).await
     }
 
     /// What it says of itself.
@@ -149,9 +148,7 @@ impl Agent {
     /// The revision of the View that it serves.
     pub async fn revision(&self) -> Result<u64> {
         let status = self.status().await?;
-        status["revision"]
-            .as_u64()
-            .with_context(|| format!("no revision in {status}"))
+        status["revision"].as_u64().with_context(|| format!("no revision in {status}"))
     }
 
     /// Its View as canonical text: equal views are equal texts.
@@ -230,11 +227,6 @@ impl Agent {
     }
 
     async fn wait<T>(&self, what: &str, look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-        eventually(
-            SETTLE,
-            &format!("the agent of {} {what}", self.place.name()),
-            look,
-        )
-        .await
+        eventually(SETTLE, &format!("the agent of {} {what}", self.place.name()), look).await
     }
 }

@@ -40,11 +40,7 @@ impl Bed {
     /// The bed of this test binary, made by the first test that asks. If that fails, it fails for all.
     pub(crate) fn get(runtime: &tokio::runtime::Runtime) -> Result<&'static Self> {
         static BED: OnceLock<std::result::Result<&Bed, String>> = OnceLock::new();
-        let made = BED.get_or_init(|| {
-            runtime
-                .block_on(Self::make())
-                .map_err(|error| format!("{error:#}"))
-        });
+        let made = BED.get_or_init(|| runtime.block_on(Self::make()).map_err(|error| format!("{error:#}")));
         made.as_ref().copied().map_err(|error| anyhow!("{error}"))
     }
 
@@ -57,9 +53,7 @@ impl Bed {
         fs::create_dir_all(&store_data)?;
         fs::create_dir_all(&store_logs)?;
 
-        let planes = SITES
-            .iter()
-            .map(|site| ControlPlane::prepare(site, &parts, &data, &logs));
+        let planes = SITES.iter().map(|site| ControlPlane::prepare(site, &parts, &data, &logs));
         let bed = Self {
             planes: planes.collect::<Result<_>>()?,
             store: Etcd::new(STORE, parts.bin("etcd")?, &store_data, &store_logs),
@@ -85,9 +79,7 @@ impl Bed {
         try_join_all(self.planes.iter().map(async |plane| {
             let client = plane.client().await?;
             plane.ready(&client).await?;
-            furnish(plane.site, &client, &crds)
-                .await
-                .with_context(|| format!("furnish {}", plane.site.name))
+            furnish(plane.site, &client, &crds).await.with_context(|| format!("furnish {}", plane.site.name))
         }))
         .await?;
         self.store.ready().await
@@ -113,19 +105,13 @@ impl Bed {
     /// A lane for a test that runs beside others; lane 0 is not given out.
     pub(crate) fn take_lane(&self) -> Lane {
         let mut taken = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = (1..)
-            .map(Lane)
-            .find(|lane| !taken.contains(lane))
-            .unwrap_or(Lane(1));
+        let free = (1..).map(Lane).find(|lane| !taken.contains(lane)).unwrap_or(Lane(1));
         taken.insert(free);
         free
     }
 
     pub(crate) fn return_lane(&self, lane: Lane) {
-        self.lanes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&lane);
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
     }
 
     /// Where logs are, one directory a place, and one a test.
@@ -135,11 +121,7 @@ impl Bed {
 
     /// Processes that should run and do not: the first suspects of any failure.
     pub(crate) fn fallen(&self) -> Vec<&Process> {
-        let all = self
-            .planes
-            .iter()
-            .flat_map(ControlPlane::processes)
-            .chain([self.store.process()]);
+        let all = self.planes.iter().flat_map(ControlPlane::processes).chain([self.store.process()]);
         all.filter(|process| !process.is_running()).collect()
     }
 }

@@ -43,15 +43,7 @@ impl Cluster {
         let logs = logs.join(plane.site.name);
         fs::create_dir_all(&logs)?;
         let client = plane.client().await?;
-        Ok(Self {
-            bed,
-            plane,
-            client,
-            lane,
-            logs,
-            breakable,
-            coredns: OnceLock::new(),
-        })
+        Ok(Self { bed, plane, client, lane, logs, breakable, coredns: OnceLock::new() })
     }
 
     /// `east`, `west` or `south`.
@@ -115,11 +107,7 @@ impl Cluster {
     /// [`Fleet::exclusive`](crate::Fleet::exclusive). Mind that a kwok that was killed gives out addresses
     /// again that living pods have.
     pub fn component(&self, name: &str) -> Result<&'static Process> {
-        assert!(
-            self.breakable,
-            "{} is shared with other tests: use Fleet::exclusive",
-            self.name()
-        );
+        assert!(self.breakable, "{} is shared with other tests: use Fleet::exclusive", self.name());
         self.plane.process(name)
     }
 
@@ -152,10 +140,7 @@ impl Cluster {
         )?;
         let coredns = self.coredns.get_or_init(|| coredns);
         coredns.process().start()?;
-        eventually(COREDNS, "the test's own CoreDNS serves", async || {
-            coredns.check().await
-        })
-        .await
+        eventually(COREDNS, "the test's own CoreDNS serves", async || coredns.check().await).await
     }
 
     fn coredns(&self) -> &CoreDns {

@@ -82,11 +82,7 @@ impl ControlPlane {
 
     /// Undoes every pause and every kill.
     pub(crate) async fn mend(&self) -> Result {
-        for process in self
-            .processes()
-            .into_iter()
-            .filter(|process| process.is_running())
-        {
+        for process in self.processes().into_iter().filter(|process| process.is_running()) {
             process.resume()?;
         }
         self.start()?;
@@ -111,9 +107,7 @@ impl ControlPlane {
         self.etcd.check().await?;
         let api = kube::core::Request::new("").get("readyz", &GetParams::default())?;
         client.request_text(api).await.context("kube-apiserver")?;
-        http::get(self.site.place(), loopback(KWOK), "/healthz")
-            .await
-            .context("kwok")?;
+        http::get(self.site.place(), loopback(KWOK), "/healthz").await.context("kwok")?;
         self.coredns.check().await
     }
 
@@ -131,19 +125,11 @@ impl ControlPlane {
     /// The process of that name.
     pub(crate) fn process(&self, name: &str) -> Result<&Process> {
         let mut processes = self.processes().into_iter();
-        processes
-            .find(|process| process.name() == name)
-            .with_context(|| format!("no component {name}"))
+        processes.find(|process| process.name() == name).with_context(|| format!("no component {name}"))
     }
 
     pub(crate) fn processes(&self) -> [&Process; 5] {
-        [
-            self.etcd.process(),
-            &self.apiserver,
-            &self.controllers,
-            &self.kwok,
-            self.coredns.process(),
-        ]
+        [self.etcd.process(), &self.apiserver, &self.controllers, &self.kwok, self.coredns.process()]
     }
 
     fn with_tails(&self, error: anyhow::Error) -> anyhow::Error {
@@ -166,10 +152,7 @@ fn apiserver(site: &Site, credentials: &Credentials, directory: &Path) -> Vec<St
         "--authorization-mode=RBAC".to_owned(),
         format!("--token-auth-file={}", credentials.tokens.display()),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!(
-            "--service-account-key-file={}",
-            credentials.account_public_key.display()
-        ),
+        format!("--service-account-key-file={}", credentials.account_public_key.display()),
         format!("--service-account-signing-key-file={account_key}"),
         // It would taint every new node, and no controller of ours takes the taint away.
         "--disable-admission-plugins=TaintNodesByCondition".to_owned(),
@@ -180,10 +163,7 @@ fn controllers(credentials: &Credentials) -> Vec<String> {
     vec![
         format!("--kubeconfig={}", credentials.kubeconfig.display()),
         format!("--controllers={CONTROLLERS}"),
-        format!(
-            "--service-account-private-key-file={}",
-            credentials.account_key.display()
-        ),
+        format!("--service-account-private-key-file={}", credentials.account_key.display()),
         format!("--root-ca-file={}", credentials.ca.display()),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),

@@ -32,13 +32,7 @@ impl CoreDns {
         let place = site.place();
         let path = directory.join(format!("Corefile.{}", lane.dns()));
         fs::write(&path, corefile(site.name, place, lane, kubeconfig))?;
-        let process = Process::new(
-            "coredns",
-            place,
-            binary,
-            ["-conf".into(), path.into_os_string()],
-            logs,
-        );
+        let process = Process::new("coredns", place, binary, ["-conf".into(), path.into_os_string()], logs);
         Ok(Self { process, place, lane })
     }
 
@@ -62,9 +56,7 @@ impl CoreDns {
 
     /// Whether it has read its cluster and serves now.
     pub(crate) async fn check(&self) -> Result {
-        http::get(self.place, self.lane.dns_ready(), "/ready")
-            .await
-            .context("coredns")?;
+        http::get(self.place, self.lane.dns_ready(), "/ready").await.context("coredns")?;
         Ok(())
     }
 }

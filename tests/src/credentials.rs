@@ -55,9 +55,7 @@ impl Credentials {
 
 fn authority(site: &Site) -> Result<CertifiedIssuer<'static, KeyPair>> {
     let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("{} authority", site.name));
+    params.distinguished_name.push(DnType::CommonName, format!("{} authority", site.name));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
@@ -72,9 +70,7 @@ fn serving(site: &Site, ca: &CertifiedIssuer<'static, KeyPair>) -> Result<(Strin
         "kubernetes.default.svc".to_owned(),
     ];
     let mut params = CertificateParams::new(names)?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "kube-apiserver");
+    params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
     Ok((params.signed_by(&key, ca)?.pem(), key.serialize_pem()))

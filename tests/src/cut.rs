@@ -20,10 +20,7 @@ impl Cut {
         names.sort_unstable();
         let table = format!("cut_{}", names.join("_"));
         network.cut(&table, a, b)?;
-        Ok(Self {
-            network,
-            table: Some(table),
-        })
+        Ok(Self { network, table: Some(table) })
     }
 
     /// Lets the packets pass again.
@@ -32,9 +29,7 @@ impl Cut {
     }
 
     fn mend(&mut self) -> Result {
-        self.table
-            .take()
-            .map_or(Ok(()), |table| self.network.heal(&table))
+        self.table.take().map_or(Ok(()), |table| self.network.heal(&table))
     }
 }
 

@@ -95,9 +95,7 @@ impl Resolver {
         let exchange = async {
             let mut stream = self.from.connect(self.server).await?;
             let bytes = query.to_vec()?;
-            stream
-                .write_all(&[&u16::try_from(bytes.len())?.to_be_bytes(), &bytes[..]].concat())
-                .await?;
+            stream.write_all(&[&u16::try_from(bytes.len())?.to_be_bytes(), &bytes[..]].concat()).await?;
             let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
             stream.read_exact(&mut buffer).await?;
             Ok(buffer)
@@ -112,15 +110,9 @@ impl Resolver {
         exchange: impl Future<Output = Result<Vec<u8>>>,
     ) -> Result<Reply> {
         let asked = || format!("{} asks {} for {name}", self.from.name(), self.server);
-        let Ok(answer) = timeout(PATIENCE, exchange).await else {
-            bail!("{}: no answer", asked())
-        };
+        let Ok(answer) = timeout(PATIENCE, exchange).await else { bail!("{}: no answer", asked()) };
         let message = Message::from_vec(&answer.with_context(asked)?).with_context(asked)?;
-        ensure!(
-            message.metadata.id == query.metadata.id,
-            "{}: an answer to another question",
-            asked()
-        );
+        ensure!(message.metadata.id == query.metadata.id, "{}: an answer to another question", asked());
         Ok(Reply::read(&message))
     }
 }
@@ -139,17 +131,11 @@ fn query(name: &str, kind: RecordType) -> Result<Message> {
 impl Reply {
     /// Every address among the answers. An RRset has no order, so they come sorted.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.answers
-            .iter()
-            .filter_map(|answer| answer.data.parse().ok())
-            .collect()
+        self.answers.iter().filter_map(|answer| answer.data.parse().ok()).collect()
     }
 
     fn read(message: &Message) -> Self {
-        let soa = message
-            .authorities
-            .iter()
-            .find(|record| record.record_type() == RecordType::SOA);
+        let soa = message.authorities.iter().find(|record| record.record_type() == RecordType::SOA);
         let options = message.edns.as_ref().map(Edns::options);
         Self {
             code: message.metadata.response_code,
@@ -180,21 +166,14 @@ fn extended_error(option: &EdnsOption) -> Option<(u16, String)> {
         return None;
     };
     let (code, text) = bytes.split_first_chunk()?;
-    Some((
-        u16::from_be_bytes(*code),
-        String::from_utf8_lossy(text).into_owned(),
-    ))
+    Some((u16::from_be_bytes(*code), String::from_utf8_lossy(text).into_owned()))
 }
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.code)?;
         for answer in &self.answers {
-            write!(
-                f,
-                "; {} {} {} {}",
-                answer.name, answer.ttl, answer.kind, answer.data
-            )?;
+            write!(f, "; {} {} {} {}", answer.name, answer.ttl, answer.kind, answer.data)?;
         }
         if let Some((code, text)) = &self.extended_error {
             write!(f, "; extended error {code} {text:?}")?;

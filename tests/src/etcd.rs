@@ -29,10 +29,7 @@ impl Etcd {
     /// Describes a member with its data below `directory`.
     pub(crate) fn new(place: Place, binary: PathBuf, directory: &Path, logs: &Path) -> Self {
         let data = directory.join("etcd");
-        let (clients, peers) = (
-            format!("http://{}", place.port(PORT)),
-            format!("http://{}", loopback(2380)),
-        );
+        let (clients, peers) = (format!("http://{}", place.port(PORT)), format!("http://{}", loopback(2380)));
         let arguments = [
             format!("--data-dir={}", data.display()),
             format!("--listen-client-urls={clients},http://{}", loopback(PORT)),
@@ -47,11 +44,7 @@ impl Etcd {
             "--election-timeout=100".to_owned(),
             "--log-level=warn".to_owned(),
         ];
-        Self {
-            process: Process::new("etcd", place, binary, arguments, logs),
-            place,
-            data,
-        }
+        Self { process: Process::new("etcd", place, binary, arguments, logs), place, data }
     }
 
     pub(crate) const fn process(&self) -> &Process {
@@ -60,17 +53,13 @@ impl Etcd {
 
     /// Whether it serves now.
     pub(crate) async fn check(&self) -> Result {
-        http::get(self.place, loopback(PORT), "/readyz")
-            .await
-            .context("etcd")?;
+        http::get(self.place, loopback(PORT), "/readyz").await.context("etcd")?;
         Ok(())
     }
 
     /// Waits until it serves.
     pub(crate) async fn ready(&self) -> Result {
-        eventually(START, "etcd serves", async || self.check().await)
-            .await
-            .with_context(|| self.process.tail())
+        eventually(START, "etcd serves", async || self.check().await).await.with_context(|| self.process.tail())
     }
 
     /// Starts a killed member without its data. Its etcd cluster id stays, being made of the address.

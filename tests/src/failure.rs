@@ -11,10 +11,7 @@ use crate::process::tail;
 
 /// Keeps all logs, which would vanish with the sandbox, and shows the ends of those of the test itself and of
 /// whatever does not run.
-#[expect(
-    clippy::print_stderr,
-    reason = "the test runner shows what a failed test has printed"
-)]
+#[expect(clippy::print_stderr, reason = "the test runner shows what a failed test has printed")]
 pub(crate) fn report(bed: &Bed, of_test: &Path) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test").replace("::", ".");
@@ -34,10 +31,7 @@ pub(crate) fn report(bed: &Bed, of_test: &Path) {
 /// Copies `logs` to `fleet-logs/TEST` in cargo's target directory.
 fn keep(logs: &Path, test: &str) -> Result<PathBuf> {
     let binary = std::env::current_exe()?;
-    let target = binary
-        .ancestors()
-        .nth(3)
-        .context("the test binary is not in a target directory")?;
+    let target = binary.ancestors().nth(3).context("the test binary is not in a target directory")?;
     let kept = target.join("fleet-logs").join(test);
     if kept.exists() {
         fs::remove_dir_all(&kept)?;

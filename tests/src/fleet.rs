@@ -97,10 +97,7 @@ impl Fleet {
     }
 
     fn run(exclusive: bool, test: impl AsyncFnOnce(&Self) -> Result) -> Result {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let bed = Bed::get(&runtime)?;
         let fleet = runtime.block_on(Self::new(bed, exclusive))?;
         let within_limit = async {
@@ -112,11 +109,7 @@ impl Fleet {
             failure::report(bed, &fleet.logs);
         }
         drop(fleet);
-        let mended = if exclusive {
-            runtime.block_on(bed.mend())
-        } else {
-            Ok(())
-        };
+        let mended = if exclusive { runtime.block_on(bed.mend()) } else { Ok(()) };
         outcome.unwrap_or_else(|panic: Box<dyn Any + Send>| resume_unwind(panic))?;
         mended.context("the test has broken something that cannot be mended")
     }
@@ -125,19 +118,9 @@ impl Fleet {
         let number = bed.number();
         let logs = bed.logs().join(format!("test-{number}"));
         let lane = if exclusive { Lane(0) } else { bed.take_lane() };
-        let clusters = bed
-            .planes
-            .iter()
-            .map(|plane| Cluster::new(bed, plane, lane, &logs, exclusive));
+        let clusters = bed.planes.iter().map(|plane| Cluster::new(bed, plane, lane, &logs, exclusive));
         let clusters = try_join_all(clusters).await?;
-        Ok(Self {
-            bed,
-            clusters,
-            lane,
-            exclusive,
-            root: format!("/federator-{number}"),
-            logs,
-        })
+        Ok(Self { bed, clusters, lane, exclusive, root: format!("/federator-{number}"), logs })
     }
 }
 

@@ -41,11 +41,7 @@ impl Crds {
 fn documents(file: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let holds_an_object = |document: &&str| document.lines().any(|line| line.starts_with("kind:"));
-    Ok(text
-        .split("\n---")
-        .filter(holds_an_object)
-        .map(str::to_owned)
-        .collect())
+    Ok(text.split("\n---").filter(holds_an_object).map(str::to_owned).collect())
 }
 
 /// Furnishes a fresh cluster and waits until all of it can be used.
@@ -59,9 +55,7 @@ async fn define(client: &Client, crds: &Crds) -> Result {
         let url = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         let body = definition.clone().into_bytes();
         let mut create = kube::core::Request::new(url).create(&PostParams::default(), body)?;
-        create
-            .headers_mut()
-            .insert("content-type", "application/yaml".parse()?);
+        create.headers_mut().insert("content-type", "application/yaml".parse()?);
         client.request_text(create).await.context("create a CRD")?;
     }
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
@@ -75,10 +69,7 @@ async fn define(client: &Client, crds: &Crds) -> Result {
 /// A definition is usable when its objects can be listed; its own conditions say so too early.
 async fn serve(client: &Client, crd: &CustomResourceDefinition) -> Result {
     for version in crd.spec.versions.iter().filter(|version| version.served) {
-        let url = format!(
-            "/apis/{}/{}/{}",
-            crd.spec.group, version.name, crd.spec.names.plural
-        );
+        let url = format!("/apis/{}/{}/{}", crd.spec.group, version.name, crd.spec.names.plural);
         let list = kube::core::Request::new(url).list(&ListParams::default().limit(1))?;
         client.request_text(list).await?;
     }
@@ -116,11 +107,6 @@ spec: {{podCIDR: {pods}, podCIDRs: [{pods}]}}
 }
 
 fn is_ready(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

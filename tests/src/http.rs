@@ -21,25 +21,16 @@ pub(crate) async fn get(from: Place, server: SocketAddr, path: &str) -> Result<S
     let (status, body) = timeout(PATIENCE, exchange(from, server, path))
         .await
         .with_context(|| format!("no answer from http://{server}{path}"))??;
-    ensure!(
-        status == 200,
-        "http://{server}{path} answers {status}: {}",
-        body.trim()
-    );
+    ensure!(status == 200, "http://{server}{path} answers {status}: {}", body.trim());
     Ok(body)
 }
 
 async fn exchange(from: Place, server: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut stream = from.connect(server).await?;
-    stream
-        .write_all(format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n").as_bytes())
-        .await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
-    let status = head
-        .split_whitespace()
-        .nth(1)
-        .context("no status in the answer")?;
+    let status = head.split_whitespace().nth(1).context("no status in the answer")?;
     Ok((status.parse().context("not an HTTP status")?, body.to_owned()))
 }

@@ -16,10 +16,7 @@ pub(crate) async fn apply(client: &Client, namespace: &str, manifests: &str) -> 
     let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(manifests).context("not a manifest")?;
     ensure!(!objects.is_empty(), "no object in the manifest");
     for object in objects {
-        let types = object
-            .types
-            .clone()
-            .context("an object without apiVersion and kind")?;
+        let types = object.types.clone().context("an object without apiVersion and kind")?;
         let name = object.metadata.name.clone().context("an object without a name")?;
         let what = || format!("apply {} {name}", types.kind);
         let kind = GroupVersionKind::try_from(types.clone())?;
@@ -31,9 +28,7 @@ pub(crate) async fn apply(client: &Client, namespace: &str, manifests: &str) -> 
             }
         };
         let params = PatchParams::apply(MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(&object))
-            .await
-            .with_context(what)?;
+        api.patch(&name, &params, &Patch::Apply(&object)).await.with_context(what)?;
     }
     Ok(())
 }

@@ -42,18 +42,12 @@ impl fmt::Display for Namespace {
 
 async fn add(cluster: &Cluster, name: &str) -> Result {
     let namespace = NamespaceObject {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         ..NamespaceObject::default()
     };
     let what = || format!("namespace {name} in {}", cluster.name());
     let namespaces = Api::<NamespaceObject>::all(cluster.client());
-    namespaces
-        .create(&PostParams::default(), &namespace)
-        .await
-        .with_context(what)?;
+    namespaces.create(&PostParams::default(), &namespace).await.with_context(what)?;
     // Until it has its default account, no pod can be made in it.
     let accounts = Api::<ServiceAccount>::namespaced(cluster.client(), name);
     eventually(ACCOUNT, &what(), async || {

@@ -34,15 +34,8 @@ impl Network {
         for site in &SITES {
             let (name, pods) = (site.name, site.pod_cidr());
             ip(&format!("-n {name} route add local {pods} dev lo"))?;
-            for peer in SITES
-                .iter()
-                .filter(|peer| peer.network == site.network && peer.name != name)
-            {
-                ip(&format!(
-                    "-n {} route add {pods} via {}",
-                    peer.name,
-                    site.place().address()
-                ))?;
+            for peer in SITES.iter().filter(|peer| peer.network == site.network && peer.name != name) {
+                ip(&format!("-n {} route add {pods} via {}", peer.name, site.place().address()))?;
             }
         }
         Ok(Self { nft })
@@ -72,11 +65,7 @@ impl Network {
             std::io::Write::write_all(&mut input, rules.as_bytes())?;
         }
         let output = nft.wait_with_output()?;
-        ensure!(
-            output.status.success(),
-            "nft: {}\n{rules}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        ensure!(output.status.success(), "nft: {}\n{rules}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 }
@@ -85,19 +74,13 @@ impl Network {
 fn plug_in(place: Place) -> Result {
     let (name, address) = (place.name(), place.address());
     if place.is_sandbox() {
-        ip(&format!(
-            "link add name eth0 type veth peer name {} netns {HUB}",
-            port(place)
-        ))?;
+        ip(&format!("link add name eth0 type veth peer name {} netns {HUB}", port(place)))?;
         ip(&format!("addr add {address}/24 dev eth0"))?;
         ip("link set eth0 up")?;
     } else {
         ip(&format!("netns add {name}"))?;
         ip(&format!("-n {name} link set lo up"))?;
-        ip(&format!(
-            "link add name eth0 netns {name} type veth peer name {} netns {HUB}",
-            port(place)
-        ))?;
+        ip(&format!("link add name eth0 netns {name} type veth peer name {} netns {HUB}", port(place)))?;
         ip(&format!("-n {name} addr add {address}/24 dev eth0"))?;
         ip(&format!("-n {name} link set eth0 up"))?;
     }

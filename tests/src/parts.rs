@@ -35,11 +35,7 @@ impl Parts {
 
     fn find(&self, path: &Path) -> Result<PathBuf> {
         let found = self.root.join(path);
-        ensure!(
-            found.exists(),
-            "part {} is missing: `cargo xtask parts` gets it",
-            path.display()
-        );
+        ensure!(found.exists(), "part {} is missing: `cargo xtask parts` gets it", path.display());
         Ok(found)
     }
 }
@@ -47,11 +43,7 @@ impl Parts {
 /// The daemon under test: the executable that `FEDERATOR_BIN` names.
 pub fn federator() -> Result<PathBuf> {
     let binary = environment("FEDERATOR_BIN")?;
-    ensure!(
-        binary.exists(),
-        "FEDERATOR_BIN names {}, which does not exist",
-        binary.display()
-    );
+    ensure!(binary.exists(), "FEDERATOR_BIN names {}, which does not exist", binary.display());
     Ok(binary)
 }
 
@@ -59,20 +51,12 @@ pub fn federator() -> Result<PathBuf> {
 /// else there are more network devices than the loopback.
 pub(crate) fn require_sandbox() -> Result {
     let devices = fs::read_to_string("/proc/self/net/dev")?;
-    let alone = devices
-        .lines()
-        .skip(2)
-        .all(|line| line.trim_start().starts_with("lo:"));
-    ensure!(
-        alone && Path::new("/run/netns").is_dir(),
-        "not in a sandbox: run me through `cargo xtask test`"
-    );
+    let alone = devices.lines().skip(2).all(|line| line.trim_start().starts_with("lo:"));
+    ensure!(alone && Path::new("/run/netns").is_dir(), "not in a sandbox: run me through `cargo xtask test`");
     Ok(())
 }
 
 fn environment(name: &str) -> Result<PathBuf> {
     let value = std::env::var_os(name);
-    value
-        .map(PathBuf::from)
-        .with_context(|| format!("{name} is not set: run me through `cargo xtask test`"))
+    value.map(PathBuf::from).with_context(|| format!("{name} is not set: run me through `cargo xtask test`"))
 }

@@ -32,20 +32,12 @@ pub struct Place {
 
 impl Place {
     pub(crate) const fn named(name: &'static str, address: Ipv4Addr) -> Self {
-        Self {
-            name,
-            address,
-            entered_by_name: true,
-        }
+        Self { name, address, entered_by_name: true }
     }
 
     /// The namespace that the test process is in already.
     pub(crate) const fn sandbox(name: &'static str, address: Ipv4Addr) -> Self {
-        Self {
-            name,
-            address,
-            entered_by_name: false,
-        }
+        Self { name, address, entered_by_name: false }
     }
 
     /// `east`, `west`, `south`, `store` or `test`.
@@ -77,9 +69,7 @@ impl Place {
                 self.move_here()?;
                 Ok(make())
             });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -95,10 +85,7 @@ impl Place {
     pub async fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
         let socket = self.enter(TcpSocket::new_v4)??;
         let what = || format!("connect from {} to {to}", self.name);
-        let stream = timeout(CONNECT, socket.connect(to))
-            .await
-            .with_context(what)?
-            .with_context(what)?;
+        let stream = timeout(CONNECT, socket.connect(to)).await.with_context(what)?.with_context(what)?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
@@ -142,16 +129,8 @@ impl Place {
 
 /// Runs a short command to its end; its error output becomes the error.
 pub(crate) fn run(command: &mut Command) -> Result {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    let output = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{:?} {:?}: {}",
-        command.get_program(),
-        command.get_args(),
-        said.trim()
-    );
+    ensure!(output.status.success(), "{:?} {:?}: {}", command.get_program(), command.get_args(), said.trim());
     Ok(())
 }

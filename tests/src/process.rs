@@ -65,16 +65,8 @@ impl Process {
         }
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.place.command(&self.program);
-        command
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        *child = Some(
-            command
-                .spawn()
-                .with_context(|| format!("cannot start {}", self.name))?,
-        );
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        *child = Some(command.spawn().with_context(|| format!("cannot start {}", self.name))?);
         Ok(())
     }
 
@@ -109,17 +101,13 @@ impl Process {
     /// Whether it has been started and has not ended; a paused process runs.
     pub fn is_running(&self) -> bool {
         let mut child = self.lock();
-        child
-            .as_mut()
-            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// How it ended, if it did so by itself.
     pub(crate) fn exited(&self) -> Result<Option<ExitStatus>> {
         let mut child = self.lock();
-        let child = child
-            .as_mut()
-            .with_context(|| format!("{} was never started", self.name))?;
+        let child = child.as_mut().with_context(|| format!("{} was never started", self.name))?;
         Ok(child.try_wait()?)
     }
 

@@ -24,29 +24,23 @@ const RETRY: Duration = Duration::from_millis(200);
 /// places comes between a cluster and its scheduler.
 pub(crate) fn run(plane: &'static ControlPlane) -> Result {
     let place = plane.site.place();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
-        .name(format!("scheduler of {}", place.name()))
-        .spawn(move || -> Result {
-            place.move_here()?;
-            runtime.block_on(async {
-                loop {
-                    // Whatever ended the watch, most often a test that killed the API server: list again.
-                    let _ = schedule(plane).await;
-                    tokio::time::sleep(RETRY).await;
-                }
-            })
-        })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("scheduler of {}", place.name())).spawn(move || -> Result {
+        place.move_here()?;
+        runtime.block_on(async {
+            loop {
+                // Whatever ended the watch, most often a test that killed the API server: list again.
+                let _ = schedule(plane).await;
+                tokio::time::sleep(RETRY).await;
+            }
+        })
+    })?;
     Ok(())
 }
 
 async fn schedule(plane: &ControlPlane) -> Result {
     let client = plane.client().await?;
-    let nodes = Api::<Node>::all(client.clone())
-        .list(&ListParams::default())
-        .await?;
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
     let nodes: Vec<String> = nodes.iter().map(ResourceExt::name_any).collect();
     let mut turns: HashMap<String, usize> = HashMap::new();
 
@@ -69,10 +63,7 @@ async fn bind(client: &Client, pod: &Pod, node: &str) -> Result {
     let namespace = pod.namespace().context("a pod without a namespace")?;
     let name = pod.name_any();
     let binding = Binding {
-        metadata: ObjectMeta {
-            name: Some(name.clone()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
         target: ObjectReference {
             kind: Some("Node".to_owned()),
             name: Some(node.to_owned()),
@@ -80,9 +71,7 @@ async fn bind(client: &Client, pod: &Pod, node: &str) -> Result {
         },
     };
     let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
-    let bound = pods
-        .create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding)
-        .await;
+    let bound = pods.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding).await;
     match bound {
         // Another event of the same pod was faster, or the pod is gone.
         Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(()),

@@ -20,21 +20,9 @@ pub(crate) struct Site {
 
 /// The three clusters: two on one network, one on another.
 pub(crate) const SITES: [Site; 3] = [
-    Site {
-        name: "east",
-        digit: 1,
-        network: "n1",
-    },
-    Site {
-        name: "west",
-        digit: 2,
-        network: "n1",
-    },
-    Site {
-        name: "south",
-        digit: 3,
-        network: "n2",
-    },
+    Site { name: "east", digit: 1, network: "n1" },
+    Site { name: "west", digit: 2, network: "n1" },
+    Site { name: "south", digit: 3, network: "n2" },
 ];
 
 /// Where the etcd runs that Federator's agents share.

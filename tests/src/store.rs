@@ -30,10 +30,7 @@ impl Store {
 
     /// The process, to kill, pause and start. Needs [`Fleet::exclusive`](crate::Fleet::exclusive).
     pub fn etcd(&self) -> &Process {
-        assert!(
-            self.breakable,
-            "the store is shared with other tests: use Fleet::exclusive"
-        );
+        assert!(self.breakable, "the store is shared with other tests: use Fleet::exclusive");
         self.bed.store.process()
     }
 

@@ -20,11 +20,7 @@ pub const SOON: Duration = Duration::from_secs(30);
 ///
 /// An error of `look` means *not yet*; the last one is shown when the time is over, so let it say what was
 /// seen: `ensure!(n == 3, "{n} endpoints")`.
-pub async fn eventually<T>(
-    within: Duration,
-    what: &str,
-    mut look: impl AsyncFnMut() -> Result<T>,
-) -> Result<T> {
+pub async fn eventually<T>(within: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     let mut seen = anyhow!("the first look never ended");
     loop {

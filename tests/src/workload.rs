@@ -64,9 +64,7 @@ spec:
     pub async fn scale(&self, namespace: &str, name: &str, replicas: u32) -> Result {
         let deployments = Api::<Deployment>::namespaced(self.client(), namespace);
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        deployments
-            .patch_scale(name, &PatchParams::default(), &patch)
-            .await?;
+        deployments.patch_scale(name, &PatchParams::default(), &patch).await?;
         self.settled(namespace, name, replicas).await
     }
 
@@ -75,25 +73,15 @@ spec:
         let slices = Api::<EndpointSlice>::namespaced(self.client(), namespace);
         let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
         let slices = slices.list(&of_service).await?;
-        slices
-            .iter()
-            .flat_map(|slice| &slice.endpoints)
-            .flat_map(read)
-            .collect()
+        slices.iter().flat_map(|slice| &slice.endpoints).flat_map(read).collect()
     }
 
     async fn settled(&self, namespace: &str, service: &str, replicas: u32) -> Result {
-        let what = format!(
-            "{namespace}/{service} has {replicas} ready endpoints in {}",
-            self.name()
-        );
+        let what = format!("{namespace}/{service} has {replicas} ready endpoints in {}", self.name());
         eventually(SETTLE, &what, async || {
             let endpoints = self.endpoints(namespace, service).await?;
             let ready = endpoints.iter().filter(|endpoint| endpoint.ready).count();
-            ensure!(
-                ready == replicas as usize && endpoints.len() == ready,
-                "it has {endpoints:?}"
-            );
+            ensure!(ready == replicas as usize && endpoints.len() == ready, "it has {endpoints:?}");
             Ok(())
         })
         .await

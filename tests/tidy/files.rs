@@ -19,13 +19,7 @@ pub(crate) fn openings(tree: &Tree) -> Vec<Violation> {
     tree.files()
         .filter(|(path, text)| path.ends_with(".rs") && !source::is_generated(text))
         .filter(|(_, text)| !opens_with_prose(text))
-        .map(|(path, _)| {
-            Violation::at(
-                path,
-                1,
-                "open with a //! doc: what this holds, what it refuses to know",
-            )
-        })
+        .map(|(path, _)| Violation::at(path, 1, "open with a //! doc: what this holds, what it refuses to know"))
         .collect()
 }
 
@@ -34,12 +28,7 @@ pub(crate) fn ceiling(tree: &Tree) -> Vec<Violation> {
     sizes(tree)
         .into_iter()
         .filter(|(_, lines)| *lines > CEILING)
-        .map(|(path, lines)| {
-            Violation::new(
-                path,
-                format!("{lines} code lines, at most {CEILING}: split by idea"),
-            )
-        })
+        .map(|(path, lines)| Violation::new(path, format!("{lines} code lines, at most {CEILING}: split by idea")))
         .collect()
 }
 
@@ -68,37 +57,19 @@ pub(crate) fn median(tree: &Tree) -> Vec<Violation> {
 
 /// A `//!` line with words on it, with nothing in front of it but an interpreter line.
 fn opens_with_prose(text: &str) -> bool {
-    let first = text
-        .lines()
-        .find(|line| !line.starts_with("#!/"))
-        .unwrap_or_default();
-    first
-        .strip_prefix("//!")
-        .is_some_and(|words| words.chars().any(char::is_alphabetic))
+    let first = text.lines().find(|line| !line.starts_with("#!/")).unwrap_or_default();
+    first.strip_prefix("//!").is_some_and(|words| words.chars().any(char::is_alphabetic))
 }
 
 /// Code lines by file, of what is held to the ceiling; what a generator wrote is as long as it is.
 fn sizes(tree: &Tree) -> BTreeMap<&str, usize> {
     let mut sizes: BTreeMap<&str, usize> = tree
         .files()
-        .filter(|(path, _)| {
-            path.ends_with(".rs") && HELD_TO_THE_CEILING.iter().any(|dir| is_under(path, dir))
-        })
-        .map(|(path, text)| {
-            (
-                path,
-                source::code_lines(&source::without_tests(&source::blank(text))),
-            )
-        })
+        .filter(|(path, _)| path.ends_with(".rs") && HELD_TO_THE_CEILING.iter().any(|dir| is_under(path, dir)))
+        .map(|(path, text)| (path, source::code_lines(&source::without_tests(&source::blank(text)))))
         .collect();
-    sizes.extend(
-        tree.product_code()
-            .into_iter()
-            .map(|(path, code)| (path, source::code_lines(&code))),
-    );
-    sizes.retain(|path, _| {
-        !tree.text(path).is_some_and(source::is_generated) && !source::is_unit_test_file(path)
-    });
+    sizes.extend(tree.product_code().into_iter().map(|(path, code)| (path, source::code_lines(&code))));
+    sizes.retain(|path, _| !tree.text(path).is_some_and(source::is_generated) && !source::is_unit_test_file(path));
     sizes
 }
 
@@ -153,24 +124,12 @@ mod tests {
     #[test]
     fn half_of_the_files_are_short() {
         let (short, long) = (lines(MEDIAN), lines(MEDIAN + 1));
-        let short_ones = [
-            ("dns/src/a.rs", &*short),
-            ("dns/src/b.rs", &*long),
-            ("dns/src/c.rs", &*short),
-        ];
+        let short_ones = [("dns/src/a.rs", &*short), ("dns/src/b.rs", &*long), ("dns/src/c.rs", &*short)];
         assert_eq!(median(&Tree::of(short_ones)), []);
-        let long_ones = [
-            ("dns/src/a.rs", &*short),
-            ("dns/src/b.rs", &*long),
-            ("tests/src/lib.rs", &*short),
-        ];
+        let long_ones = [("dns/src/a.rs", &*short), ("dns/src/b.rs", &*long), ("tests/src/lib.rs", &*short)];
         let found = median(&Tree::of(long_ones));
         assert_eq!(found.len(), 1, "{found:#?}");
-        assert!(
-            found[0].to_string().starts_with("dns/src/b.rs: 201 code lines"),
-            "{}",
-            found[0]
-        );
+        assert!(found[0].to_string().starts_with("dns/src/b.rs: 201 code lines"), "{}", found[0]);
         assert_eq!(median(&Tree::of([])), []);
     }
 }

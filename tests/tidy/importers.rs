@@ -35,11 +35,7 @@ const RULES: [Rule; 8] = [
         only_in: &["federator/src/app"],
         why: "a task that nobody joins dies unseen: return a future, or keep a JoinSet",
     },
-    Rule {
-        what: &["std::env"],
-        only_in: &["federator/src/config"],
-        why: "settings arrive as values",
-    },
+    Rule { what: &["std::env"], only_in: &["federator/src/config"], why: "settings arrive as values" },
     Rule {
         what: &["std::time::SystemTime::now"],
         only_in: &["federator/src/app"],
@@ -79,13 +75,11 @@ pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
 }
 
 fn names(path: &str, what: &str) -> bool {
-    path.strip_prefix(what)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(what).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 fn is_module(path: &str, module: &str) -> bool {
-    path.strip_prefix(module)
-        .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -94,10 +88,7 @@ mod tests {
 
     #[track_caller]
     fn breaks(path: &str, code: &str, expected: &[&str]) {
-        let found: Vec<String> = check(&Tree::of([(path, code)]))
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let found: Vec<String> = check(&Tree::of([(path, code)])).iter().map(ToString::to_string).collect();
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (line, start) in found.iter().zip(expected) {
             assert!(line.starts_with(start), "{line} does not start with {start}");
@@ -109,29 +100,14 @@ mod tests {
         let code = "//! etcd_client\nuse etcd_client::Client;\nfn f() { let kube = 1; kube.x() }";
         breaks("federator/src/store/etcd.rs", code, &[]);
         breaks("federator/src/store/etcd/watch.rs", code, &[]);
-        breaks(
-            "federator/src/store/etcdctl.rs",
-            code,
-            &["federator/src/store/etcdctl.rs:2: etcd_client is for"],
-        );
-        breaks(
-            "federator/src/gather.rs",
-            code,
-            &["federator/src/gather.rs:2: etcd_client is for"],
-        );
-        breaks(
-            "dns/src/zone.rs",
-            "fn f(_: hickory_server::Server) {}",
-            &["dns/src/zone.rs:1: hickory_server"],
-        );
+        breaks("federator/src/store/etcdctl.rs", code, &["federator/src/store/etcdctl.rs:2: etcd_client is for"]);
+        breaks("federator/src/gather.rs", code, &["federator/src/gather.rs:2: etcd_client is for"]);
+        breaks("dns/src/zone.rs", "fn f(_: hickory_server::Server) {}", &["dns/src/zone.rs:1: hickory_server"]);
         breaks("dns/src/server.rs", "fn f(_: hickory_server::Server) {}", &[]);
         breaks(
             "federator/src/gather.rs",
             "use {kube, k8s_openapi as api};",
-            &[
-                "federator/src/gather.rs:1: kube",
-                "federator/src/gather.rs:1: k8s_openapi",
-            ],
+            &["federator/src/gather.rs:1: kube", "federator/src/gather.rs:1: k8s_openapi"],
         );
         breaks("federator/src/gather.rs", "use crate::observe::kube::Thing;", &[]);
     }
@@ -143,32 +119,16 @@ mod tests {
             "use tokio::task;\nfn f() {\n    task::spawn(g());\n}",
             &["federator/src/emit.rs:3: tokio::task::spawn is for"],
         );
-        breaks(
-            "federator/src/emit.rs",
-            "fn f() { tokio::task::spawn_blocking(g); set.spawn(h()) }",
-            &[],
-        );
+        breaks("federator/src/emit.rs", "fn f() { tokio::task::spawn_blocking(g); set.spawn(h()) }", &[]);
         breaks("federator/src/app.rs", "fn f() { tokio::spawn(g()) }", &[]);
-        breaks(
-            "dns/src/zone.rs",
-            "fn f() { std::env::var(\"A\") }",
-            &["dns/src/zone.rs:1: std::env is for"],
-        );
-        breaks(
-            "dns/src/zone.rs",
-            "const V: &str = env!(\"CARGO_PKG_VERSION\");",
-            &[],
-        );
+        breaks("dns/src/zone.rs", "fn f() { std::env::var(\"A\") }", &["dns/src/zone.rs:1: std::env is for"]);
+        breaks("dns/src/zone.rs", "const V: &str = env!(\"CARGO_PKG_VERSION\");", &[]);
         breaks(
             "federator/model/src/a.rs",
             "use std::time::SystemTime;\nfn f() { SystemTime::now() }",
             &["federator/model/src/a.rs:2: std::time::SystemTime::now"],
         );
-        breaks(
-            "federator/src/emit.rs",
-            "fn f() {\n println!(\"x\") }",
-            &["federator/src/emit.rs:2: println! is for"],
-        );
+        breaks("federator/src/emit.rs", "fn f() {\n println!(\"x\") }", &["federator/src/emit.rs:2: println! is for"]);
         breaks("federator/src/cli/get.rs", "fn f() { println!(\"x\") }", &[]);
         breaks(
             "federator/src/main.rs",
@@ -179,11 +139,7 @@ mod tests {
 
     #[test]
     fn unit_tests_and_other_packages_are_free() {
-        breaks(
-            "federator/src/emit.rs",
-            "#[cfg(test)]\nmod tests { fn f() { tokio::spawn(g()) } }",
-            &[],
-        );
+        breaks("federator/src/emit.rs", "#[cfg(test)]\nmod tests { fn f() { tokio::spawn(g()) } }", &[]);
         breaks("federator/src/emit/tests.rs", "fn f() { tokio::spawn(g()) }", &[]);
         breaks("tests/src/lib.rs", "fn f() { tokio::spawn(g()) }", &[]);
     }

@@ -55,16 +55,7 @@ const UNREACHABLE: [(&str, &[&str], &str); 5] = [
     ),
     (
         "xtask",
-        &[
-            "tokio*",
-            "kube*",
-            "k8s-openapi",
-            "etcd-client",
-            "tonic*",
-            "prost-build",
-            "hickory*",
-            "hyper*",
-        ],
+        &["tokio*", "kube*", "k8s-openapi", "etcd-client", "tonic*", "prost-build", "hickory*", "hyper*"],
         "xtask builds before everything else, in seconds and without protoc: do it in the tests package",
     ),
 ];
@@ -106,11 +97,7 @@ pub(crate) fn check(graph: &Graph) -> Vec<Violation> {
     for name in graph.needs("federator-model") {
         if !MODEL_MAY_USE.contains(&name) {
             let allowed = MODEL_MAY_USE.join(", ");
-            found.push(violation(
-                "federator-model",
-                name,
-                &format!("the model may name {allowed} only"),
-            ));
+            found.push(violation("federator-model", name, &format!("the model may name {allowed} only")));
         }
     }
     for (package, forbidden, remedy) in UNREACHABLE {
@@ -119,17 +106,9 @@ pub(crate) fn check(graph: &Graph) -> Vec<Violation> {
         }
     }
     for (crate_name, allowed) in ONLY_NAMED_BY {
-        for member in graph
-            .members
-            .iter()
-            .filter(|member| *member != TESTS && !allowed.contains(&member.as_str()))
-        {
+        for member in graph.members.iter().filter(|member| *member != TESTS && !allowed.contains(&member.as_str())) {
             if graph.needs(member).any(|name| name == crate_name) {
-                let who = if allowed.is_empty() {
-                    "tests".to_owned()
-                } else {
-                    allowed.join(", ")
-                };
+                let who = if allowed.is_empty() { "tests".to_owned() } else { allowed.join(", ") };
                 found.push(violation(member, crate_name, &format!("only {who} may name it")));
             }
         }
@@ -149,9 +128,7 @@ fn violation(package: &str, path: &str, remedy: &str) -> Violation {
 }
 
 fn fits(name: &str, pattern: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or(name == pattern, |start| name.starts_with(start))
+    pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
 }
 
 // === impl Graph ===
@@ -167,9 +144,7 @@ impl Graph {
             .context("cargo metadata --locked failed; is Cargo.lock current?")?;
         let mut graph = Self::default();
         for package in &metadata.packages {
-            graph
-                .names
-                .insert(package.id.repr.clone(), package.name.to_string());
+            graph.names.insert(package.id.repr.clone(), package.name.to_string());
             if metadata.workspace_members.contains(&package.id) {
                 graph.members.insert(package.id.repr.clone());
             }
@@ -177,15 +152,9 @@ impl Graph {
         let resolve = metadata.resolve.context("cargo metadata resolved nothing")?;
         for node in resolve.nodes {
             let needed = node.deps.into_iter().filter(|dep| {
-                dep.dep_kinds.is_empty()
-                    || dep
-                        .dep_kinds
-                        .iter()
-                        .any(|kind| kind.kind != DependencyKind::Development)
+                dep.dep_kinds.is_empty() || dep.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
             });
-            graph
-                .edges
-                .insert(node.id.repr, needed.map(|dep| dep.pkg.repr).collect());
+            graph.edges.insert(node.id.repr, needed.map(|dep| dep.pkg.repr).collect());
         }
         // Members are looked up by name: there is one package of each.
         graph.members = graph.members.iter().map(|id| graph.names[id].clone()).collect();
@@ -193,18 +162,12 @@ impl Graph {
     }
 
     fn ids<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.names
-            .iter()
-            .filter(move |(_, n)| *n == name)
-            .map(|(id, _)| id.as_str())
+        self.names.iter().filter(move |(_, n)| *n == name).map(|(id, _)| id.as_str())
     }
 
     /// The names of what a package needs itself.
     fn needs<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.ids(name)
-            .filter_map(|id| self.edges.get(id))
-            .flatten()
-            .map(|id| self.names[id].as_str())
+        self.ids(name).filter_map(|id| self.edges.get(id)).flatten().map(|id| self.names[id].as_str())
     }
 
     /// For each forbidden package that can be reached, a way there.
@@ -218,11 +181,7 @@ impl Graph {
                     continue;
                 }
                 let name = &self.names[next];
-                let way = if way.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{way} -> {name}")
-                };
+                let way = if way.is_empty() { name.clone() } else { format!("{way} -> {name}") };
                 if forbidden.iter().any(|pattern| fits(name, pattern)) {
                     ways.push(way);
                 } else {
@@ -248,10 +207,7 @@ mod tests {
             if from.starts_with("federator") || *from == "xtask" {
                 graph.members.insert((*from).to_owned());
             }
-            graph.edges.insert(
-                (*from).to_owned(),
-                to.iter().map(|&name| name.to_owned()).collect(),
-            );
+            graph.edges.insert((*from).to_owned(), to.iter().map(|&name| name.to_owned()).collect());
         }
         graph
     }
@@ -261,10 +217,7 @@ mod tests {
         let found: Vec<String> = check(&graph(edges)).iter().map(ToString::to_string).collect();
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for part in expected {
-            assert!(
-                found.iter().any(|line| line.starts_with(part)),
-                "{part} in {found:#?}"
-            );
+            assert!(found.iter().any(|line| line.starts_with(part)), "{part} in {found:#?}");
         }
     }
 
@@ -272,16 +225,10 @@ mod tests {
     fn the_intended_shape_passes() {
         breaks(
             &[
-                (
-                    "federator",
-                    &["federator-model", "federator-dns", "kube", "etcd-client", "tokio"],
-                ),
+                ("federator", &["federator-model", "federator-dns", "kube", "etcd-client", "tokio"]),
                 ("federator-model", &["rpds", "prost"]),
                 ("federator-dns", &["hickory-server", "tokio"]),
-                (
-                    "federator-tests",
-                    &["federator", "kube", "etcd-client", "federator-model"],
-                ),
+                ("federator-tests", &["federator", "kube", "etcd-client", "federator-model"]),
                 ("xtask", &["clap"]),
                 ("rpds", &["archery"]),
             ],
@@ -291,40 +238,20 @@ mod tests {
 
     #[test]
     fn the_model_reaches_no_input_or_output() {
+        breaks(&[("federator-model", &["serde"])], &["package federator-model -> serde: the model may name"]);
         breaks(
-            &[("federator-model", &["serde"])],
-            &["package federator-model -> serde: the model may name"],
-        );
-        breaks(
-            &[
-                ("federator-model", &["rpds"]),
-                ("rpds", &["a", "b"]),
-                ("a", &["tokio-util"]),
-                ("b", &["mio"]),
-            ],
-            &[
-                "package federator-model -> rpds -> a -> tokio-util",
-                "package federator-model -> rpds -> b -> mio",
-            ],
+            &[("federator-model", &["rpds"]), ("rpds", &["a", "b"]), ("a", &["tokio-util"]), ("b", &["mio"])],
+            &["package federator-model -> rpds -> a -> tokio-util", "package federator-model -> rpds -> b -> mio"],
         );
     }
 
     #[test]
     fn leaves_have_no_edges_among_them() {
-        breaks(
-            &[("federator-dns", &["federator-model"])],
-            &["package federator-dns -> federator-model"],
-        );
-        breaks(
-            &[("federator-xds", &["federator-dns"])],
-            &["package federator-xds -> federator-dns"],
-        );
+        breaks(&[("federator-dns", &["federator-model"])], &["package federator-dns -> federator-model"]);
+        breaks(&[("federator-xds", &["federator-dns"])], &["package federator-xds -> federator-dns"]);
         breaks(
             &[("federator-model", &["federator-dns"])],
-            &[
-                "package federator-model -> federator-dns: the model",
-                "package federator-model -> federator-dns: only",
-            ],
+            &["package federator-model -> federator-dns: the model", "package federator-model -> federator-dns: only"],
         );
     }
 
@@ -332,38 +259,20 @@ mod tests {
     fn only_the_daemon_knows_kubernetes_and_etcd() {
         breaks(
             &[("federator-dns", &["etcd-client"])],
-            &[
-                "package federator-dns -> etcd-client: dns",
-                "package federator-dns -> etcd-client: only federator",
-            ],
+            &["package federator-dns -> etcd-client: dns", "package federator-dns -> etcd-client: only federator"],
         );
-        breaks(
-            &[("federator", &["hickory-server"])],
-            &["package federator -> hickory-server: only federator-dns"],
-        );
+        breaks(&[("federator", &["hickory-server"])], &["package federator -> hickory-server: only federator-dns"]);
     }
 
     #[test]
     fn nobody_depends_on_tests_or_chores() {
-        breaks(
-            &[("federator", &["federator-tests"])],
-            &["package federator -> federator-tests"],
-        );
-        breaks(
-            &[("federator-tests", &["xtask"])],
-            &["package federator-tests -> xtask"],
-        );
-        breaks(
-            &[("federator-dns", &["federator"])],
-            &["package federator-dns -> federator: only tests"],
-        );
+        breaks(&[("federator", &["federator-tests"])], &["package federator -> federator-tests"]);
+        breaks(&[("federator-tests", &["xtask"])], &["package federator-tests -> xtask"]);
+        breaks(&[("federator-dns", &["federator"])], &["package federator-dns -> federator: only tests"]);
     }
 
     #[test]
     fn chores_stay_light() {
-        breaks(
-            &[("xtask", &["a"]), ("a", &["prost-build"])],
-            &["package xtask -> a -> prost-build"],
-        );
+        breaks(&[("xtask", &["a"]), ("a", &["prost-build"])], &["package xtask -> a -> prost-build"]);
     }
 }

@@ -114,17 +114,13 @@ fn holds(rule: fn(&Tree) -> Vec<Violation>) -> Result<(), Report> {
 }
 
 fn none(violations: Result<Vec<Violation>>) -> Result<(), Report> {
-    let mut violations =
-        violations.map_err(|error| Report(format!("the rule could not be checked: {error:#}")))?;
+    let mut violations = violations.map_err(|error| Report(format!("the rule could not be checked: {error:#}")))?;
     violations.sort();
     violations.dedup();
     if violations.is_empty() {
         return Ok(());
     }
-    let lines: String = violations
-        .iter()
-        .map(|violation| format!("\n  {violation}"))
-        .collect();
+    let lines: String = violations.iter().map(|violation| format!("\n  {violation}")).collect();
     Err(Report(format!("{} found:{lines}", violations.len())))
 }
 
@@ -132,10 +128,7 @@ fn none(violations: Result<Vec<Violation>>) -> Result<(), Report> {
 fn a_report_lists_everything() {
     let twice = || Violation::at("b.rs", 2, "split it");
     let report = none(Ok(vec![twice(), Violation::new("a.rs", "name it"), twice()]));
-    assert_eq!(
-        report.map_err(|report| report.0),
-        Err("2 found:\n  a.rs: name it\n  b.rs:2: split it".to_owned())
-    );
+    assert_eq!(report.map_err(|report| report.0), Err("2 found:\n  a.rs: name it\n  b.rs:2: split it".to_owned()));
     assert!(none(Ok(Vec::new())).is_ok());
     assert!(none(Err(anyhow::anyhow!("no git"))).is_err());
 }

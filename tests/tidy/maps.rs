@@ -20,18 +20,10 @@ pub(crate) fn paths_exist(tree: &Tree) -> Vec<Violation> {
         for (line, text) in prose(text) {
             let named = spans(text).flat_map(expand).filter(|path| is_path(tree, path));
             for path in named.filter(|path| !leads_somewhere(tree, path)) {
-                found.push(Violation::at(
-                    map,
-                    line,
-                    format!("`{path}` does not exist: follow the move, or drop it"),
-                ));
+                found.push(Violation::at(map, line, format!("`{path}` does not exist: follow the move, or drop it")));
             }
             for target in links(text).filter(|target| !tree.exists(&resolve(dir, target))) {
-                found.push(Violation::at(
-                    map,
-                    line,
-                    format!("the link to {target} leads nowhere"),
-                ));
+                found.push(Violation::at(map, line, format!("the link to {target} leads nowhere")));
             }
         }
     }
@@ -43,10 +35,7 @@ pub(crate) fn modules_are_named(tree: &Tree) -> Vec<Violation> {
     let Some(text) = tree.text(ARCHITECTURE) else {
         return vec![Violation::new(ARCHITECTURE, "missing: write it")];
     };
-    let named: Vec<String> = prose(text)
-        .flat_map(|(_, line)| spans(line))
-        .flat_map(expand)
-        .collect();
+    let named: Vec<String> = prose(text).flat_map(|(_, line)| spans(line)).flat_map(expand).collect();
     let mut found = Vec::new();
     for (dir, crate_name) in PRODUCT {
         for module in modules(tree, dir) {
@@ -58,15 +47,8 @@ pub(crate) fn modules_are_named(tree: &Tree) -> Vec<Violation> {
                 format!("{module}.rs"),
                 module.to_owned(),
             ];
-            if !named.iter().any(|span| {
-                spellings
-                    .iter()
-                    .any(|spelling| spelling == span.trim_end_matches('/'))
-            }) {
-                found.push(Violation::new(
-                    format!("{path}.rs"),
-                    format!("not in {ARCHITECTURE}: give it its line"),
-                ));
+            if !named.iter().any(|span| spellings.iter().any(|spelling| spelling == span.trim_end_matches('/'))) {
+                found.push(Violation::new(format!("{path}.rs"), format!("not in {ARCHITECTURE}: give it its line")));
             }
         }
     }
@@ -107,16 +89,11 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
 
 /// `a/{b,c}.rs` names two files.
 fn expand(span: &str) -> Vec<String> {
-    let Some((head, (inner, tail))) = span
-        .split_once('{')
-        .and_then(|(head, rest)| Some((head, rest.split_once('}')?)))
+    let Some((head, (inner, tail))) = span.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)))
     else {
         return vec![span.to_owned()];
     };
-    inner
-        .split(',')
-        .map(|part| format!("{head}{}{tail}", part.trim()))
-        .collect()
+    inner.split(',').map(|part| format!("{head}{}{tail}", part.trim())).collect()
 }
 
 /// A span is a path when it starts at an entry of the root, or ends like a source file.
@@ -135,8 +112,7 @@ fn leads_somewhere(tree: &Tree, path: &str) -> bool {
     if let Some((start, _)) = path.split_once('*') {
         return tree.files().any(|(file, _)| file.starts_with(start));
     }
-    tree.exists(path)
-        || (!path.contains('/') && tree.files().any(|(file, _)| file.ends_with(&format!("/{path}"))))
+    tree.exists(path) || (!path.contains('/') && tree.files().any(|(file, _)| file.ends_with(&format!("/{path}"))))
 }
 
 fn resolve(dir: &str, target: &str) -> String {
@@ -159,10 +135,7 @@ mod tests {
         Tree::of([
             (ARCHITECTURE, architecture),
             ("README.md", "See [the map](docs/ARCHITECTURE.md#top)."),
-            (
-                "CONTRIBUTING.md",
-                "See `docs/`, [elsewhere](https://example.org/x) and [below](#below).",
-            ),
+            ("CONTRIBUTING.md", "See `docs/`, [elsewhere](https://example.org/x) and [below](#below)."),
             ("dns/src/lib.rs", ""),
             ("dns/src/zone.rs", ""),
             ("dns/src/zone/apex.rs", ""),
@@ -172,18 +145,9 @@ mod tests {
 
     #[track_caller]
     fn breaks(rule: impl Fn(&Tree) -> Vec<Violation>, architecture: &str, expected: &[&str]) {
-        let found: Vec<String> = rule(&tree(architecture))
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let found: Vec<String> = rule(&tree(architecture)).iter().map(ToString::to_string).collect();
         assert_eq!(found.len(), expected.len(), "{found:#?}");
-        assert!(
-            found
-                .iter()
-                .zip(expected)
-                .all(|(line, start)| line.starts_with(start)),
-            "{found:#?}"
-        );
+        assert!(found.iter().zip(expected).all(|(line, start)| line.starts_with(start)), "{found:#?}");
     }
 
     #[test]
@@ -193,16 +157,8 @@ mod tests {
             "`dns/src/zone.rs`, `dns/src/{lib,zone}.rs`, `zone/apex.rs`, `apex.rs`, `dns/src/*.rs`",
             &[],
         );
-        breaks(
-            paths_exist,
-            "`cargo xtask dns/src/gone.rs`, `a/b`, `model::View`, `records/<id>/`, `/livez`",
-            &[],
-        );
-        breaks(
-            paths_exist,
-            "```\n`dns/gone.rs`\n```\n[readme](../README.md)",
-            &[],
-        );
+        breaks(paths_exist, "`cargo xtask dns/src/gone.rs`, `a/b`, `model::View`, `records/<id>/`, `/livez`", &[]);
+        breaks(paths_exist, "```\n`dns/gone.rs`\n```\n[readme](../README.md)", &[]);
         breaks(
             paths_exist,
             "One.\n`dns/src/gone.rs` and `gone.rs` and `dns/{src,gone}/`",
@@ -212,11 +168,7 @@ mod tests {
                 "docs/ARCHITECTURE.md:2: `dns/gone/` does not exist",
             ],
         );
-        breaks(
-            paths_exist,
-            "[gone](gone.md)",
-            &["docs/ARCHITECTURE.md:1: the link to gone.md leads nowhere"],
-        );
+        breaks(paths_exist, "[gone](gone.md)", &["docs/ARCHITECTURE.md:1: the link to gone.md leads nowhere"]);
         assert_eq!(paths_exist(&Tree::of([])).len(), MAPS.len());
     }
 
@@ -224,16 +176,8 @@ mod tests {
     fn what_exists_is_named() {
         breaks(modules_are_named, "`dns/src/zone.rs` and `model::view`", &[]);
         breaks(modules_are_named, "`zone.rs` and `view`", &[]);
-        breaks(
-            modules_are_named,
-            "zone, `view`",
-            &["dns/src/zone.rs: not in docs/ARCHITECTURE.md"],
-        );
-        breaks(
-            modules_are_named,
-            "",
-            &["federator/model/src/view.rs: not in", "dns/src/zone.rs: not in"],
-        );
+        breaks(modules_are_named, "zone, `view`", &["dns/src/zone.rs: not in docs/ARCHITECTURE.md"]);
+        breaks(modules_are_named, "", &["federator/model/src/view.rs: not in", "dns/src/zone.rs: not in"]);
         assert_eq!(modules_are_named(&Tree::of([])).len(), 1);
     }
 }

@@ -27,9 +27,7 @@ pub(crate) fn is_unit_test_file(path: &str) -> bool {
 
 /// True for files that a generator wrote and signed.
 pub(crate) fn is_generated(text: &str) -> bool {
-    text.lines()
-        .take(3)
-        .any(|line| line.starts_with("//") && line.contains("@generated"))
+    text.lines().take(3).any(|line| line.starts_with("//") && line.contains("@generated"))
 }
 
 /// The lines that are neither blank nor comment.
@@ -76,11 +74,7 @@ pub(crate) fn without_tests(code: &str) -> String {
             at = close;
             continue;
         }
-        let end = if inner {
-            chars.len()
-        } else {
-            item_end(&chars, close)
-        };
+        let end = if inner { chars.len() } else { item_end(&chars, close) };
         for c in &mut chars[at..end] {
             if *c != '\n' {
                 *c = ' ';
@@ -94,18 +88,13 @@ pub(crate) fn without_tests(code: &str) -> String {
 /// The modules with a file of their own (`mod a;`) that only a test build compiles.
 pub(crate) fn test_modules(code: &str) -> Vec<String> {
     let product = declared_modules(&without_tests(code));
-    declared_modules(code)
-        .into_iter()
-        .filter(|module| !product.contains(module))
-        .collect()
+    declared_modules(code).into_iter().filter(|module| !product.contains(module)).collect()
 }
 
 fn declared_modules(code: &str) -> Vec<String> {
     let words: Vec<&str> = code.split_whitespace().collect();
     let declarations = words.windows(2).filter(|pair| pair[0] == "mod");
-    declarations
-        .filter_map(|pair| Some(pair[1].strip_suffix(';')?.to_owned()))
-        .collect()
+    declarations.filter_map(|pair| Some(pair[1].strip_suffix(';')?.to_owned())).collect()
 }
 
 /// Every path of two or more segments, every `use`d path and every macro call, in blanked code.
@@ -125,16 +114,10 @@ pub(crate) fn mentions(code: &str) -> Vec<Mention> {
         let (path, end) = read_path(&chars, at);
         let next = skip_space(&chars, end);
         if path == "use" && chars.get(next) != Some(&'<') {
-            let stop = chars[next..]
-                .iter()
-                .position(|&c| c == ';')
-                .map_or(chars.len(), |n| next + n);
+            let stop = chars[next..].iter().position(|&c| c == ';').map_or(chars.len(), |n| next + n);
             let tree: String = chars[next..stop].iter().collect();
             for (name, full) in expand("", &tree) {
-                found.push(Mention {
-                    line,
-                    path: full.clone(),
-                });
+                found.push(Mention { line, path: full.clone() });
                 imports.insert(name, full);
             }
             line += chars[at..stop].iter().filter(|&&c| c == '\n').count();
@@ -142,10 +125,7 @@ pub(crate) fn mentions(code: &str) -> Vec<Mention> {
             continue;
         }
         if chars.get(next) == Some(&'!') && chars.get(next + 1) != Some(&'=') {
-            found.push(Mention {
-                line,
-                path: format!("{path}!"),
-            });
+            found.push(Mention { line, path: format!("{path}!") });
         } else if path.contains("::") {
             found.push(Mention { line, path });
         }
@@ -154,10 +134,7 @@ pub(crate) fn mentions(code: &str) -> Vec<Mention> {
     }
     for mention in &mut found {
         let (first, rest) = mention.path.split_once("::").unwrap_or((&mention.path, ""));
-        if let Some(full) = imports
-            .get(first)
-            .filter(|full| !rest.is_empty() && full.as_str() != first)
-        {
+        if let Some(full) = imports.get(first).filter(|full| !rest.is_empty() && full.as_str() != first) {
             mention.path = format!("{full}::{rest}");
         }
     }
@@ -169,10 +146,7 @@ fn literal_end(chars: &[char], at: usize) -> usize {
     let peek = |n: usize| chars.get(at + n).copied().unwrap_or('\0');
     let after_word = at > 0 && is_word(chars[at - 1]);
     match chars[at] {
-        '/' if peek(1) == '/' => chars[at..]
-            .iter()
-            .position(|&c| c == '\n')
-            .map_or(chars.len(), |n| at + n),
+        '/' if peek(1) == '/' => chars[at..].iter().position(|&c| c == '\n').map_or(chars.len(), |n| at + n),
         '/' if peek(1) == '*' => block_comment_end(chars, at),
         '"' => quoted_end(chars, at),
         'r' if !after_word => raw_string_end(chars, at, 1),
@@ -303,36 +277,21 @@ fn read_path(chars: &[char], at: usize) -> (String, usize) {
 /// The names a `use` tree brings in, each with its full path.
 fn expand(prefix: &str, tree: &str) -> Vec<(String, String)> {
     let join = |a: &str, b: &str| {
-        if a.is_empty() || b.is_empty() {
-            format!("{a}{b}")
-        } else {
-            format!("{a}::{b}")
-        }
+        if a.is_empty() || b.is_empty() { format!("{a}{b}") } else { format!("{a}::{b}") }
     };
     let tree = tree.trim().trim_start_matches("::");
     if let Some((head, rest)) = tree.split_once('{') {
         let head = join(prefix, head.trim().trim_end_matches("::").trim());
         let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
-        return split_commas(inner)
-            .into_iter()
-            .flat_map(|part| expand(&head, part))
-            .collect();
+        return split_commas(inner).into_iter().flat_map(|part| expand(&head, part)).collect();
     }
     let (path, alias) = tree.split_once(" as ").unwrap_or((tree, ""));
     let path: String = path.chars().filter(|c| !c.is_whitespace()).collect();
     if path.is_empty() {
         return Vec::new();
     }
-    let full = if path == "self" {
-        prefix.to_owned()
-    } else {
-        join(prefix, &path)
-    };
-    let name = if alias.is_empty() {
-        full.rsplit("::").next().unwrap_or(&full)
-    } else {
-        alias.trim()
-    };
+    let full = if path == "self" { prefix.to_owned() } else { join(prefix, &path) };
+    let name = if alias.is_empty() { full.rsplit("::").next().unwrap_or(&full) } else { alias.trim() };
     vec![(name.to_owned(), full.clone())]
 }
 
@@ -354,10 +313,7 @@ fn split_commas(text: &str) -> Vec<&str> {
 }
 
 fn skip_space(chars: &[char], at: usize) -> usize {
-    chars[at.min(chars.len())..]
-        .iter()
-        .position(|c| !c.is_whitespace())
-        .map_or(chars.len(), |n| at + n)
+    chars[at.min(chars.len())..].iter().position(|c| !c.is_whitespace()).map_or(chars.len(), |n| at + n)
 }
 
 fn is_word(c: char) -> bool {
@@ -369,15 +325,13 @@ mod tests {
     use super::*;
 
     fn paths(text: &str) -> Vec<String> {
-        mentions(&blank(text))
-            .into_iter()
-            .map(|mention| mention.path)
-            .collect()
+        mentions(&blank(text)).into_iter().map(|mention| mention.path).collect()
     }
 
     #[test]
     fn prose_and_literals_are_not_code() {
-        let text = "a // kube::x\n/* b /* c */ d */ e \"f\\\"g\" r#\"h\"i\"# 'j' '\\'' '\\u{1F600}' &'k str b\"l\" br\"m\"";
+        let text =
+            "a // kube::x\n/* b /* c */ d */ e \"f\\\"g\" r#\"h\"i\"# 'j' '\\'' '\\u{1F600}' &'k str b\"l\" br\"m\"";
         let code = blank(text);
         let words: Vec<&str> = code.split_whitespace().collect();
         assert_eq!(words, ["a", "e", "&'k", "str", "b"]);
@@ -390,13 +344,7 @@ mod tests {
                     #[cfg(not(test))]\nfn d() {}\n#[cfg(feature)]\nfn e() {}";
         let kept = without_tests(code);
         assert_eq!(kept.lines().count(), code.lines().count());
-        for (word, stays) in [
-            ("fn a", true),
-            ("fn b", false),
-            ("use c", false),
-            ("fn d", true),
-            ("fn e", true),
-        ] {
+        for (word, stays) in [("fn a", true), ("fn b", false), ("use c", false), ("fn d", true), ("fn e", true)] {
             assert_eq!(kept.contains(word), stays, "{word}");
         }
         let kept = without_tests("#[cfg(test)]\nimpl<A, B> C<A, B> for D { fn f() {} }\nfn g() {}");
@@ -418,12 +366,7 @@ mod tests {
     fn paths_are_resolved_through_the_imports() {
         assert_eq!(
             paths("use tokio::{sync::mpsc, task}; fn a() { task::spawn(b); mpsc::channel(1) }"),
-            [
-                "tokio::sync::mpsc",
-                "tokio::task",
-                "tokio::task::spawn",
-                "tokio::sync::mpsc::channel"
-            ]
+            ["tokio::sync::mpsc", "tokio::task", "tokio::task::spawn", "tokio::sync::mpsc::channel"]
         );
         assert_eq!(
             paths("use std::time::SystemTime as Wall; fn a() { Wall::now() }"),
@@ -433,10 +376,7 @@ mod tests {
             paths("use a::{self, b::*}; let kube = 1; kube.x != y; println!(z); std::print!()"),
             ["a", "a::b::*", "println!", "std::print!"]
         );
-        assert_eq!(
-            paths("fn f() -> impl A + use<'a> { ::kube :: api::X }"),
-            ["kube::api::X"]
-        );
+        assert_eq!(paths("fn f() -> impl A + use<'a> { ::kube :: api::X }"), ["kube::api::X"]);
     }
 
     #[test]
@@ -453,9 +393,7 @@ mod tests {
         assert!(!is_unit_test_file("tests/src/tests.md.rs"));
         assert!(!is_unit_test_file("dns/src/contests.rs"));
         assert!(!is_unit_test_file("tests/tidy/main.rs"));
-        assert!(is_generated(
-            "// This file is @generated by prost-build.\npub struct A;"
-        ));
+        assert!(is_generated("// This file is @generated by prost-build.\npub struct A;"));
         assert!(!is_generated("//! Nothing is generated here."));
     }
 }

@@ -46,34 +46,15 @@ const REQUIRED: [&str; 11] = [
     "rust-toolchain.toml",
 ];
 
-const DROPPINGS: [&str; 10] = [
-    ".orig",
-    ".rej",
-    ".bak",
-    ".backup",
-    ".old",
-    ".swp",
-    ".tmp",
-    "~",
-    ".DS_Store",
-    ".proptest-regressions",
-];
+const DROPPINGS: [&str; 10] =
+    [".orig", ".rej", ".bak", ".backup", ".old", ".swp", ".tmp", "~", ".DS_Store", ".proptest-regressions"];
 
 /// Checks names only.
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
-    let entries: BTreeSet<&str> = tree
-        .files()
-        .map(|(path, _)| path.split('/').next().unwrap_or(path))
-        .collect();
-    let unknown = entries
-        .into_iter()
-        .filter(|entry| !ROOT.contains(entry))
-        .map(|entry| {
-            Violation::new(
-                entry,
-                "not an entry of the root: move it where it belongs, or add it to this rule",
-            )
-        });
+    let entries: BTreeSet<&str> = tree.files().map(|(path, _)| path.split('/').next().unwrap_or(path)).collect();
+    let unknown = entries.into_iter().filter(|entry| !ROOT.contains(entry)).map(|entry| {
+        Violation::new(entry, "not an entry of the root: move it where it belongs, or add it to this rule")
+    });
     let missing = REQUIRED
         .into_iter()
         .filter(|path| tree.text(path).is_none_or(|text| text.trim().is_empty()))
@@ -91,16 +72,10 @@ mod tests {
 
     fn complaints(extra: &str) -> Vec<String> {
         let mut files = REQUIRED.map(|path| (path, "text"));
-        files
-            .iter_mut()
-            .filter(|(path, _)| *path == extra)
-            .for_each(|file| file.1 = "\n");
+        files.iter_mut().filter(|(path, _)| *path == extra).for_each(|file| file.1 = "\n");
         let mut found: Vec<String> = check(&Tree::of(files)).iter().map(ToString::to_string).collect();
         found.extend(
-            check(&Tree::of([(extra, "")]))
-                .iter()
-                .map(ToString::to_string)
-                .filter(|line| !line.contains("missing")),
+            check(&Tree::of([(extra, "")])).iter().map(ToString::to_string).filter(|line| !line.contains("missing")),
         );
         found
     }
@@ -115,10 +90,7 @@ mod tests {
     fn a_stray_is_named() {
         assert!(complaints("notes.txt")[0].starts_with("notes.txt: not an entry of the root"));
         assert!(complaints("scratch/a.rs")[0].starts_with("scratch: not an entry of the root"));
-        assert_eq!(
-            complaints("dns/src/zone.rs.orig"),
-            ["dns/src/zone.rs.orig: left behind by a tool: delete it"]
-        );
+        assert_eq!(complaints("dns/src/zone.rs.orig"), ["dns/src/zone.rs.orig: left behind by a tool: delete it"]);
     }
 
     #[test]

@@ -40,10 +40,7 @@ pub(crate) struct Tree {
 
 impl Violation {
     pub(crate) fn new(place: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            place: place.into(),
-            remedy: remedy.into(),
-        }
+        Self { place: place.into(), remedy: remedy.into() }
     }
 
     pub(crate) fn at(file: &str, line: usize, remedy: impl Into<String>) -> Self {
@@ -66,11 +63,7 @@ impl Tree {
     }
 
     pub(crate) fn read(root: &Path) -> Result<Self> {
-        let listed = if root.join(".git").exists() {
-            git_files(root)
-        } else {
-            None
-        };
+        let listed = if root.join(".git").exists() { git_files(root) } else { None };
         let paths = match listed {
             Some(paths) => paths,
             None => {
@@ -96,45 +89,32 @@ impl Tree {
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files
-            .iter()
-            .map(|(path, text)| (path.as_str(), text.as_str()))
+        self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
     /// The Rust files of the product's crates.
     pub(crate) fn product(&self) -> impl Iterator<Item = (&str, &str)> {
         let is_product = |path: &str| PRODUCT.iter().any(|(dir, _)| is_under(path, dir));
-        self.files()
-            .filter(move |(path, _)| is_product(path) && path.ends_with(".rs"))
+        self.files().filter(move |(path, _)| is_product(path) && path.ends_with(".rs"))
     }
 
     /// The same without unit tests, comments and literals; files that hold only tests are left out.
     pub(crate) fn product_code(&self) -> BTreeMap<&str, String> {
-        let mut blanked: BTreeMap<&str, String> = self
-            .product()
-            .map(|(path, text)| (path, source::blank(text)))
-            .collect();
+        let mut blanked: BTreeMap<&str, String> =
+            self.product().map(|(path, text)| (path, source::blank(text))).collect();
         let tests: Vec<String> = blanked
             .iter()
             .flat_map(|(path, code)| {
                 let stem = path.trim_end_matches(".rs");
-                let dir = stem
-                    .strip_suffix("/lib")
-                    .or_else(|| stem.strip_suffix("/main"))
-                    .unwrap_or(stem);
-                source::test_modules(code)
-                    .into_iter()
-                    .map(move |module| format!("{dir}/{module}"))
+                let dir = stem.strip_suffix("/lib").or_else(|| stem.strip_suffix("/main")).unwrap_or(stem);
+                source::test_modules(code).into_iter().map(move |module| format!("{dir}/{module}"))
             })
             .collect();
         blanked.retain(|path, _| {
             let stem = path.trim_end_matches(".rs");
             !source::is_unit_test_file(path) && !tests.iter().any(|test| stem == test || is_under(path, test))
         });
-        blanked
-            .into_iter()
-            .map(|(path, code)| (path, source::without_tests(&code)))
-            .collect()
+        blanked.into_iter().map(|(path, code)| (path, source::without_tests(&code))).collect()
     }
 
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
@@ -152,22 +132,14 @@ impl Tree {
 impl Tree {
     /// A tree for a unit test.
     pub(crate) fn of<const N: usize>(files: [(&str, &str); N]) -> Self {
-        Self {
-            files: files
-                .into_iter()
-                .map(|(path, text)| (path.to_owned(), text.to_owned()))
-                .collect(),
-        }
+        Self { files: files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect() }
     }
 }
 
 /// The directory with the workspace's manifest: one above this package.
 pub(crate) fn root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&package)
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    Path::new(&package).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// True for a path inside a directory.
@@ -184,25 +156,15 @@ fn git_files(root: &Path) -> Option<Vec<String>> {
         .output()
         .ok()?;
     let listing = String::from_utf8(output.stdout).ok()?;
-    let paths: Vec<String> = listing
-        .split('\0')
-        .filter(|path| !path.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let paths: Vec<String> = listing.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
     (output.status.success() && !paths.is_empty()).then_some(paths)
 }
 
 fn walk(root: &Path, dir: &str, paths: &mut Vec<String>) -> Result<()> {
-    for entry in
-        fs::read_dir(root.join(dir)).with_context(|| format!("cannot list {}", root.join(dir).display()))?
-    {
+    for entry in fs::read_dir(root.join(dir)).with_context(|| format!("cannot list {}", root.join(dir).display()))? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if dir.is_empty() {
-            name.clone()
-        } else {
-            format!("{dir}/{name}")
-        };
+        let path = if dir.is_empty() { name.clone() } else { format!("{dir}/{name}") };
         if entry.file_type()?.is_dir() {
             if name != ".git" && name != "target" {
                 walk(root, &path, paths)?;
@@ -221,13 +183,8 @@ mod tests {
     #[test]
     fn a_directory_exists_when_it_holds_a_file() {
         let tree = Tree::of([("dns/src/lib.rs", ""), ("README.md", "")]);
-        for (path, exists) in [
-            ("dns", true),
-            ("dns/", true),
-            ("dns/src/lib.rs", true),
-            ("dn", false),
-            ("x.md", false),
-        ] {
+        for (path, exists) in [("dns", true), ("dns/", true), ("dns/src/lib.rs", true), ("dn", false), ("x.md", false)]
+        {
             assert_eq!(tree.exists(path), exists, "{path}");
         }
     }
@@ -244,10 +201,7 @@ mod tests {
             ("tests/src/lib.rs", "fn e() {}"),
         ]);
         let code = tree.product_code();
-        assert_eq!(
-            code.keys().copied().collect::<Vec<_>>(),
-            ["dns/src/a.rs", "dns/src/lib.rs"]
-        );
+        assert_eq!(code.keys().copied().collect::<Vec<_>>(), ["dns/src/a.rs", "dns/src/lib.rs"]);
         assert_eq!(code["dns/src/a.rs"].trim(), "fn d() {}");
     }
 
@@ -268,9 +222,6 @@ mod tests {
 
     #[test]
     fn a_violation_says_where_and_what_to_do() {
-        assert_eq!(
-            Violation::at("a.rs", 3, "split it").to_string(),
-            "a.rs:3: split it"
-        );
+        assert_eq!(Violation::at("a.rs", 3, "split it").to_string(), "a.rs:3: split it");
     }
 }

@@ -35,9 +35,7 @@ pub(crate) fn promises(tree: &Tree) -> Vec<Violation> {
         |line| {
             let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
             let word = words.into_iter().find(|word| PROMISES.contains(word))?;
-            Some(format!(
-                "no {word}: do it now, or say what is missing where a user would look"
-            ))
+            Some(format!("no {word}: do it now, or say what is missing where a user would look"))
         },
     )
 }
@@ -45,25 +43,15 @@ pub(crate) fn promises(tree: &Tree) -> Vec<Violation> {
 /// No test that is written and not run.
 pub(crate) fn skipped_tests(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (path, text) in tree
-        .files()
-        .filter(|(path, _)| path.ends_with(".rs") && !path.starts_with(OURSELVES))
-    {
+    for (path, text) in tree.files().filter(|(path, _)| path.ends_with(".rs") && !path.starts_with(OURSELVES)) {
         let code = source::blank(text);
         for (number, (line, written)) in code.lines().zip(text.lines()).enumerate() {
             let squeezed: String = line.chars().filter(|c| !c.is_whitespace()).collect();
             let prose = written.trim_start();
-            let fence = prose
-                .strip_prefix("//!")
-                .or_else(|| prose.strip_prefix("///"))
-                .map(str::trim_start);
+            let fence = prose.strip_prefix("//!").or_else(|| prose.strip_prefix("///")).map(str::trim_start);
             let skipped = squeezed.contains("#[ignore") || squeezed.contains(",ignore)]");
             if skipped || fence.is_some_and(|fence| fence.starts_with("```ignore")) {
-                found.push(Violation::at(
-                    path,
-                    number + 1,
-                    "run this test, or delete it; what it needs is a part",
-                ));
+                found.push(Violation::at(path, number + 1, "run this test, or delete it; what it needs is a part"));
             }
         }
     }
@@ -77,9 +65,7 @@ pub(crate) fn machine_paths(tree: &Tree) -> Vec<Violation> {
         |_| true,
         |line| {
             let path = MACHINE_PATHS.into_iter().find(|path| has_absolute(line, path))?;
-            Some(format!(
-                "{path} exists on one machine only: use a path relative to the repository"
-            ))
+            Some(format!("{path} exists on one machine only: use a path relative to the repository"))
         },
     )
 }
@@ -98,16 +84,9 @@ pub(crate) fn mirrors(tree: &Tree) -> Vec<Violation> {
     )
 }
 
-fn search(
-    tree: &Tree,
-    covers: impl Fn(&str) -> bool,
-    find: impl Fn(&str) -> Option<String>,
-) -> Vec<Violation> {
+fn search(tree: &Tree, covers: impl Fn(&str) -> bool, find: impl Fn(&str) -> Option<String>) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (path, text) in tree
-        .files()
-        .filter(|(path, _)| !path.starts_with(OURSELVES) && covers(path))
-    {
+    for (path, text) in tree.files().filter(|(path, _)| !path.starts_with(OURSELVES) && covers(path)) {
         for (number, line) in text.lines().enumerate() {
             if let Some(remedy) = find(line) {
                 found.push(Violation::at(path, number + 1, remedy));
@@ -131,29 +110,15 @@ mod tests {
 
     #[track_caller]
     fn breaks(rule: impl Fn(&Tree) -> Vec<Violation>, path: &str, text: &str, expected: &[usize]) {
-        let found: Vec<String> = rule(&Tree::of([(path, text)]))
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let found: Vec<String> = rule(&Tree::of([(path, text)])).iter().map(ToString::to_string).collect();
         let places: Vec<String> = expected.iter().map(|line| format!("{path}:{line}: ")).collect();
         assert_eq!(found.len(), places.len(), "{found:#?}");
-        assert!(
-            found
-                .iter()
-                .zip(&places)
-                .all(|(line, place)| line.starts_with(place)),
-            "{found:#?}"
-        );
+        assert!(found.iter().zip(&places).all(|(line, place)| line.starts_with(place)), "{found:#?}");
     }
 
     #[test]
     fn nothing_is_promised() {
-        breaks(
-            promises,
-            "a.rs",
-            "// TODO: x\nfn f() {}\n// FIXME y\n// XXX",
-            &[1, 3, 4],
-        );
+        breaks(promises, "a.rs", "// TODO: x\nfn f() {}\n// FIXME y\n// XXX", &[1, 3, 4]);
         breaks(promises, "a.sh", "mktemp -d XXXXXX # todo\n", &[]);
         breaks(promises, "their.yaml", "# TODO theirs", &[]);
         breaks(promises, "tests/tidy/words.rs", "// TODO", &[]);
@@ -162,12 +127,7 @@ mod tests {
     #[test]
     fn every_test_runs() {
         breaks(skipped_tests, "a.rs", "#[test]\n#[ignore]\nfn f() {}", &[2]);
-        breaks(
-            skipped_tests,
-            "a.rs",
-            "#[ignore = \"slow\"]\n#[cfg_attr(slow, ignore)]",
-            &[1, 2],
-        );
+        breaks(skipped_tests, "a.rs", "#[ignore = \"slow\"]\n#[cfg_attr(slow, ignore)]", &[1, 2]);
         breaks(
             skipped_tests,
             "a.rs",
@@ -178,12 +138,7 @@ mod tests {
 
     #[test]
     fn no_path_of_one_machine() {
-        breaks(
-            machine_paths,
-            "a.md",
-            "in /root/x\n`/work/y`\nFROM=/home/z\n",
-            &[1, 2, 3],
-        );
+        breaks(machine_paths, "a.md", "in /root/x\n`/work/y`\nFROM=/home/z\n", &[1, 2, 3]);
         breaks(
             machine_paths,
             "a.md",
@@ -194,23 +149,8 @@ mod tests {
 
     #[test]
     fn no_mirror_of_one_network() {
-        breaks(
-            mirrors,
-            ".cargo/config.toml",
-            "[source.crates-io]\nreplace-with = \"mirror\"\n",
-            &[1, 2],
-        );
-        breaks(
-            mirrors,
-            "x.sh",
-            "pip install --index-url http://a b\nGOPROXY=http://c go build\n",
-            &[1, 2],
-        );
-        breaks(
-            mirrors,
-            "Cargo.lock",
-            "source = \"registry+https://github.com/rust-lang/crates.io-index\"",
-            &[],
-        );
+        breaks(mirrors, ".cargo/config.toml", "[source.crates-io]\nreplace-with = \"mirror\"\n", &[1, 2]);
+        breaks(mirrors, "x.sh", "pip install --index-url http://a b\nGOPROXY=http://c go build\n", &[1, 2]);
+        breaks(mirrors, "Cargo.lock", "source = \"registry+https://github.com/rust-lang/crates.io-index\"", &[]);
     }
 }

@@ -38,52 +38,24 @@ fn addresses(addresses: &[&str]) -> Node {
 }
 
 fn zones(complete: bool) -> Zones {
-    let srv = |port, target| Srv {
-        priority: 0,
-        weight: 10,
-        port,
-        target: n(target),
-    };
+    let srv = |port, target| Srv { priority: 0, weight: 10, port, target: n(target) };
     let nodes = [
         ("ns.global.", addresses(&["10.0.0.53"])),
-        (
-            "web.demo.global.",
-            addresses(&["10.1.0.2", "10.1.0.1", "10.1.0.2"]),
-        ),
+        ("web.demo.global.", addresses(&["10.1.0.2", "10.1.0.1", "10.1.0.2"])),
         ("both.demo.global.", addresses(&["10.2.0.1", "fd00::1"])),
         (
             "_http._tcp.web.demo.global.",
-            Node {
-                ttl: 5,
-                srv: vec![srv(80, "Web.demo.global."), srv(81, "web.demo.global.")],
-                ..Node::default()
-            },
+            Node { ttl: 5, srv: vec![srv(80, "Web.demo.global."), srv(81, "web.demo.global.")], ..Node::default() },
         ),
-        (
-            "_http._tcp.far.demo.global.",
-            Node {
-                ttl: 5,
-                srv: vec![srv(80, "elsewhere.example.")],
-                ..Node::default()
-            },
-        ),
+        ("_http._tcp.far.demo.global.", Node { ttl: 5, srv: vec![srv(80, "elsewhere.example.")], ..Node::default() }),
         (
             "far.demo.global.",
             Node {
-                why_empty: Some(Why::new(
-                    ExtendedError::Blocked,
-                    "other network, no gateway known",
-                )),
+                why_empty: Some(Why::new(ExtendedError::Blocked, "other network, no gateway known")),
                 ..Node::default()
             },
         ),
-        (
-            "_revision.global.",
-            Node {
-                txt: vec!["revision=7".into()],
-                ..Node::default()
-            },
-        ),
+        ("_revision.global.", Node { txt: vec!["revision=7".into()], ..Node::default() }),
     ];
     let mut global = Zone::new(apex("global.")).unwrap();
     for (owner, node) in nodes {
@@ -92,9 +64,7 @@ fn zones(complete: bool) -> Zones {
     global.set_serial(42);
     global.set_complete(complete);
     let mut nested = Zone::new(apex("nested.global.")).unwrap();
-    nested
-        .set(&n("a.nested.global."), addresses(&["10.3.0.1"]))
-        .unwrap();
+    nested.set(&n("a.nested.global."), addresses(&["10.3.0.1"])).unwrap();
     nested.set_complete(true);
     let mut zones = Zones::new([Arc::new(global), Arc::new(nested)]);
     zones.set_version("federator 1.2.3");
@@ -144,11 +114,7 @@ fn text(answer: &Answer<'_>) -> String {
 }
 
 fn check_in(zones: &Zones, asked: &str, expected: &str) {
-    let request = Request {
-        op_code: OpCode::Query,
-        questions: &[question(asked)],
-        edns: None,
-    };
+    let request = Request { op_code: OpCode::Query, questions: &[question(asked)], edns: None };
     assert_eq!(text(&answer(zones, &request)), expected, "{asked}");
 }
 
@@ -166,33 +132,18 @@ fn nxdomain() -> String {
 fn what_is_there() {
     let zones = zones(true);
     let check = |asked, expected| check_in(&zones, asked, expected);
-    check(
-        "web.demo.global. A",
-        "NoError aa web.demo.global. 5 A 10.1.0.1, 10.1.0.2",
-    );
-    check(
-        "WEB.Demo.gloBAL. A",
-        "NoError aa web.demo.global. 5 A 10.1.0.1, 10.1.0.2",
-    );
+    check("web.demo.global. A", "NoError aa web.demo.global. 5 A 10.1.0.1, 10.1.0.2");
+    check("WEB.Demo.gloBAL. A", "NoError aa web.demo.global. 5 A 10.1.0.1, 10.1.0.2");
     check("both.demo.global. A", "NoError aa both.demo.global. 5 A 10.2.0.1");
-    check(
-        "both.demo.global. AAAA",
-        "NoError aa both.demo.global. 5 AAAA fd00::1",
-    );
-    check(
-        "_revision.global. TXT",
-        "NoError aa _revision.global. 0 TXT revision=7",
-    );
+    check("both.demo.global. AAAA", "NoError aa both.demo.global. 5 AAAA fd00::1");
+    check("_revision.global. TXT", "NoError aa _revision.global. 0 TXT revision=7");
     // RFC 2782: the target's addresses, once.
     check(
         "_http._tcp.web.demo.global. SRV",
         "NoError aa _http._tcp.web.demo.global. 5 SRV 0 10 80 web.demo.global., 0 10 81 web.demo.global. \
          +  web.demo.global. 5 A 10.1.0.1, 10.1.0.2",
     );
-    check(
-        "_http._tcp.far.demo.global. SRV",
-        "NoError aa _http._tcp.far.demo.global. 5 SRV 0 10 80 elsewhere.example.",
-    );
+    check("_http._tcp.far.demo.global. SRV", "NoError aa _http._tcp.far.demo.global. 5 SRV 0 10 80 elsewhere.example.");
     // The longest apex answers.
     check("a.nested.global. A", "NoError aa a.nested.global. 5 A 10.3.0.1");
 }
@@ -201,14 +152,8 @@ fn what_is_there() {
 fn the_apex() {
     let zones = zones(true);
     let check = |asked, expected: &str| check_in(&zones, asked, expected);
-    check(
-        "global. SOA",
-        &format!("NoError aa {}", SOA.replacen(" 3 ", " 60 ", 1)),
-    );
-    check(
-        "global. NS",
-        "NoError aa global. 60 NS ns.global. +  ns.global. 5 A 10.0.0.53",
-    );
+    check("global. SOA", &format!("NoError aa {}", SOA.replacen(" 3 ", " 60 ", 1)));
+    check("global. NS", "NoError aa global. 60 NS ns.global. +  ns.global. 5 A 10.0.0.53");
     check("global. A", &nodata());
 }
 
@@ -229,10 +174,7 @@ fn what_is_not_there() {
     check("below.web.demo.global. A", &nxdomain());
     check("*.demo.global. A", &nxdomain());
     // RFC 8914: the absence explained.
-    check(
-        "far.demo.global. A",
-        &format!("{} (15 other network, no gateway known)", nodata()),
-    );
+    check("far.demo.global. A", &format!("{} (15 other network, no gateway known)", nodata()));
 }
 
 #[test]
@@ -255,10 +197,7 @@ fn before_the_first_sync() {
     let zones = zones(false);
     let check = |asked, expected: &str| check_in(&zones, asked, expected);
     check("absent.demo.global. A", "ServFail (14 zone not complete yet)");
-    check(
-        "web.demo.global. A",
-        "NoError aa web.demo.global. 5 A 10.1.0.1, 10.1.0.2",
-    );
+    check("web.demo.global. A", "NoError aa web.demo.global. 5 A 10.1.0.1, 10.1.0.2");
     check("web.demo.global. AAAA", &nodata());
     check("demo.global. A", &nodata());
     check("example.com. A", "Refused (20 no zone of this server)");
@@ -269,29 +208,13 @@ fn any_and_version() {
     let zones = zones(true);
     let check = |asked, expected: &str| check_in(&zones, asked, expected);
     // RFC 8482: one RRset.
-    check(
-        "both.demo.global. ANY",
-        "NoError aa both.demo.global. 5 A 10.2.0.1",
-    );
-    check(
-        "global. ANY",
-        &format!("NoError aa {}", SOA.replacen(" 3 ", " 60 ", 1)),
-    );
+    check("both.demo.global. ANY", "NoError aa both.demo.global. 5 A 10.2.0.1");
+    check("global. ANY", &format!("NoError aa {}", SOA.replacen(" 3 ", " 60 ", 1)));
     check("demo.global. ANY", &nodata());
     check("absent.global. ANY", &nxdomain());
-    check(
-        "version.bind. CH TXT",
-        "NoError aa version.bind. 0 TXT federator 1.2.3",
-    );
-    check(
-        "VERSION.server. CH TXT",
-        "NoError aa version.server. 0 TXT federator 1.2.3",
-    );
-    check_in(
-        &Zones::default(),
-        "version.bind. CH TXT",
-        "Refused (20 no zone of this server)",
-    );
+    check("version.bind. CH TXT", "NoError aa version.bind. 0 TXT federator 1.2.3");
+    check("VERSION.server. CH TXT", "NoError aa version.server. 0 TXT federator 1.2.3");
+    check_in(&Zones::default(), "version.bind. CH TXT", "Refused (20 no zone of this server)");
 }
 
 #[test]
@@ -301,23 +224,10 @@ fn messages_that_are_no_query() {
     let check = |op_code, questions: &[LowerQuery], version, expected| {
         let mut edns = Edns::new();
         edns.set_version(version);
-        let request = Request {
-            op_code,
-            questions,
-            edns: Some(&edns),
-        };
-        assert_eq!(
-            text(&answer(&zones, &request)),
-            expected,
-            "{op_code:?} {questions:?} {version}"
-        );
+        let request = Request { op_code, questions, edns: Some(&edns) };
+        assert_eq!(text(&answer(&zones, &request)), expected, "{op_code:?} {questions:?} {version}");
     };
-    check(
-        OpCode::Notify,
-        std::slice::from_ref(&web),
-        0,
-        "NotImp (21 queries only)",
-    );
+    check(OpCode::Notify, std::slice::from_ref(&web), 0, "NotImp (21 queries only)");
     check(OpCode::Update, &[], 0, "NotImp (21 queries only)");
     check(OpCode::Unknown(15), &[], 0, "NotImp (21 queries only)");
     // RFC 9619.

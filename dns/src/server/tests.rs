@@ -32,18 +32,12 @@ fn zone() -> Zone {
         negative_ttl: 3,
     };
     let mut zone = Zone::new(apex).unwrap();
-    let many = |count: u8| Node {
-        ttl: 5,
-        a: (0..count).map(|last| [10, 0, 0, last].into()).collect(),
-        ..Node::default()
-    };
+    let many =
+        |count: u8| Node { ttl: 5, a: (0..count).map(|last| [10, 0, 0, last].into()).collect(), ..Node::default() };
     zone.set(&n("web.demo.global."), many(2)).unwrap();
     zone.set(&n("many.demo.global."), many(200)).unwrap();
     let why = Why::new(ExtendedError::Blocked, "other network, no gateway known");
-    let far = Node {
-        why_empty: Some(why),
-        ..Node::default()
-    };
+    let far = Node { why_empty: Some(why), ..Node::default() };
     zone.set(&n("far.demo.global."), far).unwrap();
     zone.set_serial(42);
     zone.set_complete(true);
@@ -72,27 +66,14 @@ impl Bed {
         let serving = bound.serve(zones.clone(), limits, metrics.clone(), shutdown.clone());
         #[expect(clippy::disallowed_methods, reason = "a test joins it in `stop`")]
         let served = tokio::spawn(serving);
-        Self {
-            address,
-            zones,
-            metrics,
-            registry,
-            shutdown,
-            served,
-        }
+        Self { address, zones, metrics, registry, shutdown, served }
     }
 
     async fn udp(&self, query: &Message) -> (Message, usize) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket
-            .send_to(&query.to_vec().unwrap(), self.address)
-            .await
-            .unwrap();
+        socket.send_to(&query.to_vec().unwrap(), self.address).await.unwrap();
         let mut buffer = [0; 65535];
-        let length = timeout(PATIENCE, socket.recv(&mut buffer))
-            .await
-            .unwrap()
-            .unwrap();
+        let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();
         (Message::from_vec(&buffer[..length]).unwrap(), length)
     }
 
@@ -128,10 +109,7 @@ async fn send(stream: &mut TcpStream, query: &Message) {
 async fn receive(stream: &mut TcpStream) -> Option<Message> {
     let length = timeout(PATIENCE, stream.read_u16()).await.unwrap().ok()?;
     let mut message = vec![0; usize::from(length)];
-    timeout(PATIENCE, stream.read_exact(&mut message))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, stream.read_exact(&mut message)).await.unwrap().unwrap();
     Some(Message::from_vec(&message).unwrap())
 }
 
@@ -174,10 +152,7 @@ async fn truncation_keeps_opt_and_tcp_has_it_all() {
         (with_edns(many.clone(), 4096), 1232),
     ] {
         let (reply, length) = bed.udp(&query).await;
-        assert!(
-            reply.metadata.truncation && length <= limit,
-            "{length} of {limit}"
-        );
+        assert!(reply.metadata.truncation && length <= limit, "{length} of {limit}");
         assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
         assert!(reply.answers.is_empty());
         // RFC 6891, section 7.
@@ -194,24 +169,14 @@ async fn truncation_keeps_opt_and_tcp_has_it_all() {
 #[tokio::test]
 async fn never_a_part_of_an_rrset() {
     let bed = Bed::start(Limits::default());
-    let srv = |at: u16| crate::node::Srv {
-        priority: 0,
-        weight: 0,
-        port: at,
-        target: n(&format!("h{at}.demo.global.")),
-    };
+    let srv =
+        |at: u16| crate::node::Srv { priority: 0, weight: 0, port: at, target: n(&format!("h{at}.demo.global.")) };
     for count in [1u16, 8, 9, 10, 11, 12, 24, 30, 60] {
         let mut zone = zone();
-        let node = Node {
-            srv: (0..count).map(srv).collect(),
-            ..Node::default()
-        };
+        let node = Node { srv: (0..count).map(srv).collect(), ..Node::default() };
         zone.set(&n("_p._tcp.demo.global."), node).unwrap();
         for at in 0..count {
-            let host = Node {
-                a: vec![[10, 0, 0, 1].into()],
-                ..Node::default()
-            };
+            let host = Node { a: vec![[10, 0, 0, 1].into()], ..Node::default() };
             zone.set(&n(&format!("h{at}.demo.global.")), host).unwrap();
         }
         bed.zones.store(Arc::new(Zones::new([Arc::new(zone)])));
@@ -268,12 +233,9 @@ async fn negatives_refusals_and_versions() {
         assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
     }
     let text = bed.metrics();
-    for (transport, rcode, count) in [
-        ("udp", "REFUSED", 1),
-        ("tcp", "NXDOMAIN", 1),
-        ("tcp", "BADVERS", 1),
-        ("udp", "FORMERR", 0),
-    ] {
+    for (transport, rcode, count) in
+        [("udp", "REFUSED", 1), ("tcp", "NXDOMAIN", 1), ("tcp", "BADVERS", 1), ("udp", "FORMERR", 0)]
+    {
         let line = format!("dns_replies_total{{transport=\"{transport}\",rcode=\"{rcode}\"}} {count}\n");
         assert!(text.contains(&line), "{line}{text}");
     }
@@ -314,10 +276,7 @@ async fn a_connection_is_pipelined_and_survives_a_reply() {
     stream.write_u16(14).await.unwrap();
     stream.write_all(&broken).await.unwrap();
     let reply = receive(&mut stream).await.unwrap();
-    assert_eq!(
-        (reply.metadata.id, reply.metadata.response_code),
-        (4711, ResponseCode::FormErr)
-    );
+    assert_eq!((reply.metadata.id, reply.metadata.response_code), (4711, ResponseCode::FormErr));
     // A response is not answered (RFC 1035 loops), nor is less than a header.
     let mut response = web;
     response.metadata.message_type = MessageType::Response;
@@ -328,14 +287,8 @@ async fn a_connection_is_pipelined_and_survives_a_reply() {
 
 #[tokio::test]
 async fn connections_are_bounded_and_end_when_idle() {
-    let limits = Limits {
-        tcp_connections: 1,
-        tcp_idle: Duration::from_millis(20),
-    };
-    let patient = Limits {
-        tcp_idle: PATIENCE,
-        ..limits
-    };
+    let limits = Limits { tcp_connections: 1, tcp_idle: Duration::from_millis(20) };
+    let patient = Limits { tcp_idle: PATIENCE, ..limits };
     let bed = Bed::start(patient);
     let web = query("web.demo.global.", RecordType::A);
     let mut first = TcpStream::connect(bed.address).await.unwrap();
@@ -343,13 +296,7 @@ async fn connections_are_bounded_and_end_when_idle() {
     assert!(receive(&mut first).await.is_some());
     let mut second = TcpStream::connect(bed.address).await.unwrap();
     assert!(receive(&mut second).await.is_none());
-    assert_eq!(
-        (
-            bed.metrics.tcp_turned_away.get(),
-            bed.metrics.tcp_connections.get()
-        ),
-        (1, 1)
-    );
+    assert_eq!((bed.metrics.tcp_turned_away.get(), bed.metrics.tcp_connections.get()), (1, 1));
     bed.stop().await;
 
     let bed = Bed::start(limits);

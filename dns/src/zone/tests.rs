@@ -29,11 +29,7 @@ fn zone() -> Zone {
 }
 
 fn a(last: u8) -> Node {
-    Node {
-        ttl: 5,
-        a: vec![[10, 0, 0, last].into()],
-        ..Node::default()
-    }
+    Node { ttl: 5, a: vec![[10, 0, 0, last].into()], ..Node::default() }
 }
 
 /// Owners with few labels to choose from, so that they often lie above, below and beside each other.
@@ -114,32 +110,14 @@ proptest! {
 #[test]
 fn only_owners_that_can_be_answered() {
     let mut zone = zone();
-    let outside = ZoneError::Outside {
-        owner: n("web.local."),
-    };
+    let outside = ZoneError::Outside { owner: n("web.local.") };
     assert_eq!(zone.set(&n("web.local."), a(1)), Err(outside));
     for owner in ["*.global.", "a.*.global."] {
-        assert_eq!(
-            zone.set(&n(owner), a(1)),
-            Err(ZoneError::Wildcard { owner: n(owner) })
-        );
+        assert_eq!(zone.set(&n(owner), a(1)), Err(ZoneError::Wildcard { owner: n(owner) }));
     }
-    let many = Node {
-        a: (0..10_000u32).map(Into::into).collect(),
-        ..Node::default()
-    };
+    let many = Node { a: (0..10_000u32).map(Into::into).collect(), ..Node::default() };
     let error = zone.set(&n("many.global."), many).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ZoneError::TooLarge {
-                kind: RecordType::A,
-                octets: 270_000,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, ZoneError::TooLarge { kind: RecordType::A, octets: 270_000, .. }), "{error}");
     assert_eq!(zone, self::zone());
 }
 
@@ -147,21 +125,10 @@ fn only_owners_that_can_be_answered() {
 fn a_changed_ttl_is_a_change_and_so_is_a_reason() {
     let mut zone = zone();
     let ttl = |ttl| Node { ttl, ..a(1) };
-    let why = |why| Node {
-        why_empty: Some(Why::new(ExtendedError::Other, why)),
-        ..a(1)
-    };
-    let changes: Vec<bool> = [
-        ttl(5),
-        ttl(6),
-        ttl(6),
-        why("x"),
-        why("y"),
-        why("y"),
-        Node::default(),
-    ]
-    .map(|node| zone.set(&n("a.global."), node).unwrap())
-    .into();
+    let why = |why| Node { why_empty: Some(Why::new(ExtendedError::Other, why)), ..a(1) };
+    let changes: Vec<bool> = [ttl(5), ttl(6), ttl(6), why("x"), why("y"), why("y"), Node::default()]
+        .map(|node| zone.set(&n("a.global."), node).unwrap())
+        .into();
     assert_eq!(changes, [true, true, false, true, true, false, true]);
 }
 
@@ -172,12 +139,7 @@ fn in_master_file_form() {
     let node = Node {
         ttl: u32::MAX,
         aaaa: vec!["fd00::1".parse().unwrap()],
-        srv: vec![Srv {
-            priority: 1,
-            weight: 2,
-            port: 3,
-            target: n("A.global"),
-        }],
+        srv: vec![Srv { priority: 1, weight: 2, port: 3, target: n("A.global") }],
         txt: vec!["x".repeat(300), String::new()],
         ..a(1)
     };
@@ -199,34 +161,20 @@ fn in_master_file_form() {
 
 #[test]
 fn no_zone_without_a_server() {
-    let apex = Apex {
-        servers: vec![],
-        ..zone().apex().clone()
-    };
+    let apex = Apex { servers: vec![], ..zone().apex().clone() };
     assert_eq!(Zone::new(apex), Err(ZoneError::NoServer));
 }
 
 #[test]
 fn one_zone_an_apex_the_longest_first() {
     let named = |name| {
-        let apex = Apex {
-            name: n(name),
-            ..zone().apex().clone()
-        };
+        let apex = Apex { name: n(name), ..zone().apex().clone() };
         Arc::new(Zone::new(apex).unwrap())
     };
     let mut again = (*named("a.global.")).clone();
     again.set_serial(9);
-    let zones = Zones::new([
-        named("global."),
-        named("a.global."),
-        named("b.a.global."),
-        Arc::new(again),
-    ]);
-    let names: Vec<_> = zones
-        .iter()
-        .map(|zone| (zone.apex().name.to_string(), zone.serial()))
-        .collect();
+    let zones = Zones::new([named("global."), named("a.global."), named("b.a.global."), Arc::new(again)]);
+    let names: Vec<_> = zones.iter().map(|zone| (zone.apex().name.to_string(), zone.serial())).collect();
     let expected = [("b.a.global.", 0), ("a.global.", 9), ("global.", 0)];
     assert_eq!(names, expected.map(|(name, serial)| (name.to_owned(), serial)));
 }
@@ -237,12 +185,7 @@ fn octets_bound_what_is_encoded() {
     use hickory_proto::serialize::binary::BinEncodable;
     let mut zone = zone();
     let node = Node {
-        srv: vec![Srv {
-            priority: 1,
-            weight: 2,
-            port: 3,
-            target: n("t.elsewhere."),
-        }],
+        srv: vec![Srv { priority: 1, weight: 2, port: 3, target: n("t.elsewhere.") }],
         aaaa: vec!["fd00::1".parse().unwrap()],
         txt: vec!["x".repeat(300)],
         ..a(1)
@@ -250,16 +193,7 @@ fn octets_bound_what_is_encoded() {
     zone.set(&n("a.b.global."), node).unwrap();
     let found = zone.find(&canonical(&n("a.b.global."))).unwrap();
     for set in found.sets.unwrap().iter() {
-        let encoded: usize = set
-            .records()
-            .iter()
-            .map(|record| record.to_bytes().unwrap().len())
-            .sum();
-        assert!(
-            set.octets() >= encoded,
-            "{}: {} < {encoded}",
-            set.kind(),
-            set.octets()
-        );
+        let encoded: usize = set.records().iter().map(|record| record.to_bytes().unwrap().len()).sum();
+        assert!(set.octets() >= encoded, "{}: {} < {encoded}", set.kind(), set.octets());
     }
 }

@@ -79,19 +79,13 @@ impl SetHash {
     /// The set with one record more.
     #[must_use]
     pub fn plus(self, record: Self) -> Self {
-        Self([
-            self.0[0].wrapping_add(record.0[0]),
-            self.0[1].wrapping_add(record.0[1]),
-        ])
+        Self([self.0[0].wrapping_add(record.0[0]), self.0[1].wrapping_add(record.0[1])])
     }
 
     /// The set with one record less.
     #[must_use]
     pub fn minus(self, record: Self) -> Self {
-        Self([
-            self.0[0].wrapping_sub(record.0[0]),
-            self.0[1].wrapping_sub(record.0[1]),
-        ])
+        Self([self.0[0].wrapping_sub(record.0[0]), self.0[1].wrapping_sub(record.0[1])])
     }
 }
 

@@ -113,17 +113,13 @@ pub enum Health {
 impl Export {
     /// All endpoints with the slice they stand in, in a fixed order.
     pub fn endpoints(&self) -> impl Iterator<Item = (&Slice, &Endpoint)> {
-        self.slices
-            .values()
-            .flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (&**slice, endpoint)))
+        self.slices.values().flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (&**slice, endpoint)))
     }
 
     /// How many endpoints are ready.
     #[must_use]
     pub fn ready(&self) -> usize {
-        self.endpoints()
-            .filter(|(_, endpoint)| endpoint.health == Health::Ready)
-            .count()
+        self.endpoints().filter(|(_, endpoint)| endpoint.health == Health::Ready).count()
     }
 }
 
@@ -196,10 +192,6 @@ impl fmt::Display for Health {
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.number, self.protocol)?;
-        if self.name.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "({})", self.name)
-        }
+        if self.name.is_empty() { Ok(()) } else { write!(f, "({})", self.name) }
     }
 }

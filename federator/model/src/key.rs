@@ -98,11 +98,7 @@ impl Key {
                 match kind {
                     "hosts" if !leaf.is_empty() => Some(Self::VipOfHost(leaf.into())),
                     // An address has many spellings; only the one we write is a key.
-                    "addresses" => leaf
-                        .parse::<IpAddr>()
-                        .ok()
-                        .filter(|a| a.to_string() == leaf)
-                        .map(Self::HostOfVip),
+                    "addresses" => leaf.parse::<IpAddr>().ok().filter(|a| a.to_string() == leaf).map(Self::HostOfVip),
                     _ => None,
                 }
             }
@@ -133,10 +129,10 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = Key> {
         let id = "[a-y][a-z0-9]{0,5}".prop_map(|s| ClusterId::parse(&format!("z{s}")).expect("a label"));
-        let service = ("[a-z][a-z0-9]{0,5}", "[a-z0-9]{1,9}")
-            .prop_map(|(ns, n)| ServiceKey::parse(&ns, &n).expect("labels"));
-        (id, service, "[a-z0-9.-]{1,20}", any::<IpAddr>(), 0..8_u8).prop_map(
-            |(id, service, text, address, kind)| match kind {
+        let service =
+            ("[a-z][a-z0-9]{0,5}", "[a-z0-9]{1,9}").prop_map(|(ns, n)| ServiceKey::parse(&ns, &n).expect("labels"));
+        (id, service, "[a-z0-9.-]{1,20}", any::<IpAddr>(), 0..8_u8).prop_map(|(id, service, text, address, kind)| {
+            match kind {
                 0 => Key::Meta(id),
                 1 => Key::Owner(id),
                 2 => Key::Synced(id),
@@ -145,8 +141,8 @@ mod tests {
                 5 => Key::Order(service),
                 6 => Key::VipOfHost(text.as_str().into()),
                 _ => Key::HostOfVip(address),
-            },
-        )
+            }
+        })
     }
 
     proptest! {

@@ -26,11 +26,7 @@ impl Locality {
     /// From its three levels; an empty text is an unknown level.
     #[must_use]
     pub fn new(region: &str, zone: &str, subzone: &str) -> Self {
-        Self {
-            region: region.into(),
-            zone: zone.into(),
-            subzone: subzone.into(),
-        }
+        Self { region: region.into(), zone: zone.into(), subzone: subzone.into() }
     }
 
     /// Whether nothing at all is known.
@@ -47,11 +43,7 @@ impl fmt::Display for Locality {
             return Ok(());
         }
         write!(f, "/{}", self.zone)?;
-        if self.subzone.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "/{}", self.subzone)
-        }
+        if self.subzone.is_empty() { Ok(()) } else { write!(f, "/{}", self.subzone) }
     }
 }
 

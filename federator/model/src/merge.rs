@@ -86,17 +86,10 @@ pub fn merge(key: &ServiceKey, parts: &Parts) -> Option<Service> {
         let differs = [
             (ConflictKind::Type, head.kind != service.kind),
             (ConflictKind::Port, !same_ports(&head.ports, &oldest.head.ports)),
-            (
-                ConflictKind::SessionAffinity,
-                head.client_ip_affinity != service.client_ip_affinity,
-            ),
+            (ConflictKind::SessionAffinity, head.client_ip_affinity != service.client_ip_affinity),
         ];
         for (kind, _) in differs.into_iter().filter(|(_, differs)| *differs) {
-            service.conflicts.push(Conflict {
-                kind,
-                loser: cluster.clone(),
-                winner: winner.clone(),
-            });
+            service.conflicts.push(Conflict { kind, loser: cluster.clone(), winner: winner.clone() });
         }
         for port in &head.ports {
             let taken = |known: &Port| {
@@ -113,18 +106,8 @@ pub fn merge(key: &ServiceKey, parts: &Parts) -> Option<Service> {
 
 /// First seen first; whoever the store's order does not know comes after, by creation time, then by id.
 fn ordered(parts: &Parts) -> Vec<(ClusterId, Arc<Export>)> {
-    let rank = |cluster: &ClusterId| {
-        parts
-            .order
-            .iter()
-            .position(|known| known == cluster)
-            .unwrap_or(usize::MAX)
-    };
-    let mut exports: Vec<_> = parts
-        .exports
-        .iter()
-        .map(|(id, export)| (id.clone(), export.clone()))
-        .collect();
+    let rank = |cluster: &ClusterId| parts.order.iter().position(|known| known == cluster).unwrap_or(usize::MAX);
+    let mut exports: Vec<_> = parts.exports.iter().map(|(id, export)| (id.clone(), export.clone())).collect();
     exports.sort_by(|(a, x), (b, y)| (rank(a), x.head.created, a).cmp(&(rank(b), y.head.created, b)));
     exports
 }
@@ -155,10 +138,7 @@ impl ConflictKind {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, loser, winner) = (self.kind.reason(), &self.loser, &self.winner);
-        write!(
-            f,
-            "{kind}: {loser} differs from {winner}, which exported the service first"
-        )
+        write!(f, "{kind}: {loser} differs from {winner}, which exported the service first")
     }
 }
 

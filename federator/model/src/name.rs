@@ -31,9 +31,7 @@ pub struct ServiceKey {
 #[non_exhaustive]
 pub enum NameError {
     /// Empty, too long, or with a character that a DNS label cannot have.
-    #[error(
-        "`{0}` is not a DNS label: use 1 to 63 of a-z, 0-9 and `-`, beginning and ending with a letter or digit"
-    )]
+    #[error("`{0}` is not a DNS label: use 1 to 63 of a-z, 0-9 and `-`, beginning and ending with a letter or digit")]
     NotALabel(String),
     /// A label, but one that a cluster cannot have.
     #[error("`{0}` cannot be a cluster id: it must not be all digits, nor `local`, `svc` or `global`")]
@@ -54,11 +52,7 @@ impl Label {
             && bytes.iter().all(inner)
             && bytes[0] != b'-'
             && bytes[bytes.len() - 1] != b'-';
-        if good {
-            Ok(Self(text.into()))
-        } else {
-            Err(NameError::NotALabel(text.to_owned()))
-        }
+        if good { Ok(Self(text.into())) } else { Err(NameError::NotALabel(text.to_owned())) }
     }
 
     /// The label as text.
@@ -122,10 +116,7 @@ impl ServiceKey {
     /// # Errors
     /// [`NameError::NotALabel`] names the part that is none.
     pub fn parse(namespace: &str, name: &str) -> Result<Self, NameError> {
-        Ok(Self {
-            namespace: Label::parse(namespace)?,
-            name: Label::parse(name)?,
-        })
+        Ok(Self { namespace: Label::parse(namespace)?, name: Label::parse(name)? })
     }
 
     /// Its host in `zone`: `<service>.<namespace>.<zone>`, without a final dot.
@@ -150,22 +141,8 @@ mod tests {
         for good in ["a", "web", "a-b", "0a", "x".repeat(63).as_str()] {
             assert!(Label::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "-a",
-            "a-",
-            "A",
-            "a.b",
-            "a_b",
-            "é",
-            "a/b",
-            "x".repeat(64).as_str(),
-        ] {
-            assert_eq!(
-                Label::parse(bad),
-                Err(NameError::NotALabel(bad.to_owned())),
-                "{bad}"
-            );
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "é", "a/b", "x".repeat(64).as_str()] {
+            assert_eq!(Label::parse(bad), Err(NameError::NotALabel(bad.to_owned())), "{bad}");
         }
     }
 
@@ -175,11 +152,7 @@ mod tests {
             assert!(ClusterId::parse(good).is_ok(), "{good}");
         }
         for bad in ["local", "svc", "global", "123"] {
-            assert_eq!(
-                ClusterId::parse(bad),
-                Err(NameError::ReservedClusterId(bad.to_owned())),
-                "{bad}"
-            );
+            assert_eq!(ClusterId::parse(bad), Err(NameError::ReservedClusterId(bad.to_owned())), "{bad}");
         }
         assert!(ClusterId::parse("arn:aws:eks").is_err());
     }

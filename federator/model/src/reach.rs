@@ -70,16 +70,10 @@ pub fn offer<'a>(view: &'a View, place: &Place, service: &'a Service) -> Offer<'
         let mut not_ready = 0;
         let mut elsewhere = 0;
         for (slice, endpoint) in export.endpoints() {
-            let usable = Usable {
-                cluster,
-                slice,
-                endpoint,
-            };
+            let usable = Usable { cluster, slice, endpoint };
             match endpoint.health {
                 Health::NotReady => not_ready += 1,
-                Health::Ready | Health::Draining
-                    if network.is_some_and(|network| *network != place.network) =>
-                {
+                Health::Ready | Health::Draining if network.is_some_and(|network| *network != place.network) => {
                     elsewhere += 1;
                 }
                 Health::Ready => offer.usable.push(usable),
@@ -88,37 +82,21 @@ pub fn offer<'a>(view: &'a View, place: &Place, service: &'a Service) -> Offer<'
         }
         if let Some(network) = network.filter(|_| elsewhere > 0) {
             let reason = Reason::OtherNetwork(network);
-            offer.left_out.push(LeftOut {
-                cluster,
-                endpoints: elsewhere,
-                reason,
-            });
+            offer.left_out.push(LeftOut { cluster, endpoints: elsewhere, reason });
         }
         if not_ready > 0 {
-            offer.left_out.push(LeftOut {
-                cluster,
-                endpoints: not_ready,
-                reason: Reason::NotReady,
-            });
+            offer.left_out.push(LeftOut { cluster, endpoints: not_ready, reason: Reason::NotReady });
         }
     }
     if offer.usable.is_empty() {
         offer.usable = draining;
     } else {
         for usable in draining {
-            match offer
-                .left_out
-                .iter_mut()
-                .find(|l| l.cluster == usable.cluster && l.reason == Reason::NotReady)
-            {
+            match offer.left_out.iter_mut().find(|l| l.cluster == usable.cluster && l.reason == Reason::NotReady) {
                 Some(left_out) => left_out.endpoints += 1,
                 None => {
                     let reason = Reason::NotReady;
-                    offer.left_out.push(LeftOut {
-                        cluster: usable.cluster,
-                        endpoints: 1,
-                        reason,
-                    });
+                    offer.left_out.push(LeftOut { cluster: usable.cluster, endpoints: 1, reason });
                 }
             }
         }
@@ -128,10 +106,7 @@ pub fn offer<'a>(view: &'a View, place: &Place, service: &'a Service) -> Offer<'
 
 /// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
 fn network_of<'a>(view: &'a View, cluster: &ClusterId) -> Option<&'a Network> {
-    view.clusters()
-        .get(cluster)
-        .and_then(|cluster| cluster.meta.as_ref())
-        .map(|meta| &meta.network)
+    view.clusters().get(cluster).and_then(|cluster| cluster.meta.as_ref()).map(|meta| &meta.network)
 }
 
 impl fmt::Display for Reason<'_> {
@@ -145,11 +120,7 @@ impl fmt::Display for Reason<'_> {
 
 impl fmt::Display for LeftOut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} endpoints of {}: {}",
-            self.endpoints, self.cluster, self.reason
-        )
+        write!(f, "{} endpoints of {}: {}", self.endpoints, self.cluster, self.reason)
     }
 }
 
@@ -171,10 +142,7 @@ mod tests {
         let (mut view, mut parts) = (View::default(), Parts::default());
         for (cluster, network, endpoints) in exports {
             let id = ClusterId::parse(cluster).expect("an id");
-            let meta = Some(Meta {
-                uid: "".into(),
-                network: Network::new(network),
-            });
+            let meta = Some(Meta { uid: "".into(), network: Network::new(network) });
             view.set_cluster(&id, Some(Cluster { meta, synced: None }));
             let endpoint = |text: &&str| {
                 let (address, health) = text.split_at(text.len() - 1);
@@ -190,32 +158,16 @@ mod tests {
                     locality: Locality::default(),
                 }
             };
-            let slice = Slice {
-                ports: vec![],
-                endpoints: endpoints.iter().map(endpoint).collect(),
-            };
+            let slice = Slice { ports: vec![], endpoints: endpoints.iter().map(endpoint).collect() };
             let slices = BTreeMap::from([("s".into(), Arc::new(slice))]);
-            parts.exports.insert(
-                id,
-                Arc::new(Export {
-                    head: Arc::new(Head::default()),
-                    slices,
-                }),
-            );
+            parts.exports.insert(id, Arc::new(Export { head: Arc::new(Head::default()), slices }));
         }
         let key = ServiceKey::parse("demo", "web").expect("a key");
         let service = merge(&key, &parts).expect("exported");
-        let place = Place {
-            cluster: ClusterId::parse("east").expect("an id"),
-            network: Network::new("n1"),
-        };
+        let place = Place { cluster: ClusterId::parse("east").expect("an id"), network: Network::new("n1") };
         let offer = offer(&view, &place, &service);
         (
-            offer
-                .usable
-                .iter()
-                .map(|u| format!("{}:{}", u.cluster, u.endpoint.address))
-                .collect(),
+            offer.usable.iter().map(|u| format!("{}:{}", u.cluster, u.endpoint.address)).collect(),
             offer.left_out.iter().map(ToString::to_string).collect(),
         )
     }

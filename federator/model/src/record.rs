@@ -69,37 +69,23 @@ pub enum RecordError {
 impl Record for Meta {
     fn encode(&self) -> Vec<u8> {
         let network = self.network.as_str().to_owned();
-        wire::Meta {
-            uid: self.uid.to_string(),
-            network,
-        }
-        .encode_to_vec()
+        wire::Meta { uid: self.uid.to_string(), network }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Meta::decode(bytes)?;
-        Ok(Self {
-            uid: wire.uid.into(),
-            network: Network::new(&wire.network),
-        })
+        Ok(Self { uid: wire.uid.into(), network: Network::new(&wire.network) })
     }
 }
 
 impl Record for Owner {
     fn encode(&self) -> Vec<u8> {
-        wire::Owner {
-            agent: self.agent.clone(),
-            uid: self.uid.clone(),
-        }
-        .encode_to_vec()
+        wire::Owner { agent: self.agent.clone(), uid: self.uid.clone() }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Owner::decode(bytes)?;
-        Ok(Self {
-            agent: wire.agent,
-            uid: wire.uid,
-        })
+        Ok(Self { agent: wire.agent, uid: wire.uid })
     }
 }
 
@@ -117,11 +103,7 @@ impl Record for Synced {
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Synced::decode(bytes)?;
-        let hash = wire
-            .hash
-            .as_slice()
-            .try_into()
-            .map_err(|_| RecordError::HashLength(wire.hash.len()))?;
+        let hash = wire.hash.as_slice().try_into().map_err(|_| RecordError::HashLength(wire.hash.len()))?;
         Ok(Self {
             epoch: wire.epoch,
             sequence: wire.sequence,
@@ -163,25 +145,12 @@ impl Record for Head {
         let port = |port: wire::Port| {
             let (number, protocol) = (port_from_wire(port.number)?, protocol_from_wire(port.protocol()));
             let (name, app_protocol) = (port.name.into(), port.app_protocol.into());
-            Ok(Port {
-                name,
-                number,
-                protocol,
-                app_protocol,
-            })
+            Ok(Port { name, number, protocol, app_protocol })
         };
         Ok(Self {
             kind,
-            ports: wire
-                .ports
-                .into_iter()
-                .map(port)
-                .collect::<Result<_, RecordError>>()?,
-            cluster_ips: wire
-                .cluster_ips
-                .iter()
-                .map(|ip| address_from_wire(ip))
-                .collect::<Result<_, _>>()?,
+            ports: wire.ports.into_iter().map(port).collect::<Result<_, RecordError>>()?,
+            cluster_ips: wire.cluster_ips.iter().map(|ip| address_from_wire(ip)).collect::<Result<_, _>>()?,
             client_ip_affinity: wire.client_ip_affinity,
             created: wire.created,
         })
@@ -218,15 +187,8 @@ impl Record for Slice {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Slice::decode(bytes)?;
         let target = |target: wire::TargetPort| {
-            let (number, protocol) = (
-                port_from_wire(target.number)?,
-                protocol_from_wire(target.protocol()),
-            );
-            Ok(TargetPort {
-                name: target.name.into(),
-                number,
-                protocol,
-            })
+            let (number, protocol) = (port_from_wire(target.number)?, protocol_from_wire(target.protocol()));
+            Ok(TargetPort { name: target.name.into(), number, protocol })
         };
         let endpoint = |endpoint: wire::Endpoint| {
             let address = address_from_wire(&endpoint.address)?;
@@ -239,72 +201,37 @@ impl Record for Slice {
                 wire::Health::Draining => Health::Draining,
             };
             let locality = Locality::new(&endpoint.region, &endpoint.zone, &endpoint.subzone);
-            Ok(Endpoint {
-                address,
-                health,
-                hostname: endpoint.hostname.into(),
-                locality,
-            })
+            Ok(Endpoint { address, health, hostname: endpoint.hostname.into(), locality })
         };
         Ok(Self {
-            ports: wire
-                .ports
-                .into_iter()
-                .map(target)
-                .collect::<Result<_, RecordError>>()?,
-            endpoints: wire
-                .endpoints
-                .into_iter()
-                .map(endpoint)
-                .collect::<Result<_, RecordError>>()?,
+            ports: wire.ports.into_iter().map(target).collect::<Result<_, RecordError>>()?,
+            endpoints: wire.endpoints.into_iter().map(endpoint).collect::<Result<_, RecordError>>()?,
         })
     }
 }
 
 impl Record for Order {
     fn encode(&self) -> Vec<u8> {
-        wire::Order {
-            clusters: self.0.iter().map(ToString::to_string).collect(),
-        }
-        .encode_to_vec()
+        wire::Order { clusters: self.0.iter().map(ToString::to_string).collect() }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Order::decode(bytes)?;
-        let clusters = wire
-            .clusters
-            .iter()
-            .map(|id| ClusterId::parse(id))
-            .collect::<Result<_, _>>()?;
+        let clusters = wire.clusters.iter().map(|id| ClusterId::parse(id)).collect::<Result<_, _>>()?;
         Ok(Self(clusters))
     }
 }
 
 impl Record for Vip {
     fn encode(&self) -> Vec<u8> {
-        wire::Vip {
-            v4: self.v4.octets().to_vec(),
-            v6: self.v6.octets().to_vec(),
-        }
-        .encode_to_vec()
+        wire::Vip { v4: self.v4.octets().to_vec(), v6: self.v6.octets().to_vec() }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Vip::decode(bytes)?;
-        let v4: [u8; 4] = wire
-            .v4
-            .as_slice()
-            .try_into()
-            .map_err(|_| RecordError::AddressLength(wire.v4.len()))?;
-        let v6: [u8; 16] = wire
-            .v6
-            .as_slice()
-            .try_into()
-            .map_err(|_| RecordError::AddressLength(wire.v6.len()))?;
-        Ok(Self {
-            v4: v4.into(),
-            v6: v6.into(),
-        })
+        let v4: [u8; 4] = wire.v4.as_slice().try_into().map_err(|_| RecordError::AddressLength(wire.v4.len()))?;
+        let v6: [u8; 16] = wire.v6.as_slice().try_into().map_err(|_| RecordError::AddressLength(wire.v6.len()))?;
+        Ok(Self { v4: v4.into(), v6: v6.into() })
     }
 }
 
@@ -324,11 +251,7 @@ impl Record for VipHost {
 pub fn can_be_an_endpoint(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
-            !(v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_unspecified()
-                || v4.is_broadcast())
+            !(v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_unspecified() || v4.is_broadcast())
         }
         IpAddr::V6(v6) => {
             !(v6.is_loopback()
@@ -358,10 +281,7 @@ fn protocol_from_wire(protocol: wire::Protocol) -> Protocol {
 }
 
 fn port_from_wire(number: u32) -> Result<u16, RecordError> {
-    u16::try_from(number)
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or(RecordError::Port(number))
+    u16::try_from(number).ok().filter(|port| *port != 0).ok_or(RecordError::Port(number))
 }
 
 fn address_to_wire(address: IpAddr) -> Vec<u8> {

@@ -79,9 +79,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracked<K, V> {
 
     /// All keys and values, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.slots
-            .iter()
-            .filter_map(|(key, slot)| Some((key, slot.value.as_ref()?)))
+        self.slots.iter().filter_map(|(key, slot)| Some((key, slot.value.as_ref()?)))
     }
 
     /// Sets or removes a key; says whether that changed anything. What does not change is not journalled, so
@@ -99,13 +97,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracked<K, V> {
         let removed = value.is_none();
         self.live = self.live + usize::from(!removed) - usize::from(was_live);
         self.journal.insert_mut(self.sequence, key.clone());
-        self.slots.insert_mut(
-            key,
-            Slot {
-                changed: self.sequence,
-                value,
-            },
-        );
+        self.slots.insert_mut(key, Slot { changed: self.sequence, value });
         if removed {
             self.forget_old_removals();
         }

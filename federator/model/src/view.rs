@@ -69,8 +69,7 @@ impl View {
 
     /// Sets or removes a service; says whether that changed anything.
     pub fn set_service(&mut self, key: &ServiceKey, service: Option<Service>) -> bool {
-        let hash_of =
-            |service: &Service| SetHash::of(&service.key.to_string(), canonical(service).as_bytes());
+        let hash_of = |service: &Service| SetHash::of(&service.key.to_string(), canonical(service).as_bytes());
         let service = service.map(Arc::new);
         let old = self.services.get(key).cloned();
         if !self.services.set(key.clone(), service.clone()) {
@@ -110,17 +109,8 @@ impl View {
                 let _ = write!(text, " uid={} network={}", meta.uid, meta.network);
             }
             if let Some(synced) = &cluster.synced {
-                let Synced {
-                    epoch,
-                    sequence,
-                    records,
-                    hash,
-                    source_version,
-                } = synced;
-                let _ = write!(
-                    text,
-                    " synced={epoch}.{sequence} records={records} hash={hash} at={source_version}"
-                );
+                let Synced { epoch, sequence, records, hash, source_version } = synced;
+                let _ = write!(text, " synced={epoch}.{sequence} records={records} hash={hash} at={source_version}");
             }
             text.push('\n');
         }

@@ -39,12 +39,7 @@ const TAKEN_V4: [(&str, Ipv4Addr, u8, &str); 2] = [
     ("240.240.0.0/16", Ipv4Addr::new(240, 240, 0, 0), 16, "Istio"),
     ("240.0.0.0/16", Ipv4Addr::new(240, 0, 0, 0), 16, "Admiral"),
 ];
-const TAKEN_V6: (&str, Ipv6Addr, u8, &str) = (
-    "2001:2::/48",
-    Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0),
-    48,
-    "Istio",
-);
+const TAKEN_V6: (&str, Ipv6Addr, u8, &str) = ("2001:2::/48", Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48, "Istio");
 
 // === impl VipRanges ===
 
@@ -69,10 +64,7 @@ impl VipRanges {
         if Ipv6Net::new(network, length).is_ok_and(|taken| taken.contains(&v6) || v6.contains(&taken)) {
             return Err(VipRangeError::Taken(v6.to_string(), text, who));
         }
-        Ok(Self {
-            v4: v4.trunc(),
-            v6: v6.trunc(),
-        })
+        Ok(Self { v4: v4.trunc(), v6: v6.trunc() })
     }
 
     /// The addresses to try for a host, best first. The sequence is the same everywhere and never ends; how often
@@ -80,10 +72,7 @@ impl VipRanges {
     pub fn candidates(&self, host: &str) -> impl Iterator<Item = Vip> {
         let (v4, v6, host) = (self.v4, self.v6, host.to_owned());
         (0_u32..).map(move |attempt| {
-            let digest = Sha256::new()
-                .chain_update(attempt.to_be_bytes())
-                .chain_update(&host)
-                .finalize();
+            let digest = Sha256::new().chain_update(attempt.to_be_bytes()).chain_update(&host).finalize();
             let (parts, _) = digest.as_chunks::<16>();
             let (low, high) = (u128::from_be_bytes(parts[0]), u128::from_be_bytes(parts[1]));
             // The first and the last address of a range are left out: some stacks treat them as network and
@@ -92,10 +81,7 @@ impl VipRanges {
             let v4_offset = u32::try_from(low % v4_hosts).unwrap_or(0) + 1;
             let v6_hosts = (1_u128 << (128 - v6.prefix_len()).min(127)) - 2;
             let v6_offset = high % v6_hosts + 1;
-            Vip {
-                v4: (u32::from(v4.network()) + v4_offset).into(),
-                v6: (u128::from(v6.network()) + v6_offset).into(),
-            }
+            Vip { v4: (u32::from(v4.network()) + v4_offset).into(), v6: (u128::from(v6.network()) + v6_offset).into() }
         })
     }
 }
@@ -116,26 +102,15 @@ mod tests {
     fn candidates_are_in_range_differ_and_never_change() {
         let ranges = ranges("240.64.0.0/24", "fd66::/112").expect("good ranges");
         let first: Vec<Vip> = ranges.candidates("web.demo.global").take(50).collect();
-        assert_eq!(
-            first,
-            ranges.candidates("web.demo.global").take(50).collect::<Vec<_>>()
-        );
-        let (v4, v6): (Ipv4Net, Ipv6Net) = (
-            "240.64.0.0/24".parse().expect("a net"),
-            "fd66::/112".parse().expect("a net"),
-        );
+        assert_eq!(first, ranges.candidates("web.demo.global").take(50).collect::<Vec<_>>());
+        let (v4, v6): (Ipv4Net, Ipv6Net) =
+            ("240.64.0.0/24".parse().expect("a net"), "fd66::/112".parse().expect("a net"));
         for vip in &first {
-            assert!(
-                v4.contains(&vip.v4) && vip.v4 != v4.network() && vip.v4 != v4.broadcast(),
-                "{vip:?}"
-            );
+            assert!(v4.contains(&vip.v4) && vip.v4 != v4.network() && vip.v4 != v4.broadcast(), "{vip:?}");
             assert!(v6.contains(&vip.v6) && vip.v6 != v6.network(), "{vip:?}");
         }
         assert_ne!(first[0], first[1]);
-        assert_ne!(
-            first[0],
-            ranges.candidates("api.demo.global").next().expect("endless")
-        );
+        assert_ne!(first[0], ranges.candidates("api.demo.global").next().expect("endless"));
         // A change of the hash would move the address of every service of every fleet.
         assert_eq!(first[0].v4.to_string(), "240.64.0.215");
     }
@@ -148,18 +123,9 @@ mod tests {
             ("240.0.4.0/24", "fd66::/64"),
             ("240.64.0.0/12", "2001:2::/64"),
         ] {
-            assert!(
-                matches!(ranges(v4, v6), Err(VipRangeError::Taken(..))),
-                "{v4} {v6}"
-            );
+            assert!(matches!(ranges(v4, v6), Err(VipRangeError::Taken(..))), "{v4} {v6}");
         }
-        assert!(matches!(
-            ranges("240.64.0.0/25", "fd66::/64"),
-            Err(VipRangeError::TooSmall(_))
-        ));
-        assert!(matches!(
-            ranges("240.64.0.0/12", "fd66::/120"),
-            Err(VipRangeError::TooSmall(_))
-        ));
+        assert!(matches!(ranges("240.64.0.0/25", "fd66::/64"), Err(VipRangeError::TooSmall(_))));
+        assert!(matches!(ranges("240.64.0.0/12", "fd66::/120"), Err(VipRangeError::TooSmall(_))));
     }
 }

@@ -38,13 +38,8 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/view", get(view))
-        .with_state(Admin {
-            sources,
-            registry: Arc::new(registry),
-        });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+        .with_state(Admin { sources, registry: Arc::new(registry) });
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 /// Ready once names that are not there can be said not to exist; until then it says what is awaited.
@@ -62,10 +57,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
             awaited.push(format!("cluster {id} was not seen whole yet"));
         }
     }
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!("not ready: {}\n", awaited.join("; ")),
-    )
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", awaited.join("; ")))
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Report> {

@@ -14,42 +14,17 @@ pub struct Stages(pub Sources);
 
 impl Collector for Stages {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Sources {
-            gathered,
-            own,
-            emitted,
-            ..
-        } = &self.0;
+        let Sources { gathered, own, emitted, .. } = &self.0;
         let (gathered, emitted) = (gathered.borrow().clone(), emitted.borrow().clone());
         let view = &gathered.view;
         let gauges: [(&str, &str, i64); 7] = [
-            (
-                "revision",
-                "Largest store revision in the View",
-                count(view.revision()),
-            ),
-            (
-                "local_revision",
-                "Changes taken from own observation, not from the store",
-                count(gathered.local),
-            ),
-            (
-                "ready",
-                "Whether absent names can be said not to exist",
-                i64::from(gathered.complete),
-            ),
+            ("revision", "Largest store revision in the View", count(view.revision())),
+            ("local_revision", "Changes taken from own observation, not from the store", count(gathered.local)),
+            ("ready", "Whether absent names can be said not to exist", i64::from(gathered.complete)),
             ("clusters", "Clusters in the View", size(view.clusters().len())),
             ("services", "Services in the View", size(view.services().len())),
-            (
-                "quarantined_records",
-                "Records that cannot be used",
-                size(gathered.quarantined.len()),
-            ),
-            (
-                "emitted_objects",
-                "Emitted objects that are as they should be",
-                size(emitted.in_place),
-            ),
+            ("quarantined_records", "Records that cannot be used", size(gathered.quarantined.len())),
+            ("emitted_objects", "Emitted objects that are as they should be", size(emitted.in_place)),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
@@ -57,16 +32,8 @@ impl Collector for Stages {
             gauge.encode(metric)?;
         }
         let counters = [
-            (
-                "emit_writes",
-                "Writes and deletes of emitted objects",
-                emitted.writes,
-            ),
-            (
-                "emit_failures",
-                "Failed writes and deletes of emitted objects",
-                emitted.failures,
-            ),
+            ("emit_writes", "Writes and deletes of emitted objects", emitted.writes),
+            ("emit_failures", "Failed writes and deletes of emitted objects", emitted.failures),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
@@ -74,17 +41,11 @@ impl Collector for Stages {
             counter.encode(metric)?;
         }
         let per_cluster: [(&str, &str, fn(&super::Own) -> i64); 3] = [
-            ("observed", "Whether a cluster was seen whole", |own| {
-                i64::from(own.observed.borrow().synced)
+            ("observed", "Whether a cluster was seen whole", |own| i64::from(own.observed.borrow().synced)),
+            ("owner", "Whether this agent publishes a cluster", |own| i64::from(own.published.borrow().owner)),
+            ("left_out_objects", "Objects of a cluster that are left out", |own| {
+                size(own.observed.borrow().left_out.len())
             }),
-            ("owner", "Whether this agent publishes a cluster", |own| {
-                i64::from(own.published.borrow().owner)
-            }),
-            (
-                "left_out_objects",
-                "Objects of a cluster that are left out",
-                |own| size(own.observed.borrow().left_out.len()),
-            ),
         ];
         for (name, help, read) in per_cluster {
             let shape = ConstGauge::new(0_i64);

@@ -143,15 +143,11 @@ impl Report {
         let gathered = sources.gathered.borrow().clone();
         let view = &gathered.view;
         let emitted = sources.emitted.borrow().clone();
-        let mut clusters: BTreeMap<String, ClusterReport> = view
-            .clusters()
-            .keys()
-            .map(|id| (id.to_string(), ClusterReport::of(view, id, &gathered.owners)))
-            .collect();
+        let mut clusters: BTreeMap<String, ClusterReport> =
+            view.clusters().keys().map(|id| (id.to_string(), ClusterReport::of(view, id, &gathered.owners))).collect();
         for (id, own) in &sources.own {
-            let report = clusters
-                .entry(id.to_string())
-                .or_insert_with(|| ClusterReport::of(view, id, &gathered.owners));
+            let report =
+                clusters.entry(id.to_string()).or_insert_with(|| ClusterReport::of(view, id, &gathered.owners));
             report.observed = Some(ObservedReport::new(own));
         }
         Self {
@@ -186,18 +182,9 @@ impl Report {
 impl StoreReport {
     fn new(health: &StoreHealth) -> Self {
         match health {
-            StoreHealth::NeverRead => Self {
-                state: "never-read",
-                reason: None,
-            },
-            StoreHealth::Followed => Self {
-                state: "followed",
-                reason: None,
-            },
-            StoreHealth::Lost(why) => Self {
-                state: "lost",
-                reason: Some(why.clone()),
-            },
+            StoreHealth::NeverRead => Self { state: "never-read", reason: None },
+            StoreHealth::Followed => Self { state: "followed", reason: None },
+            StoreHealth::Lost(why) => Self { state: "lost", reason: Some(why.clone()) },
         }
     }
 }
@@ -205,11 +192,7 @@ impl StoreReport {
 // === impl ClusterReport ===
 
 impl ClusterReport {
-    fn of(
-        view: &View,
-        id: &model::name::ClusterId,
-        owners: &BTreeMap<model::name::ClusterId, String>,
-    ) -> Self {
+    fn of(view: &View, id: &model::name::ClusterId, owners: &BTreeMap<model::name::ClusterId, String>) -> Self {
         let cluster = view.clusters().get(id).cloned().unwrap_or_default();
         let meta = cluster.meta.unwrap_or_default();
         let synced = cluster.synced.unwrap_or_default();
@@ -229,10 +212,7 @@ impl ClusterReport {
 impl ObservedReport {
     fn new(own: &super::Own) -> Self {
         let (seen, published) = (own.observed.borrow(), own.published.borrow());
-        let waiting = published
-            .standing_by_for
-            .as_ref()
-            .map(|owner| format!("standing by: {owner} is the owner"));
+        let waiting = published.standing_by_for.as_ref().map(|owner| format!("standing by: {owner} is the owner"));
         let troubles = seen.trouble.as_ref().map(ToString::to_string).into_iter();
         Self {
             synced: seen.synced,
@@ -249,19 +229,11 @@ impl ServiceReport {
     fn new(view: &View, place: &Place, service: &Service) -> Self {
         let offer = offer(view, place, service);
         let export = |(cluster, export): &(model::name::ClusterId, std::sync::Arc<model::export::Export>)| {
-            ExportReport {
-                cluster: cluster.to_string(),
-                ready: export.ready(),
-                endpoints: export.endpoints().count(),
-            }
+            ExportReport { cluster: cluster.to_string(), ready: export.ready(), endpoints: export.endpoints().count() }
         };
         Self {
             kind: service.kind.as_str(),
-            addresses: service
-                .vip
-                .iter()
-                .flat_map(|vip| [vip.v4.to_string(), vip.v6.to_string()])
-                .collect(),
+            addresses: service.vip.iter().flat_map(|vip| [vip.v4.to_string(), vip.v6.to_string()]).collect(),
             ports: service.ports.iter().map(ToString::to_string).collect(),
             exports: service.exports.iter().map(export).collect(),
             usable: offer.usable.len(),

@@ -18,13 +18,8 @@ pub(super) async fn client(typed: &Kubernetes) -> anyhow::Result<(Client, String
         Some(path) => {
             let shown = path.display().to_string();
             let kubeconfig = Kubeconfig::read_from(path).context(shown)?;
-            let options = KubeConfigOptions {
-                context: typed.context.clone(),
-                ..KubeConfigOptions::default()
-            };
-            Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .context(path.display().to_string())?
+            let options = KubeConfigOptions { context: typed.context.clone(), ..KubeConfigOptions::default() };
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.context(path.display().to_string())?
         }
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);

@@ -95,9 +95,8 @@ impl Stages {
                 });
             }
             Source::Kubernetes(kubernetes) => {
-                let (client, server) = clients::client(kubernetes)
-                    .await
-                    .with_context(|| format!("cluster {}: kubernetes", cluster.id))?;
+                let (client, server) =
+                    clients::client(kubernetes).await.with_context(|| format!("cluster {}: kubernetes", cluster.id))?;
                 let source = observe::kubernetes::Config { client, server, network, default_locality };
                 self.others.spawn(async move {
                     observe::kubernetes::run(source, observed).await;

@@ -177,21 +177,13 @@ pub enum LogFormat {
 
 impl Default for Dns {
     fn default() -> Self {
-        Self {
-            listeners: Vec::new(),
-            ttl: 5,
-            negative_ttl: 5,
-        }
+        Self { listeners: Vec::new(), ttl: 5, negative_ttl: 5 }
     }
 }
 
 impl Default for Emit {
     fn default() -> Self {
-        Self {
-            kubernetes: None,
-            directory: None,
-            namespace: "istio-system".to_owned(),
-        }
+        Self { kubernetes: None, directory: None, namespace: "istio-system".to_owned() }
     }
 }
 
@@ -207,18 +199,13 @@ impl Default for Vips {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self {
-            address: ([127, 0, 0, 1], 9153).into(),
-        }
+        Self { address: ([127, 0, 0, 1], 9153).into() }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            format: LogFormat::default(),
-            filter: "info".to_owned(),
-        }
+        Self { format: LogFormat::default(), filter: "info".to_owned() }
     }
 }
 

@@ -8,13 +8,8 @@ use serde_json::{Map, Value};
 const PREFIX: &str = "FEDERATOR_";
 
 /// Reads by tools around the agent, not fields.
-const NOT_FIELDS: [&str; 5] = [
-    "FEDERATOR_CONFIG",
-    "FEDERATOR_BIN",
-    "FEDERATOR_PARTS",
-    "FEDERATOR_CACHE",
-    "FEDERATOR_SANDBOX",
-];
+const NOT_FIELDS: [&str; 5] =
+    ["FEDERATOR_CONFIG", "FEDERATOR_BIN", "FEDERATOR_PARTS", "FEDERATOR_CACHE", "FEDERATOR_SANDBOX"];
 
 pub(super) fn parse(
     place: &str,
@@ -56,9 +51,7 @@ pub(super) fn parse(
         Ok(file) => return Ok(file),
         Err(reason) => reason,
     };
-    let culprit = steps
-        .iter()
-        .find(|(_, outcome)| outcome.as_ref().err() == Some(&reason));
+    let culprit = steps.iter().find(|(_, outcome)| outcome.as_ref().err() == Some(&reason));
     Err(complaint(culprit.map_or(place, |(place, _)| place), &reason))
 }
 
@@ -72,9 +65,7 @@ fn is_ours(name: &str, value: &str) -> bool {
     let link = rest.ends_with("_SERVICE_HOST")
         || rest.contains("_SERVICE_PORT")
         || rest.ends_with("_PORT") && value.contains("://")
-        || rest
-            .split_once("_PORT_")
-            .is_some_and(|(_, port)| port.starts_with(|first: char| first.is_ascii_digit()));
+        || rest.split_once("_PORT_").is_some_and(|(_, port)| port.starts_with(|first: char| first.is_ascii_digit()));
     !link && !NOT_FIELDS.contains(&name)
 }
 
@@ -124,9 +115,7 @@ fn path_of(name: &str) -> String {
 
 /// Sets a field by its path; `clusters.0.network` goes through a list.
 fn put(at: &mut Value, path: &str, value: Value) {
-    let (part, rest) = path
-        .split_once('.')
-        .map_or((path, None), |(part, rest)| (part, Some(rest)));
+    let (part, rest) = path.split_once('.').map_or((path, None), |(part, rest)| (part, Some(rest)));
     let place = part.parse().ok().filter(|n: &usize| at.get(*n).is_some());
     if place.is_none() && !at.is_object() {
         *at = Value::Object(Map::new());
@@ -150,24 +139,16 @@ fn complaint(place: &str, error: &str) -> ConfigError {
         None => (line, String::new()),
     };
     let reason = match nearest(what) {
-        Some(near) => format!(
-            "{at}{}; did you mean `{near}`?",
-            what.split(", expected").next().unwrap_or(what)
-        ),
+        Some(near) => format!("{at}{}; did you mean `{near}`?", what.split(", expected").next().unwrap_or(what)),
         None => format!("{at}{what}"),
     };
-    ConfigError::Parse {
-        place: place.to_owned(),
-        reason,
-    }
+    ConfigError::Parse { place: place.to_owned(), reason }
 }
 
 /// The name nearest to the unknown one, of those that the parser says it expected: ``a`, `b`` of one parser is
 /// `a, b` of the other.
 fn nearest(error: &str) -> Option<String> {
-    let (_, rest) = error
-        .split_once("unknown field")
-        .or_else(|| error.split_once("unknown variant"))?;
+    let (_, rest) = error.split_once("unknown field").or_else(|| error.split_once("unknown variant"))?;
     let (wrong, expected) = rest.split_once(", expected ")?;
     let wrong = wrong.split('`').nth(1)?;
     let names = expected.strip_prefix("one of ").unwrap_or(expected);

@@ -16,41 +16,20 @@ fn refuse(more: &str, message: &str) {
 
 fn refuse_all(text: &str, message: &str) {
     let error = read(text).expect_err(text).to_string();
-    assert!(
-        error.starts_with("configuration ") && error.contains(message),
-        "{error}"
-    );
+    assert!(error.starts_with("configuration ") && error.contains(message), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
 
 #[test]
 fn defaults_are_those_of_the_reference() {
     let config = read(&format!("{MINIMAL}agent: a1\n")).unwrap();
-    assert_eq!(
-        (config.cluster.as_str(), &*config.agent, &*config.zone),
-        ("east", "a1", "global")
-    );
+    assert_eq!((config.cluster.as_str(), &*config.agent, &*config.zone), ("east", "a1", "global"));
     assert!(matches!(config.store, Store::Embedded));
     assert!(matches!(config.emit.target, EmitTarget::Nothing));
-    assert_eq!(
-        (
-            config.dns.ttl,
-            config.dns.negative_ttl,
-            config.dns.listeners.len()
-        ),
-        (5, 5, 0)
-    );
+    assert_eq!((config.dns.ttl, config.dns.negative_ttl, config.dns.listeners.len()), (5, 5, 0));
     assert_eq!(config.admin.to_string(), "127.0.0.1:9153");
-    assert_eq!(
-        (config.log.format, &*config.log.filter),
-        (file::LogFormat::Json, "info")
-    );
-    assert!(
-        read(MINIMAL)
-            .unwrap()
-            .agent
-            .ends_with(&std::process::id().to_string())
-    );
+    assert_eq!((config.log.format, &*config.log.filter), (file::LogFormat::Json, "info"));
+    assert!(read(MINIMAL).unwrap().agent.ends_with(&std::process::id().to_string()));
 }
 
 #[test]
@@ -68,20 +47,13 @@ fn everything_can_be_said() {
         home.path().display()
     );
     let config = read(&text).unwrap();
-    let [east, west] = &config.clusters[..] else {
-        panic!("two clusters")
-    };
-    assert_eq!(
-        (east.network.as_str(), east.locality.to_string()),
-        ("n1", "eu/eu-a".to_owned())
-    );
+    let [east, west] = &config.clusters[..] else { panic!("two clusters") };
+    assert_eq!((east.network.as_str(), east.locality.to_string()), ("n1", "eu/eu-a".to_owned()));
     assert!(matches!(&west.source, Source::Directory(path) if path == home.path()));
     assert!(matches!(&config.store, Store::Etcd(etcd) if (&*etcd.root, etcd.lease_seconds) == ("/r", 7)));
     assert_eq!(config.dns.listeners[0].mode, file::AnswerMode::Vip);
     // `{}` is the cluster as it is observed.
-    let EmitTarget::Kubernetes(target) = &config.emit.target else {
-        panic!("to the cluster")
-    };
+    let EmitTarget::Kubernetes(target) = &config.emit.target else { panic!("to the cluster") };
     assert_eq!(target.kubeconfig.as_deref(), Some(std::path::Path::new("k")));
 }
 
@@ -90,54 +62,27 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     let of = |clusters: &str, message: &str| {
         refuse_all(&format!("cluster: east\nclusters: {clusters}\n"), message);
     };
-    refuse_all(
-        "cluster: East\nclusters: []\n",
-        "field `cluster`: `East` is not a DNS label",
-    );
-    refuse_all(
-        "cluster: local\nclusters: []\n",
-        "field `cluster`: `local` cannot be a cluster id",
-    );
-    of(
-        "[]",
-        "field `clusters`: the agent's own cluster `east` is not among them",
-    );
+    refuse_all("cluster: East\nclusters: []\n", "field `cluster`: `East` is not a DNS label");
+    refuse_all("cluster: local\nclusters: []\n", "field `cluster`: `local` cannot be a cluster id");
+    of("[]", "field `clusters`: the agent's own cluster `east` is not among them");
     of("[{id: east}]", "field `clusters[0]`: give either");
-    of(
-        "[{id: east, kubernetes: {}, directory: /}]",
-        "field `clusters[0]`: give either",
-    );
+    of("[{id: east, kubernetes: {}, directory: /}]", "field `clusters[0]`: give either");
     of("[{id: e.e, kubernetes: {}}]", "field `clusters[0].id`: `e.e`");
-    of(
-        "[{id: east, kubernetes: {}}, {id: east, kubernetes: {}}]",
-        "field `clusters[1].id`: `east` is there twice",
-    );
-    of(
-        "[{id: east, directory: /does/not/exist}]",
-        "field `clusters[0].directory`: /does/not/exist: ",
-    );
+    of("[{id: east, kubernetes: {}}, {id: east, kubernetes: {}}]", "field `clusters[1].id`: `east` is there twice");
+    of("[{id: east, directory: /does/not/exist}]", "field `clusters[0].directory`: /does/not/exist: ");
     for locality in ["a/b/c/d", "/b", "a//c", "a/"] {
-        of(
-            &format!("[{{id: east, locality: {locality}, kubernetes: {{}}}}]"),
-            "field `clusters[0].locality`",
-        );
+        of(&format!("[{{id: east, locality: {locality}, kubernetes: {{}}}}]"), "field `clusters[0].locality`");
     }
     refuse("zone: a..b\n", "field `zone`");
     refuse("zone: ''\n", "field `zone`");
     refuse("emit: {kubernetes: {}, directory: d}\n", "field `emit`: give");
-    refuse(
-        "store: {etcd: {endpoints: []}}\n",
-        "field `store.etcd.endpoints`: give at least one",
-    );
+    refuse("store: {etcd: {endpoints: []}}\n", "field `store.etcd.endpoints`: give at least one");
     refuse("vips: {ipv4: 10.0.0.0/30}\n", "field `vips`");
 }
 
 #[test]
 fn a_zone_may_end_in_a_dot() {
-    assert_eq!(
-        &*read(&format!("{MINIMAL}zone: mesh.example.\n")).unwrap().zone,
-        "mesh.example"
-    );
+    assert_eq!(&*read(&format!("{MINIMAL}zone: mesh.example.\n")).unwrap().zone, "mesh.example");
 }
 
 #[test]
@@ -145,9 +90,6 @@ fn a_file_that_cannot_be_read_is_named() {
     let home = tempfile::TempDir::new().unwrap();
     let path = home.path().join("federator.yaml");
     let error = Config::load(&path, &[]).unwrap_err().to_string();
-    assert!(
-        error.starts_with(&format!("configuration {}: ", path.display())),
-        "{error}"
-    );
+    assert!(error.starts_with(&format!("configuration {}: ", path.display())), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }

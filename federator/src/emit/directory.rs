@@ -92,10 +92,7 @@ fn file_name(key: &ObjectKey) -> String {
 
 fn key_of(file_name: &str) -> Option<ObjectKey> {
     let (namespace, name) = file_name.strip_suffix(".yaml")?.split_once('_')?;
-    Some(ObjectKey {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    })
+    Some(ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
 /// Makes one file as it should be; says whether something was done.
@@ -140,10 +137,7 @@ fn held(directory: &Path) -> io::Result<BTreeSet<ObjectKey>> {
     let mut held = BTreeSet::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if let Some(name) = name.strip_prefix('.') {
             if name.strip_suffix(TEMPORARY).and_then(key_of).is_some() {
                 fs::remove_file(&path)?;

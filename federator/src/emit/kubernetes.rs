@@ -111,10 +111,7 @@ pub async fn run(
 
 fn resource() -> ApiResource {
     let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
-    ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk(group, version, "ServiceEntry"),
-        "serviceentries",
-    )
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, "ServiceEntry"), "serviceentries")
 }
 
 // === impl Emitter ===
@@ -139,12 +136,7 @@ impl Emitter {
                 self.set_actual(key_of(&object), Some(actual_of(&object)));
             }
             watcher::Event::InitDone => {
-                let gone: Vec<_> = self
-                    .actual
-                    .keys()
-                    .filter(|key| !listing.contains(*key))
-                    .cloned()
-                    .collect();
+                let gone: Vec<_> = self.actual.keys().filter(|key| !listing.contains(*key)).cloned().collect();
                 for key in gone {
                     self.set_actual(key, None);
                 }
@@ -168,29 +160,23 @@ impl Emitter {
 
     /// Starts what is due, as far as there is room.
     fn start(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
-        let ready: Vec<_> = self
-            .dirty
-            .iter()
-            .filter(|key| !self.in_flight.contains(*key))
-            .cloned()
-            .collect();
+        let ready: Vec<_> = self.dirty.iter().filter(|key| !self.in_flight.contains(*key)).cloned().collect();
         for key in ready {
             if self.in_flight.len() >= MAX_IN_FLIGHT {
                 return;
             }
             self.dirty.remove(&key);
             self.troubles.remove(&key.to_string());
-            let write: BoxFuture<'static, Written> =
-                match action(self.desired.get(&key), self.actual.get(&key)) {
-                    Action::Nothing => continue,
-                    Action::Foreign => {
-                        let reason = "an object of this name is somebody else's; it is left alone".to_owned();
-                        self.troubles.insert(key.to_string(), reason);
-                        continue;
-                    }
-                    Action::Apply(object) => Box::pin(apply(self.api(&key), key.clone(), object)),
-                    Action::Delete => Box::pin(delete(self.api(&key), key.clone())),
-                };
+            let write: BoxFuture<'static, Written> = match action(self.desired.get(&key), self.actual.get(&key)) {
+                Action::Nothing => continue,
+                Action::Foreign => {
+                    let reason = "an object of this name is somebody else's; it is left alone".to_owned();
+                    self.troubles.insert(key.to_string(), reason);
+                    continue;
+                }
+                Action::Apply(object) => Box::pin(apply(self.api(&key), key.clone(), object)),
+                Action::Delete => Box::pin(delete(self.api(&key), key.clone())),
+            };
             self.in_flight.insert(key);
             writes.push(write);
         }
@@ -259,9 +245,7 @@ impl Emitter {
 async fn apply(api: Api<DynamicObject>, key: ObjectKey, desired: Desired) -> Written {
     // Forced: where somebody else took a field of an object of ours, it is ours again. Foreign objects never get here.
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api
-        .patch(&key.name, &params, &Patch::Apply(desired.object(&key)))
-        .await;
+    let written = api.patch(&key.name, &params, &Patch::Apply(desired.object(&key))).await;
     (key, written.map(|object| Some(actual_of(&object))))
 }
 
@@ -275,16 +259,10 @@ async fn delete(api: Api<DynamicObject>, key: ObjectKey) -> Written {
 }
 
 fn key_of(object: &DynamicObject) -> ObjectKey {
-    ObjectKey {
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    }
+    ObjectKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
 fn actual_of(object: &DynamicObject) -> Actual {
     let spec = object.data.get("spec").cloned().unwrap_or_default();
-    Actual {
-        labels: object.metadata.labels.clone().unwrap_or_default(),
-        spec,
-    }
+    Actual { labels: object.metadata.labels.clone().unwrap_or_default(), spec }
 }

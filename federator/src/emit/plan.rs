@@ -46,9 +46,7 @@ impl Actual {
     /// Whether we made it.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        self.labels
-            .get(MANAGED_BY.0)
-            .is_some_and(|value| value == MANAGED_BY.1)
+        self.labels.get(MANAGED_BY.0).is_some_and(|value| value == MANAGED_BY.1)
     }
 }
 
@@ -59,22 +57,13 @@ mod tests {
     use std::sync::Arc;
 
     fn desired(host: &str) -> Desired {
-        let entry = ServiceEntry {
-            hosts: vec![host.to_owned()],
-            ..ServiceEntry::default()
-        };
-        Desired {
-            entry: Arc::new(entry),
-            revision: 7,
-        }
+        let entry = ServiceEntry { hosts: vec![host.to_owned()], ..ServiceEntry::default() };
+        Desired { entry: Arc::new(entry), revision: 7 }
     }
 
     fn actual(host: &str, managed_by: &str) -> Actual {
         let labels = BTreeMap::from([(MANAGED_BY.0.to_owned(), managed_by.to_owned())]);
-        Actual {
-            labels,
-            spec: desired(host).spec(),
-        }
+        Actual { labels, spec: desired(host).spec() }
     }
 
     #[test]
@@ -90,11 +79,7 @@ mod tests {
             (Some(&a), Some(&theirs), Action::Foreign),
             (Some(&a), Some(&ours), Action::Nothing),
             (Some(&later), Some(&ours), Action::Nothing),
-            (
-                Some(&a),
-                Some(&actual("b", "federator")),
-                Action::Apply(a.clone()),
-            ),
+            (Some(&a), Some(&actual("b", "federator")), Action::Apply(a.clone())),
         ] {
             assert_eq!(action(want, is), action_is, "{want:?} {is:?}");
         }
@@ -104,19 +89,8 @@ mod tests {
     #[test]
     fn a_plan_settles() {
         let want = desired("a");
-        let Action::Apply(written) = action(Some(&want), None) else {
-            panic!("a missing object is written")
-        };
+        let Action::Apply(written) = action(Some(&want), None) else { panic!("a missing object is written") };
         let labels = BTreeMap::from([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())]);
-        assert_eq!(
-            action(
-                Some(&want),
-                Some(&Actual {
-                    labels,
-                    spec: written.spec()
-                })
-            ),
-            Action::Nothing
-        );
+        assert_eq!(action(Some(&want), Some(&Actual { labels, spec: written.spec() })), Action::Nothing);
     }
 }

@@ -132,16 +132,9 @@ impl Fold {
     pub fn replace(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         if snapshot.revision < self.view.revision() {
             let (now, seen) = (snapshot.revision, self.view.revision());
-            return Err(StoreError::WentBack(format!(
-                "it is at revision {now}, and {seen} was seen"
-            )));
+            return Err(StoreError::WentBack(format!("it is at revision {now}, and {seen} was seen")));
         }
-        let gone: Vec<String> = self
-            .keys
-            .iter()
-            .filter(|key| !snapshot.entries.contains_key(*key))
-            .cloned()
-            .collect();
+        let gone: Vec<String> = self.keys.iter().filter(|key| !snapshot.entries.contains_key(*key)).cloned().collect();
         let mut touched = BTreeSet::new();
         for key in gone {
             self.note(&key, None, &mut touched);
@@ -189,9 +182,7 @@ impl Fold {
 
     fn is_synced(&self, id: &ClusterId) -> bool {
         let cluster = self.view.clusters().get(id);
-        cluster
-            .and_then(|cluster| cluster.synced.as_ref())
-            .is_some_and(Synced::is_complete)
+        cluster.and_then(|cluster| cluster.synced.as_ref()).is_some_and(Synced::is_complete)
     }
 
     /// Folds in what is new in an own cluster's observation.
@@ -254,8 +245,7 @@ impl Fold {
             }
             Ok(key) => {
                 self.view.raise_revision(entry.map_or(0, |entry| entry.modified));
-                self.note_key(key, entry, touched)
-                    .map_err(|error| error.to_string())
+                self.note_key(key, entry, touched).map_err(|error| error.to_string())
             }
             // Once it is gone it does not matter what it was.
             Err(_) if entry.is_none() => Ok(()),
@@ -344,12 +334,7 @@ impl Fold {
     }
 
     fn records(&mut self, id: &ClusterId, service: &ServiceKey) -> &mut Records {
-        self.services
-            .entry(service.clone())
-            .or_default()
-            .records
-            .entry(id.clone())
-            .or_default()
+        self.services.entry(service.clone()).or_default().records.entry(id.clone()).or_default()
     }
 
     /// Merges the touched services again.
@@ -358,9 +343,7 @@ impl Fold {
             let Some(known) = self.services.get_mut(&key) else {
                 continue;
             };
-            known
-                .records
-                .retain(|_, records| records.head.is_some() || !records.slices.is_empty());
+            known.records.retain(|_, records| records.head.is_some() || !records.slices.is_empty());
             let parts = known.parts();
             let merged = merge(&key, &parts);
             if known.is_empty() {
@@ -383,19 +366,12 @@ impl Known {
         let mut exports: BTreeMap<ClusterId, Arc<Export>> = BTreeMap::new();
         for (id, records) in &self.records {
             if let Some(head) = &records.head {
-                let export = Export {
-                    head: head.clone(),
-                    slices: records.slices.clone(),
-                };
+                let export = Export { head: head.clone(), slices: records.slices.clone() };
                 exports.insert(id.clone(), Arc::new(export));
             }
         }
         exports.extend(self.local.iter().map(|(id, export)| (id.clone(), export.clone())));
-        Parts {
-            exports,
-            order: self.order.clone(),
-            vip: self.vip,
-        }
+        Parts { exports, order: self.order.clone(), vip: self.vip }
     }
 }
 

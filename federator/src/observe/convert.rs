@@ -39,9 +39,7 @@ pub enum LeftOut {
     #[error("a service of type ExternalName has no endpoints")]
     ExternalName,
     /// `internalTrafficPolicy: Local`.
-    #[error(
-        "internalTrafficPolicy is Local: it is for clients on its node (annotate {EXPORT_ANNOTATION}: \"true\")"
-    )]
+    #[error("internalTrafficPolicy is Local: it is for clients on its node (annotate {EXPORT_ANNOTATION}: \"true\")")]
     NodeLocal,
     /// Annotated so.
     #[error("annotated {EXPORT_ANNOTATION}: \"false\"")]
@@ -97,10 +95,7 @@ pub struct PlacedEndpoint {
 /// [`LeftOut`], when there are none, or none that can be part of a DNS name.
 pub fn key(meta: &ObjectMeta) -> Result<ServiceKey, LeftOut> {
     let name = meta.name.as_deref().ok_or(LeftOut::Unnamed)?;
-    Ok(ServiceKey::parse(
-        meta.namespace.as_deref().unwrap_or("default"),
-        name,
-    )?)
+    Ok(ServiceKey::parse(meta.namespace.as_deref().unwrap_or("default"), name)?)
 }
 
 /// A Service as the head of an export.
@@ -110,11 +105,7 @@ pub fn key(meta: &ObjectMeta) -> Result<ServiceKey, LeftOut> {
 pub fn head(service: &Service) -> Result<(ServiceKey, Head), LeftOut> {
     let key = key(&service.metadata)?;
     let spec = service.spec.clone().unwrap_or_default();
-    let annotation = service
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(EXPORT_ANNOTATION));
+    let annotation = service.metadata.annotations.as_ref().and_then(|all| all.get(EXPORT_ANNOTATION));
     let exported = annotation.is_some_and(|value| value == "true");
     if (key.namespace.as_str(), key.name.as_str()) == ("default", "kubernetes") {
         return Err(LeftOut::ApiServer);
@@ -132,10 +123,7 @@ pub fn head(service: &Service) -> Result<(ServiceKey, Head), LeftOut> {
         return Err(LeftOut::NodeLocal);
     }
     let headless = spec.cluster_ip.as_deref() == Some("None");
-    let ips = spec
-        .cluster_ips
-        .or_else(|| spec.cluster_ip.map(|ip| vec![ip]))
-        .unwrap_or_default();
+    let ips = spec.cluster_ips.or_else(|| spec.cluster_ip.map(|ip| vec![ip])).unwrap_or_default();
     let head = Head {
         kind: if headless { Kind::Headless } else { Kind::ClusterIp },
         ports: spec
@@ -153,11 +141,7 @@ pub fn head(service: &Service) -> Result<(ServiceKey, Head), LeftOut> {
             .collect(),
         cluster_ips: ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
         client_ip_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
-        created: service
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map_or(0, |time| time.0.as_second()),
+        created: service.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
     };
     Ok((key, head))
 }
@@ -185,12 +169,7 @@ pub fn slice(slice: &EndpointSlice) -> Result<SourceSlice, LeftOut> {
             protocol: protocol(port.protocol.as_deref()),
         })
     });
-    let mut read = SourceSlice {
-        service,
-        ports: ports.collect(),
-        endpoints: vec![],
-        refused: vec![],
-    };
+    let mut read = SourceSlice { service, ports: ports.collect(), endpoints: vec![], refused: vec![] };
     for endpoint in &slice.endpoints {
         let Some(text) = endpoint.addresses.first() else {
             continue;
@@ -225,12 +204,7 @@ fn placed(endpoint: &SourceEndpoint, address: IpAddr) -> PlacedEndpoint {
 /// Where a node runs, from its labels.
 #[must_use]
 pub fn node(meta: &ObjectMeta) -> Locality {
-    let label = |name: &str| {
-        meta.labels
-            .as_ref()
-            .and_then(|labels| labels.get(name))
-            .map_or("", String::as_str)
-    };
+    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map_or("", String::as_str);
     Locality::new(label(REGION_LABEL), label(ZONE_LABEL), label(SUBZONE_LABEL))
 }
 

@@ -88,13 +88,7 @@ pub async fn run(config: Config, observed: watch::Sender<Observed>) {
 fn watch_directory(path: &Path, changed: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading is an access, and no change.
-        if !matches!(
-            event,
-            Ok(notify::Event {
-                kind: notify::EventKind::Access(_),
-                ..
-            })
-        ) {
+        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(_), .. })) {
             changed.notify_one();
         }
     })?;
@@ -108,13 +102,7 @@ impl Directory {
     fn new(config: Config) -> Self {
         let mut index = Index::new(Observed::default(), config.default_locality.clone());
         index.observed().meta.network = config.network.clone();
-        Self {
-            config,
-            index,
-            files: BTreeMap::new(),
-            objects: BTreeMap::new(),
-            looks: 0,
-        }
+        Self { config, index, files: BTreeMap::new(), objects: BTreeMap::new(), looks: 0 }
     }
 
     /// Reads what changed; `None` when nothing did.
@@ -131,12 +119,7 @@ impl Directory {
                 return self.set_trouble(Some(trouble)).then(|| self.index.flush());
             }
         };
-        let gone: Vec<PathBuf> = self
-            .files
-            .keys()
-            .filter(|path| !found.contains(*path))
-            .cloned()
-            .collect();
+        let gone: Vec<PathBuf> = self.files.keys().filter(|path| !found.contains(*path)).cloned().collect();
         // Files first, objects then: what moved from one to another is at no time in none.
         let mut touched = BTreeSet::new();
         for path in gone {
@@ -152,11 +135,7 @@ impl Directory {
         }
         touched.iter().for_each(|name| self.settle(name));
         self.looks += 1;
-        let uid = self
-            .files
-            .values()
-            .find_map(|file| file.cluster_uid.clone())
-            .unwrap_or_default();
+        let uid = self.files.values().find_map(|file| file.cluster_uid.clone()).unwrap_or_default();
         let observed = self.index.observed();
         observed.meta.uid = uid.into();
         observed.source_version = self.looks.to_string().into();
@@ -200,25 +179,13 @@ impl Directory {
         let malformed = manifest.malformed.into_iter();
         let said: BTreeMap<ObjectName, Said> = malformed
             .map(|(name, reason)| (name, Err(reason)))
-            .chain(
-                manifest
-                    .objects
-                    .into_iter()
-                    .map(|object| (object.name(), Ok(object))),
-            )
+            .chain(manifest.objects.into_iter().map(|object| (object.name(), Ok(object))))
             .collect();
-        let file = File {
-            digest,
-            objects: said.keys().cloned().collect(),
-            cluster_uid: manifest.cluster_uid,
-        };
+        let file = File { digest, objects: said.keys().cloned().collect(), cluster_uid: manifest.cluster_uid };
         touched.extend(file.objects.iter().cloned());
         touched.extend(self.replace(path, Some(file)));
         for (name, said) in said {
-            self.objects
-                .entry(name)
-                .or_default()
-                .insert(path.to_owned(), said);
+            self.objects.entry(name).or_default().insert(path.to_owned(), said);
         }
         true
     }
@@ -291,12 +258,8 @@ fn manifests(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        let ours = path
-            .extension()
-            .is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|e| ending == *e));
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        let ours = path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|e| ending == *e));
         if ours && !hidden && path.is_file() {
             found.insert(path);
         }
@@ -307,9 +270,7 @@ fn manifests(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
 fn read_limited(path: &Path) -> io::Result<String> {
     let size = fs::metadata(path)?.len();
     if size > MAX_FILE {
-        return Err(io::Error::other(format!(
-            "{size} bytes; at most {MAX_FILE} are read"
-        )));
+        return Err(io::Error::other(format!("{size} bytes; at most {MAX_FILE} are read")));
     }
     fs::read_to_string(path)
 }

@@ -93,16 +93,8 @@ impl ObjectName {
     /// The name of an object of this kind with this metadata.
     #[must_use]
     pub fn new(kind: Kind, meta: &ObjectMeta) -> Self {
-        let namespace = if kind == Kind::Node {
-            ""
-        } else {
-            meta.namespace.as_deref().unwrap_or("default")
-        };
-        Self {
-            kind,
-            namespace: namespace.into(),
-            name: meta.name.as_deref().unwrap_or_default().into(),
-        }
+        let namespace = if kind == Kind::Node { "" } else { meta.namespace.as_deref().unwrap_or("default") };
+        Self { kind, namespace: namespace.into(), name: meta.name.as_deref().unwrap_or_default().into() }
     }
 
     fn slice_id(&self) -> Arc<str> {
@@ -125,11 +117,7 @@ impl Index {
     /// An empty index of a cluster.
     #[must_use]
     pub fn new(observed: Observed, default_locality: Locality) -> Self {
-        Self {
-            observed,
-            default_locality,
-            ..Self::default()
-        }
+        Self { observed, default_locality, ..Self::default() }
     }
 
     /// What was seen; to be changed for everything but exports, which [`Self::flush`] brings up to date.
@@ -142,11 +130,7 @@ impl Index {
     pub fn names(&self, kind: Kind) -> HashSet<ObjectName> {
         let split = |id: &str| {
             let (namespace, name) = id.split_once('/').unwrap_or(("", id));
-            ObjectName {
-                kind,
-                namespace: namespace.into(),
-                name: name.into(),
-            }
+            ObjectName { kind, namespace: namespace.into(), name: name.into() }
         };
         let mut names: HashSet<ObjectName> = match kind {
             Kind::Service => self.services.keys().map(|key| split(&key.to_string())).collect(),
@@ -167,12 +151,8 @@ impl Index {
                 None
             }),
             Object::EndpointSlice(slice) => convert::slice(slice).map(|slice| {
-                let refused = (!slice.refused.is_empty()).then(|| {
-                    format!(
-                        "addresses that cannot be an endpoint's: {}",
-                        slice.refused.join(", ")
-                    )
-                });
+                let refused = (!slice.refused.is_empty())
+                    .then(|| format!("addresses that cannot be an endpoint's: {}", slice.refused.join(", ")));
                 self.remove_slice(&name.slice_id());
                 self.insert_slice(name.slice_id(), slice);
                 refused
@@ -249,18 +229,11 @@ impl Index {
     }
 
     fn insert_slice(&mut self, id: Arc<str>, slice: convert::SourceSlice) {
-        for endpoint in slice
-            .endpoints
-            .iter()
-            .filter(|endpoint| !endpoint.node.is_empty())
-        {
+        for endpoint in slice.endpoints.iter().filter(|endpoint| !endpoint.node.is_empty()) {
             let services = self.on_node.entry(endpoint.node.clone()).or_default();
             *services.entry(slice.service.clone()).or_default() += 1;
         }
-        self.of_service
-            .entry(slice.service.clone())
-            .or_default()
-            .insert(id.clone());
+        self.of_service.entry(slice.service.clone()).or_default().insert(id.clone());
         self.dirty.insert(slice.service.clone());
         self.slices.insert(id, slice);
     }
@@ -300,13 +273,7 @@ impl Index {
             Some(locality) => self.nodes.insert(name.clone(), locality),
             None => self.nodes.remove(name),
         };
-        self.dirty.extend(
-            self.on_node
-                .get(name)
-                .into_iter()
-                .flat_map(BTreeMap::keys)
-                .cloned(),
-        );
+        self.dirty.extend(self.on_node.get(name).into_iter().flat_map(BTreeMap::keys).cloned());
     }
 
     fn export(&self, key: &ServiceKey) -> Option<Export> {
@@ -336,10 +303,7 @@ impl Index {
             hostname: placed.hostname.clone(),
             locality: self.locality(placed),
         };
-        Arc::new(Slice {
-            ports: source.ports.clone(),
-            endpoints: endpoints.iter().map(endpoint).collect(),
-        })
+        Arc::new(Slice { ports: source.ports.clone(), endpoints: endpoints.iter().map(endpoint).collect() })
     }
 
     /// The zone is the slice's, else the node's; the region, which no slice has, is the node's; what neither says is

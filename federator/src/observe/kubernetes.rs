@@ -60,29 +60,13 @@ pub async fn run(config: Config, observed: watch::Sender<Observed>) {
     }
     let client = config.client;
     let events = stream::select_all([
-        watch_kind(
-            client.clone(),
-            Kind::Service,
-            |service: DeserializeGuard<Service>| {
-                service
-                    .0
-                    .map(|service| Object::Service(Box::new(service)))
-                    .map_err(|error| error.to_string())
-            },
-        ),
-        watch_kind(
-            client.clone(),
-            Kind::EndpointSlice,
-            |slice: DeserializeGuard<EndpointSlice>| {
-                slice
-                    .0
-                    .map(|slice| Object::EndpointSlice(Box::new(slice)))
-                    .map_err(|error| error.to_string())
-            },
-        ),
-        watch_kind(client, Kind::Node, |node: PartialObjectMeta<Node>| {
-            Ok(Object::Node(Box::new(node.metadata)))
+        watch_kind(client.clone(), Kind::Service, |service: DeserializeGuard<Service>| {
+            service.0.map(|service| Object::Service(Box::new(service))).map_err(|error| error.to_string())
         }),
+        watch_kind(client.clone(), Kind::EndpointSlice, |slice: DeserializeGuard<EndpointSlice>| {
+            slice.0.map(|slice| Object::EndpointSlice(Box::new(slice))).map_err(|error| error.to_string())
+        }),
+        watch_kind(client, Kind::Node, |node: PartialObjectMeta<Node>| Ok(Object::Node(Box::new(node.metadata)))),
     ]);
     let mut events = events.ready_chunks(BURST);
     loop {
@@ -135,11 +119,7 @@ impl Cluster {
             Event::Begin(kind) => {
                 self.listing.insert(kind, HashSet::new());
             }
-            Event::Object {
-                listed,
-                object,
-                version,
-            } => {
+            Event::Object { listed, object, version } => {
                 let name = object.name();
                 self.index.apply(&object);
                 self.seen(listed, name, version);
@@ -165,15 +145,8 @@ impl Cluster {
                 self.trouble.remove(&kind);
             }
             Event::Trouble(kind, reason) => {
-                if self
-                    .trouble
-                    .insert(kind, reason.clone())
-                    .is_none_or(|old| old != reason)
-                {
-                    tracing::error!(
-                        "API server {}: {kind:?}: {reason}; what is known is kept",
-                        self.server
-                    );
+                if self.trouble.insert(kind, reason.clone()).is_none_or(|old| old != reason) {
+                    tracing::error!("API server {}: {kind:?}: {reason}; what is known is kept", self.server);
                 }
             }
         }
@@ -192,11 +165,7 @@ impl Cluster {
 
     fn result(&mut self) -> Observed {
         let server = &self.server;
-        let trouble = self
-            .trouble
-            .values()
-            .next()
-            .map(|reason| format!("API server {server}: {reason}").into());
+        let trouble = self.trouble.values().next().map(|reason| format!("API server {server}: {reason}").into());
         let observed = self.index.observed();
         observed.synced = KINDS.iter().all(|kind| self.listed.contains(kind));
         observed.trouble = trouble;

@@ -50,8 +50,8 @@ impl Manifest {
             alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED },
             with_snippet: false,
         };
-        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-            .map_err(|error| first_line(&error.to_string()))?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple_with_options(text, options).map_err(|error| first_line(&error.to_string()))?;
         let mut manifest = Self::default();
         for document in documents {
             manifest.take(document);
@@ -60,13 +60,7 @@ impl Manifest {
     }
 
     fn take(&mut self, mut document: Value) {
-        let text = |pointer: &str| {
-            document
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (api, kind) = (text("/apiVersion"), text("/kind"));
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
         if let Some(of) = kind.strip_suffix("List")
@@ -83,24 +77,16 @@ impl Manifest {
             return;
         }
         let (kind, object) = match (api.as_str(), kind.as_str()) {
-            ("v1", "Service") => (
-                Kind::Service,
-                read(document).map(|service| Object::Service(Box::new(service))),
-            ),
-            ("discovery.k8s.io/v1", "EndpointSlice") => (
-                Kind::EndpointSlice,
-                read(document).map(|slice| Object::EndpointSlice(Box::new(slice))),
-            ),
+            ("v1", "Service") => (Kind::Service, read(document).map(|service| Object::Service(Box::new(service)))),
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                (Kind::EndpointSlice, read(document).map(|slice| Object::EndpointSlice(Box::new(slice))))
+            }
             // A Node's spec and status do not matter, so they need not be right.
-            ("v1", "Node") => (
-                Kind::Node,
-                read::<NodeShell>(document).map(|node| Object::Node(Box::new(node.metadata))),
-            ),
+            ("v1", "Node") => {
+                (Kind::Node, read::<NodeShell>(document).map(|node| Object::Node(Box::new(node.metadata))))
+            }
             ("v1", "Namespace") if name == "kube-system" => {
-                self.cluster_uid = document
-                    .pointer("/metadata/uid")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned);
+                self.cluster_uid = document.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
                 return;
             }
             _ => return,

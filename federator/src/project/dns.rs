@@ -83,31 +83,13 @@ impl Zones {
         let revision_name = name(&format!("_revision.{}.", config.zone))?;
         let mut zones = BTreeMap::new();
         for mode in modes {
-            let namer = Namer {
-                place: config.place.clone(),
-                zone: config.zone.clone(),
-                ttl: config.ttl,
-                mode,
-            };
+            let namer = Namer { place: config.place.clone(), zone: config.zone.clone(), ttl: config.ttl, mode };
             let mut zone = Zone::new(apex.clone())?;
             zone.set_complete(false);
-            zones.insert(
-                mode,
-                Mode {
-                    namer,
-                    zone,
-                    names: HashMap::new(),
-                },
-            );
+            zones.insert(mode, Mode { namer, zone, names: HashMap::new() });
         }
         let serial = config.serial;
-        Ok(Self {
-            config,
-            cursor: Cursor::default(),
-            modes: zones,
-            revision_name,
-            serial,
-        })
+        Ok(Self { config, cursor: Cursor::default(), modes: zones, revision_name, serial })
     }
 
     /// Brings the zones to what was gathered, and hands them out.
@@ -118,35 +100,22 @@ impl Zones {
         let revision = revision_text(gathered);
         for mode in self.modes.values_mut() {
             if due.everything {
-                let gone: Vec<_> = mode
-                    .names
-                    .keys()
-                    .filter(|key| view.services().get(key).is_none())
-                    .cloned()
-                    .collect();
+                let gone: Vec<_> =
+                    mode.names.keys().filter(|key| view.services().get(key).is_none()).cloned().collect();
                 for key in gone {
                     mode.put(&key, Vec::new());
                 }
             }
             for (key, service) in &due.services {
-                let nodes = service
-                    .map(|service| mode.namer.names(view, service))
-                    .unwrap_or_default();
+                let nodes = service.map(|service| mode.namer.names(view, service)).unwrap_or_default();
                 mode.put(key, nodes);
             }
-            let txt = Node {
-                ttl: 0,
-                txt: vec![revision.clone()],
-                ..Node::default()
-            };
+            let txt = Node { ttl: 0, txt: vec![revision.clone()], ..Node::default() };
             mode.set(&self.revision_name, txt);
             mode.zone.set_complete(gathered.complete);
             mode.zone.set_serial(self.serial);
         }
-        self.modes
-            .iter()
-            .map(|(mode, kept)| (*mode, Arc::new(kept.zone.clone())))
-            .collect()
+        self.modes.iter().map(|(mode, kept)| (*mode, Arc::new(kept.zone.clone()))).collect()
     }
 
     /// Where answers are given from.

@@ -52,12 +52,7 @@ impl ServiceEntries {
     /// None yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            cursor: Cursor::default(),
-            desired: Tracked::new(),
-            placed: HashMap::new(),
-        }
+        Self { config, cursor: Cursor::default(), desired: Tracked::new(), placed: HashMap::new() }
     }
 
     /// Brings the entries to what was gathered, and hands them out.
@@ -65,27 +60,14 @@ impl ServiceEntries {
         let view = &gathered.view;
         let due = self.cursor.advance(view);
         if due.everything {
-            let gone: Vec<_> = self
-                .placed
-                .keys()
-                .filter(|key| view.services().get(key).is_none())
-                .cloned()
-                .collect();
+            let gone: Vec<_> = self.placed.keys().filter(|key| view.services().get(key).is_none()).cloned().collect();
             for key in gone {
                 self.put(&key, None);
             }
         }
         for (key, service) in due.services {
             let entry = service.and_then(|service| entry(&self.config, view, service));
-            let desired = entry.map(|(at, entry)| {
-                (
-                    at,
-                    Desired {
-                        entry: Arc::new(entry),
-                        revision: view.revision(),
-                    },
-                )
-            });
+            let desired = entry.map(|(at, entry)| (at, Desired { entry: Arc::new(entry), revision: view.revision() }));
             self.put(key, desired);
         }
         self.desired.clone()
@@ -93,11 +75,7 @@ impl ServiceEntries {
 
     fn put(&mut self, key: &ServiceKey, desired: Option<(ObjectKey, Desired)>) {
         let at = desired.as_ref().map(|(at, _)| at.clone());
-        if let Some(before) = self
-            .placed
-            .remove(key)
-            .filter(|before| Some(before) != at.as_ref())
-        {
+        if let Some(before) = self.placed.remove(key).filter(|before| Some(before) != at.as_ref()) {
             self.desired.set(before, None);
         }
         if let Some((at, desired)) = desired {
@@ -110,25 +88,14 @@ impl ServiceEntries {
 /// The entry of a service, and where it goes; `None` when Istio could do nothing with one.
 fn entry(config: &Config, view: &View, service: &Service) -> Option<(ObjectKey, ServiceEntry)> {
     let host = service.key.host(&config.zone);
-    let here = service
-        .exports
-        .iter()
-        .any(|(cluster, _)| *cluster == config.place.cluster);
-    let namespace = if here {
-        service.key.namespace.to_string()
-    } else {
-        config.namespace.clone()
-    };
+    let here = service.exports.iter().any(|(cluster, _)| *cluster == config.place.cluster);
+    let namespace = if here { service.key.namespace.to_string() } else { config.namespace.clone() };
     let offer = offer(view, &config.place, service);
     let ports = ports(service, &offer.usable);
     if ports.is_empty() {
         return None;
     }
-    let mut endpoints: Vec<Endpoint> = offer
-        .usable
-        .iter()
-        .map(|usable| endpoint(view, &ports, usable))
-        .collect();
+    let mut endpoints: Vec<Endpoint> = offer.usable.iter().map(|usable| endpoint(view, &ports, usable)).collect();
     endpoints.sort();
     endpoints.dedup();
     endpoints.truncate(MAX_ENDPOINTS);
@@ -139,43 +106,24 @@ fn entry(config: &Config, view: &View, service: &Service) -> Option<(ObjectKey, 
         endpoints,
         ..ServiceEntry::default()
     };
-    Some((
-        ObjectKey {
-            namespace,
-            name: host,
-        },
-        entry,
-    ))
+    Some((ObjectKey { namespace, name: host }, entry))
 }
 
 /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
 fn ports<'a>(service: &'a Service, usable: &[Usable<'_>]) -> Vec<&'a export::Port> {
     let mut numbers = BTreeSet::new();
     let served = |port: &&export::Port| usable.iter().all(|usable| usable.slice.target(port).is_some());
-    let tcp = service
-        .ports
-        .iter()
-        .filter(|port| port.protocol == export::Protocol::Tcp);
-    tcp.filter(served)
-        .filter(|port| numbers.insert(port.number))
-        .collect()
+    let tcp = service.ports.iter().filter(|port| port.protocol == export::Protocol::Tcp);
+    tcp.filter(served).filter(|port| numbers.insert(port.number)).collect()
 }
 
 fn object_port(port: &export::Port) -> Port {
-    Port {
-        number: port.number,
-        name: port_name(port),
-        protocol: istio_protocol(port).to_owned(),
-    }
+    Port { number: port.number, name: port_name(port), protocol: istio_protocol(port).to_owned() }
 }
 
 /// The CRD wants a name for every port.
 fn port_name(port: &export::Port) -> String {
-    if port.name.is_empty() {
-        format!("tcp-{}", port.number)
-    } else {
-        port.name.to_string()
-    }
+    if port.name.is_empty() { format!("tcp-{}", port.number) } else { port.name.to_string() }
 }
 
 /// The protocol as Istio selects it: by `appProtocol`, else by the prefix of the port's name, else TCP.
@@ -198,10 +146,7 @@ fn istio_protocol(port: &export::Port) -> &'static str {
 }
 
 fn endpoint(view: &View, ports: &[&export::Port], usable: &Usable<'_>) -> Endpoint {
-    let meta = view
-        .clusters()
-        .get(usable.cluster)
-        .and_then(|cluster| cluster.meta.as_ref());
+    let meta = view.clusters().get(usable.cluster).and_then(|cluster| cluster.meta.as_ref());
     let mapped = ports.iter().filter_map(|port| {
         // The merged service's port may be another cluster's; where it listens is this slice's to say.
         let number = usable.slice.target(port)?;
@@ -212,9 +157,7 @@ fn endpoint(view: &View, ports: &[&export::Port], usable: &Usable<'_>) -> Endpoi
         address: usable.endpoint.address.to_string(),
         ports: mapped.collect(),
         locality: usable.endpoint.locality.to_string(),
-        network: meta
-            .map(|meta| meta.network.as_str().to_owned())
-            .unwrap_or_default(),
+        network: meta.map(|meta| meta.network.as_str().to_owned()).unwrap_or_default(),
         labels,
     }
 }

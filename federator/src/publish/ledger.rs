@@ -78,12 +78,7 @@ impl Ledger {
             hosts: HashMap::new(),
             taken: HashSet::new(),
         };
-        for prefix in [
-            format!("clusters/{cluster}/"),
-            Key::records_of(cluster),
-            Key::ORDERS.into(),
-            Key::VIPS.into(),
-        ] {
+        for prefix in [format!("clusters/{cluster}/"), Key::records_of(cluster), Key::ORDERS.into(), Key::VIPS.into()] {
             for (key, entry) in store.read(&prefix).await?.entries {
                 ledger.note(&key, Some(&entry));
             }
@@ -145,17 +140,11 @@ impl Ledger {
     /// Takes over what a committed batch wrote.
     pub fn apply(&mut self, batch: &Batch, revision: u64) {
         for (key, value) in &batch.txn.writes {
-            let entry = value.as_ref().map(|value| Entry {
-                value: value.clone(),
-                created: revision,
-                modified: revision,
-            });
+            let entry =
+                value.as_ref().map(|value| Entry { value: value.clone(), created: revision, modified: revision });
             self.note(key, entry.as_ref());
         }
-        self.marker = Marker {
-            modified: revision,
-            synced: batch.marker.clone(),
-        };
+        self.marker = Marker { modified: revision, synced: batch.marker.clone() };
     }
 
     /// Takes over what stands behind the guarded keys of a refused batch.
@@ -167,8 +156,7 @@ impl Ledger {
             return Surprise::DoneAlready(entry.modified);
         }
         let owner = found.get(&Key::Owner(self.cluster.clone()).to_string());
-        let still_owner =
-            owner.is_none_or(|entry| entry.as_ref().is_some_and(|entry| entry.created == self.epoch));
+        let still_owner = owner.is_none_or(|entry| entry.as_ref().is_some_and(|entry| entry.created == self.epoch));
         let same_marker = found
             .get(&marker)
             .is_none_or(|entry| entry.as_ref().map_or(0, |entry| entry.modified) == self.marker.modified);
@@ -189,13 +177,8 @@ impl Ledger {
                 self.meta = entry.and_then(|entry| Meta::decode(&entry.value).ok());
             }
             Key::Synced(id) if *id == self.cluster => {
-                let synced = entry
-                    .and_then(|entry| Synced::decode(&entry.value).ok())
-                    .unwrap_or_default();
-                self.marker = Marker {
-                    modified: entry.map_or(0, |entry| entry.modified),
-                    synced,
-                };
+                let synced = entry.and_then(|entry| Synced::decode(&entry.value).ok()).unwrap_or_default();
+                self.marker = Marker { modified: entry.map_or(0, |entry| entry.modified), synced };
             }
             Key::Head(id, service) | Key::Slice(id, service, _) if *id == self.cluster => {
                 let hash = entry.map(|entry| SetHash::of(text, &entry.value));
@@ -203,9 +186,7 @@ impl Ledger {
             }
             Key::Order(service) => {
                 let modified = entry.map_or(0, |entry| entry.modified);
-                let value = entry
-                    .and_then(|entry| Order::decode(&entry.value).ok())
-                    .unwrap_or_default();
+                let value = entry.and_then(|entry| Order::decode(&entry.value).ok()).unwrap_or_default();
                 self.orders.insert(service.clone(), Known { value, modified });
             }
             Key::VipOfHost(host) => {

@@ -47,13 +47,7 @@ pub fn batch(config: &Config, ledger: &Ledger, now: &Observed, todo: &BTreeSet<S
     let mut draft = Draft::new(config, ledger, now);
     let mut settles = BTreeSet::new();
     'services: for key in todo {
-        for group in groups(
-            config,
-            ledger,
-            key,
-            now.exports.get(key).map(|export| &**export),
-            &draft.reserved,
-        ) {
+        for group in groups(config, ledger, key, now.exports.get(key).map(|export| &**export), &draft.reserved) {
             if !draft.take(group) {
                 break 'services;
             }
@@ -77,10 +71,7 @@ fn groups(
     let mut groups = Vec::new();
     let mut wanted = BTreeMap::new();
     if let Some(export) = export {
-        wanted.insert(
-            Key::Head(config.cluster.clone(), service.clone()),
-            export.head.encode(),
-        );
+        wanted.insert(Key::Head(config.cluster.clone(), service.clone()), export.head.encode());
         for (name, slice) in &export.slices {
             let key = Key::Slice(config.cluster.clone(), service.clone(), name.clone());
             wanted.insert(key, slice.encode());
@@ -99,21 +90,11 @@ fn groups(
         let write = (key.clone(), Some(value.clone()));
         match groups.first_mut() {
             Some(first) if matches!(key, Key::Head(..)) => first.writes.push(write),
-            _ => groups.push(Group {
-                guards: vec![],
-                writes: vec![write],
-            }),
+            _ => groups.push(Group { guards: vec![], writes: vec![write] }),
         }
     }
-    for key in known
-        .into_iter()
-        .flat_map(BTreeMap::keys)
-        .filter(|key| !wanted.contains_key(key))
-    {
-        groups.push(Group {
-            guards: vec![],
-            writes: vec![(key.clone(), None)],
-        });
+    for key in known.into_iter().flat_map(BTreeMap::keys).filter(|key| !wanted.contains_key(key)) {
+        groups.push(Group { guards: vec![], writes: vec![(key.clone(), None)] });
     }
     groups
 }
@@ -126,9 +107,7 @@ fn entry_fees(config: &Config, ledger: &Ledger, service: &ServiceKey, reserved: 
         let key = Key::Order(service.clone());
         let mut clusters = order.value.0;
         clusters.push(config.cluster.clone());
-        group
-            .guards
-            .push(Guard::modified(key.to_string(), order.modified));
+        group.guards.push(Guard::modified(key.to_string(), order.modified));
         group.writes.push((key, Some(Order(clusters).encode())));
     }
     let host = service.host(&config.zone);
@@ -152,9 +131,7 @@ fn allocate(group: &mut Group, host: &str, modified: u64, vip: Vip) {
     for address in [IpAddr::from(vip.v4), IpAddr::from(vip.v6)] {
         let by_address = Key::HostOfVip(address);
         group.guards.push(Guard::absent(by_address.to_string()));
-        group
-            .writes
-            .push((by_address, Some(VipHost(host.to_owned()).encode())));
+        group.writes.push((by_address, Some(VipHost(host.to_owned()).encode())));
     }
 }
 
@@ -175,23 +152,13 @@ struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn new(config: &'a Config, ledger: &'a Ledger, now: &'a Observed) -> Self {
         let marker = ledger.marker().synced.clone();
-        Self {
-            ledger,
-            config,
-            now,
-            txn: Txn::default(),
-            bytes: 0,
-            marker,
-            reserved: HashSet::new(),
-        }
+        Self { ledger, config, now, txn: Txn::default(), bytes: 0, marker, reserved: HashSet::new() }
     }
 
     /// Adds a group, unless the transaction is full. A group that is too large for any transaction goes alone: etcd
     /// says what it thinks of it.
     fn take(&mut self, group: Group) -> bool {
-        let size = |(key, value): &(Key, Option<Vec<u8>>)| {
-            key.to_string().len() + value.as_ref().map_or(0, Vec::len)
-        };
+        let size = |(key, value): &(Key, Option<Vec<u8>>)| key.to_string().len() + value.as_ref().map_or(0, Vec::len);
         let bytes: usize = group.writes.iter().map(size).sum();
         let full = self.txn.writes.len() + group.writes.len() > MAX_WRITES || self.bytes + bytes > MAX_BYTES;
         if full && !self.txn.writes.is_empty() {
@@ -230,10 +197,7 @@ impl<'a> Draft<'a> {
         let (known, epoch) = (self.ledger.marker(), self.ledger.epoch());
         let cluster = &self.config.cluster;
         if self.ledger.meta() != Some(&self.now.meta) {
-            self.txn.writes.push((
-                Key::Meta(cluster.clone()).to_string(),
-                Some(self.now.meta.encode()),
-            ));
+            self.txn.writes.push((Key::Meta(cluster.clone()).to_string(), Some(self.now.meta.encode())));
         }
         if self.txn.writes.is_empty() && known.synced.epoch == epoch {
             return None;
@@ -242,16 +206,10 @@ impl<'a> Draft<'a> {
         self.marker.sequence += 1;
         self.marker.source_version = self.now.source_version.clone();
         let marker = Key::Synced(cluster.clone()).to_string();
-        self.txn
-            .guards
-            .push(Guard::created(Key::Owner(cluster.clone()).to_string(), epoch));
+        self.txn.guards.push(Guard::created(Key::Owner(cluster.clone()).to_string(), epoch));
         self.txn.guards.push(Guard::modified(&marker, known.modified));
         self.txn.writes.push((marker, Some(self.marker.encode())));
-        Some(Batch {
-            txn: self.txn,
-            marker: self.marker,
-            settles,
-        })
+        Some(Batch { txn: self.txn, marker: self.marker, settles })
     }
 }
 

@@ -46,10 +46,7 @@ impl Embedded {
     /// An empty store at revision zero.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            state: Arc::default(),
-            revision: watch::Sender::new(0),
-        }
+        Self { state: Arc::default(), revision: watch::Sender::new(0) }
     }
 
     // Every critical section leaves the state whole, so a panic elsewhere does not make it unusable.
@@ -92,15 +89,9 @@ impl fmt::Debug for Embedded {
 impl Store for Embedded {
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
         let state = self.state();
-        let under = state
-            .entries
-            .range(prefix.to_owned()..)
-            .take_while(|(key, _)| key.starts_with(prefix));
+        let under = state.entries.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
         let entries = under.map(|(key, entry)| (key.clone(), entry.clone())).collect();
-        Ok(Snapshot {
-            revision: state.revision,
-            entries,
-        })
+        Ok(Snapshot { revision: state.revision, entries })
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
@@ -118,31 +109,18 @@ impl Store for Embedded {
     async fn watch(&self, revision: u64) -> Result<Box<dyn Watch>, StoreError> {
         let now = self.state().revision;
         if now + 1 < revision {
-            return Err(StoreError::WentBack(format!(
-                "it is at revision {now}, and {} was seen",
-                revision - 1
-            )));
+            return Err(StoreError::WentBack(format!("it is at revision {now}, and {} was seen", revision - 1)));
         }
-        Ok(Box::new(EmbeddedWatch {
-            store: self.clone(),
-            next: revision,
-        }))
+        Ok(Box::new(EmbeddedWatch { store: self.clone(), next: revision }))
     }
 
     async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError> {
-        let txn = Txn {
-            guards: vec![Guard::absent(key)],
-            writes: vec![(key.to_owned(), Some(value.to_vec()))],
-        };
+        let txn = Txn { guards: vec![Guard::absent(key)], writes: vec![(key.to_owned(), Some(value.to_vec()))] };
         let mut changes = self.revision.subscribe();
         loop {
             changes.mark_unchanged();
             if let Committed::Done(epoch) = self.commit(&txn).await? {
-                return Ok(Box::new(EmbeddedTenure {
-                    store: self.clone(),
-                    key: key.to_owned(),
-                    epoch,
-                }));
+                return Ok(Box::new(EmbeddedTenure { store: self.clone(), key: key.to_owned(), epoch }));
             }
             // The sender lives in `self`, so it is there.
             let _ = changes.changed().await;
@@ -169,11 +147,7 @@ impl State {
             match value {
                 Some(value) => {
                     let created = self.entries.get(key).map_or(revision, |entry| entry.created);
-                    let entry = Entry {
-                        value: value.clone(),
-                        created,
-                        modified: revision,
-                    };
+                    let entry = Entry { value: value.clone(), created, modified: revision };
                     self.entries.insert(key.clone(), entry.clone());
                     changes.push((key.clone(), Some(entry)));
                 }
@@ -201,19 +175,13 @@ impl Watch for EmbeddedWatch {
         // Watching is done when the state says so; an error is impossible while `self.store` holds the sender.
         let _ = revision.wait_for(|revision| *revision >= self.next).await;
         let state = self.store.state();
-        let oldest = state
-            .history
-            .front()
-            .map_or(state.revision, |batch| batch.revision);
+        let oldest = state.history.front().map_or(state.revision, |batch| batch.revision);
         if self.next < oldest {
             return Err(StoreError::Compacted(oldest));
         }
         let batches = state.history.iter().filter(|batch| batch.revision >= self.next);
         let changes = batches.flat_map(|batch| batch.changes.iter().cloned()).collect();
-        let batch = Batch {
-            revision: state.revision,
-            changes,
-        };
+        let batch = Batch { revision: state.revision, changes };
         self.next = state.revision + 1;
         Ok(batch)
     }
@@ -229,13 +197,7 @@ impl Tenure for EmbeddedTenure {
 
     async fn lost(&mut self) -> String {
         let mut revision = self.store.revision.subscribe();
-        let gone = |_: &u64| {
-            self.store
-                .state()
-                .entries
-                .get(&self.key)
-                .is_none_or(|e| e.created != self.epoch)
-        };
+        let gone = |_: &u64| self.store.state().entries.get(&self.key).is_none_or(|e| e.created != self.epoch);
         let _ = revision.wait_for(gone).await;
         "the key was deleted".to_owned()
     }

@@ -11,8 +11,7 @@ mod watch;
 use super::{Committed, Entry, Guard, Must, Snapshot, Store, StoreError, Tenure, Txn, Watch};
 use async_trait::async_trait;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, ResponseHeader, TxnOp,
-    TxnOpResponse,
+    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, ResponseHeader, TxnOp, TxnOpResponse,
 };
 use std::{
     collections::BTreeMap,
@@ -74,11 +73,7 @@ impl Etcd {
                 .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
                 .with_keep_alive_while_idle(false)
                 .with_require_leader(true);
-            clients.push(
-                Client::connect([endpoint], Some(options))
-                    .await
-                    .map_err(|error| wrap(&error))?,
-            );
+            clients.push(Client::connect([endpoint], Some(options)).await.map_err(|error| wrap(&error))?);
         }
         let members = Members {
             clients,
@@ -87,11 +82,7 @@ impl Etcd {
             cluster: AtomicU64::new(0),
         };
         let root = format!("{}/", root.trim_end_matches('/')).into();
-        Ok(Self {
-            members: Arc::new(members),
-            root,
-            lease_seconds,
-        })
+        Ok(Self { members: Arc::new(members), root, lease_seconds })
     }
 
     fn key(&self, key: &str) -> String {
@@ -121,28 +112,17 @@ impl Etcd {
         let cluster = &self.members.cluster;
         let known = cluster.compare_exchange(0, header.cluster_id(), Ordering::Relaxed, Ordering::Relaxed);
         match known {
-            Err(known) if known != header.cluster_id() => Err(StoreError::WentBack(format!(
-                "it was etcd cluster {known:x} and now is {:x}",
-                header.cluster_id()
-            ))),
+            Err(known) if known != header.cluster_id() => {
+                Err(StoreError::WentBack(format!("it was etcd cluster {known:x} and now is {:x}", header.cluster_id())))
+            }
             _ => Ok(unsign(header.revision())),
         }
     }
 
     fn entry(&self, kv: &KeyValue) -> Option<(String, Entry)> {
-        let key = std::str::from_utf8(kv.key())
-            .ok()?
-            .strip_prefix(&*self.root)?
-            .to_owned();
+        let key = std::str::from_utf8(kv.key()).ok()?.strip_prefix(&*self.root)?.to_owned();
         let (created, modified) = (unsign(kv.create_revision()), unsign(kv.mod_revision()));
-        Some((
-            key,
-            Entry {
-                value: kv.value().to_vec(),
-                created,
-                modified,
-            },
-        ))
+        Some((key, Entry { value: kv.value().to_vec(), created, modified }))
     }
 
     fn compare(&self, guard: &Guard) -> Compare {
@@ -166,27 +146,16 @@ impl Store for Etcd {
         let mut kv = self.client().kv_client().max_decoding_message_size(MAX_ANSWER);
         let mut start = self.key(prefix).into_bytes();
         let end = prefix_end(&start);
-        let mut snapshot = Snapshot {
-            revision: 0,
-            entries: BTreeMap::new(),
-        };
+        let mut snapshot = Snapshot { revision: 0, entries: BTreeMap::new() };
         loop {
             let at = sign(snapshot.revision);
-            let options = GetOptions::new()
-                .with_range(end.clone())
-                .with_limit(PAGE)
-                .with_revision(at);
-            let page = kv
-                .get(start, Some(options))
-                .await
-                .map_err(|error| self.failed(&error))?;
+            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
+            let page = kv.get(start, Some(options)).await.map_err(|error| self.failed(&error))?;
             let revision = self.check(page.header())?;
             if snapshot.revision == 0 {
                 snapshot.revision = revision;
             }
-            snapshot
-                .entries
-                .extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
+            snapshot.entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
             match page.kvs().last() {
                 Some(last) if page.more() => start = [last.key(), b"\0"].concat(),
                 _ => return Ok(snapshot),
@@ -201,12 +170,7 @@ impl Store for Etcd {
         };
         let now = |guard: &Guard| TxnOp::get(self.key(&guard.key), None);
         let request = etcd_client::Txn::new()
-            .when(
-                txn.guards
-                    .iter()
-                    .map(|guard| self.compare(guard))
-                    .collect::<Vec<_>>(),
-            )
+            .when(txn.guards.iter().map(|guard| self.compare(guard)).collect::<Vec<_>>())
             .and_then(txn.writes.iter().map(op).collect::<Vec<_>>())
             .or_else(txn.guards.iter().map(now).collect::<Vec<_>>());
         let mut kv = self.client().kv_client().max_decoding_message_size(MAX_ANSWER);
@@ -219,12 +183,7 @@ impl Store for Etcd {
             txn.guards.iter().map(|guard| (guard.key.clone(), None)).collect();
         for response in answer.op_responses() {
             if let TxnOpResponse::Get(get) = response {
-                found.extend(
-                    get.kvs()
-                        .iter()
-                        .filter_map(|kv| self.entry(kv))
-                        .map(|(key, e)| (key, Some(e))),
-                );
+                found.extend(get.kvs().iter().filter_map(|kv| self.entry(kv)).map(|(key, e)| (key, Some(e))));
             }
         }
         Ok(Committed::Refused(found))
@@ -235,9 +194,7 @@ impl Store for Etcd {
     }
 
     async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError> {
-        Ok(Box::new(
-            lease::EtcdTenure::campaign(self.clone(), key, value).await?,
-        ))
+        Ok(Box::new(lease::EtcdTenure::campaign(self.clone(), key, value).await?))
     }
 }
 
@@ -264,15 +221,9 @@ fn from_status(code: &str, message: &str) -> StoreError {
     // etcd's own words are the only thing that tells a full disk from a request that is too large.
     if message.contains("has been compacted") {
         StoreError::Compacted(0)
-    } else if [
-        "permission denied",
-        "authentication failed",
-        "too large",
-        "too many operations",
-        "user name is empty",
-    ]
-    .iter()
-    .any(|word| message.contains(word))
+    } else if ["permission denied", "authentication failed", "too large", "too many operations", "user name is empty"]
+        .iter()
+        .any(|word| message.contains(word))
     {
         StoreError::Refused(text)
     } else {

@@ -26,32 +26,13 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
         bail!("package {TESTS} has no executable named bench");
     };
     eprintln!("building federator and its benchmarks for release...");
-    let packages = [
-        "--package",
-        "federator",
-        "--package",
-        TESTS,
-        "--bin",
-        "federator",
-        kind,
-        "bench",
-    ];
-    step::aloud(
-        workspace::cargo()
-            .args(["build", "--quiet", "--release"])
-            .args(packages),
-    )?;
+    let packages = ["--package", "federator", "--package", TESTS, "--bin", "federator", kind, "bench"];
+    step::aloud(workspace::cargo().args(["build", "--quiet", "--release"]).args(packages))?;
     if args.is_empty() {
         step::aloud(Command::new(bench).arg("--list"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let command: Vec<_> = [bench.into_os_string()]
-        .into_iter()
-        .chain(args.iter().cloned())
-        .collect();
-    let environment = [
-        ("FEDERATOR_BIN", release.join("federator")),
-        ("FEDERATOR_PARTS", parts::set()?),
-    ];
+    let command: Vec<_> = [bench.into_os_string()].into_iter().chain(args.iter().cloned()).collect();
+    let environment = [("FEDERATOR_BIN", release.join("federator")), ("FEDERATOR_PARTS", parts::set()?)];
     sandbox::run(&command, &environment)
 }

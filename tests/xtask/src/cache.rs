@@ -21,11 +21,8 @@ pub(crate) struct Cache(PathBuf);
 impl Cache {
     /// The cache of this user.
     pub(crate) fn open() -> Result<Self> {
-        let under = |key: &str, tail: &str| {
-            env::var_os(key)
-                .filter(|v| !v.is_empty())
-                .map(|v| PathBuf::from(v).join(tail))
-        };
+        let under =
+            |key: &str, tail: &str| env::var_os(key).filter(|v| !v.is_empty()).map(|v| PathBuf::from(v).join(tail));
         let root = under("FEDERATOR_CACHE", "")
             .or_else(|| under("XDG_CACHE_HOME", "federator"))
             .or_else(|| under("HOME", ".cache/federator"))
@@ -45,12 +42,8 @@ impl Cache {
             return Ok(place);
         }
         let lock = beside(&place, "lock");
-        let held = hold(&lock, entry).with_context(|| {
-            format!(
-                "locking {} (FEDERATOR_CACHE can name another directory)",
-                lock.display()
-            )
-        })?;
+        let held = hold(&lock, entry)
+            .with_context(|| format!("locking {} (FEDERATOR_CACHE can name another directory)", lock.display()))?;
         if !place.exists() {
             fill(&place, build)?;
         }
@@ -61,20 +54,13 @@ impl Cache {
 
 /// A short name for everything in `pins`.
 pub(crate) fn key(pins: &str) -> String {
-    Sha256::digest(pins)
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(pins).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The sha256 of a file, as lock files write it.
 pub(crate) fn sha256(file: &Path) -> Result<String> {
     let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    Ok(Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn hold(lock: &Path, entry: &str) -> Result<File> {
@@ -90,15 +76,9 @@ fn hold(lock: &Path, entry: &str) -> Result<File> {
 fn fill(place: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let room = beside(place, "tmp");
     let clear = || {
-        if room.exists() {
-            fs::remove_dir_all(&room)
-        } else {
-            Ok(())
-        }
+        if room.exists() { fs::remove_dir_all(&room) } else { Ok(()) }
     };
-    clear()
-        .and_then(|()| fs::create_dir(&room))
-        .with_context(|| format!("making {}", room.display()))?;
+    clear().and_then(|()| fs::create_dir(&room)).with_context(|| format!("making {}", room.display()))?;
     let built = build(&room);
     if built.is_err() {
         clear()?;
@@ -138,9 +118,7 @@ mod tests {
                         builds.fetch_add(1, Ordering::SeqCst);
                         Ok(fs::write(room.join("file"), "whole")?)
                     };
-                    let place = Cache(dir.path().into())
-                        .obtain("parts/x-1", build)
-                        .expect("builds");
+                    let place = Cache(dir.path().into()).obtain("parts/x-1", build).expect("builds");
                     assert_eq!(fs::read_to_string(place.join("file")).expect("is there"), "whole");
                 });
             }
@@ -159,12 +137,7 @@ mod tests {
         };
         assert_eq!(cache.obtain("x", half).unwrap_err().to_string(), "no luck");
         assert!(!cache.place("x").exists() && !cache.place(".x.tmp").exists());
-        assert!(
-            cache
-                .obtain("x", |room| Ok(fs::write(room.join("file"), "")?))?
-                .join("file")
-                .exists()
-        );
+        assert!(cache.obtain("x", |room| Ok(fs::write(room.join("file"), "")?))?.join("file").exists());
         Ok(())
     }
 

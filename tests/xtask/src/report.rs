@@ -37,27 +37,15 @@ impl Report {
         if let Err(error) = &result {
             eprintln!("error: {step}: {error:#}");
         }
-        println!(
-            "== {step}: {} after {}",
-            if result.is_ok() { "passed" } else { "FAILED" },
-            seconds(took)
-        );
-        let outcome = if result.is_ok() {
-            Outcome::Passed
-        } else {
-            Outcome::Failed
-        };
+        println!("== {step}: {} after {}", if result.is_ok() { "passed" } else { "FAILED" }, seconds(took));
+        let outcome = if result.is_ok() { Outcome::Passed } else { Outcome::Failed };
         self.0.push(Done { step, took, outcome });
         result.is_ok()
     }
 
     /// Notes a step that cannot be run because an earlier one failed, or because it has nothing to work on.
     pub(crate) fn left(&mut self, name: impl Into<String>, why: &'static str) {
-        self.0.push(Done {
-            step: name.into(),
-            took: Duration::ZERO,
-            outcome: Outcome::Left(why),
-        });
+        self.0.push(Done { step: name.into(), took: Duration::ZERO, outcome: Outcome::Left(why) });
     }
 
     /// Prints the summary; failure if any step failed.
@@ -83,11 +71,7 @@ pub(crate) fn seconds(took: Duration) -> String {
     if seconds < 60.0 {
         format!("{seconds:.1} s")
     } else {
-        format!(
-            "{:.0} min {:02.0} s",
-            (seconds / 60.0).floor(),
-            (seconds % 60.0).floor()
-        )
+        format!("{:.0} min {:02.0} s", (seconds / 60.0).floor(), (seconds % 60.0).floor())
     }
 }
 

@@ -22,14 +22,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::step;
 
-const NAMESPACES: [&str; 6] = [
-    "--mount",
-    "--net",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-];
+const NAMESPACES: [&str; 6] = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 /// The first process inside. It stays in front of the command because the first process of a process namespace must
 /// reap orphans, and because signals without a handler do not reach it. /run is private so that `ip netns` leaves
@@ -49,21 +42,13 @@ exit $?
 /// What can keep an ordinary user, or root in a container, from making namespaces: the file, the value that does,
 /// and the setting that allows it.
 const LOCKS: [(&str, &str, &str); 3] = [
-    (
-        "/proc/sys/kernel/unprivileged_userns_clone",
-        "0",
-        "sysctl kernel.unprivileged_userns_clone=1",
-    ),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
     (
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         "1",
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
     ),
-    (
-        "/proc/sys/user/max_user_namespaces",
-        "0",
-        "sysctl user.max_user_namespaces=10000",
-    ),
+    ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
 ];
 
 /// How this user gets in.
@@ -76,10 +61,7 @@ enum Entrance {
 /// Runs a command inside, with this added to its environment, and ends as it ended.
 pub(crate) fn run(command: &[OsString], environment: &[(&str, PathBuf)]) -> Result<ExitCode> {
     let mut inside = enter(entrance()?, command);
-    let status = inside
-        .envs(environment.iter().cloned())
-        .status()
-        .context("starting setpriv (Debian: util-linux)")?;
+    let status = inside.envs(environment.iter().cloned()).status().context("starting setpriv (Debian: util-linux)")?;
     Ok(ExitCode::from(code(status)))
 }
 
@@ -87,11 +69,7 @@ pub(crate) fn run(command: &[OsString], environment: &[(&str, PathBuf)]) -> Resu
 fn entrance() -> Result<Entrance> {
     step::require("unshare", "install util-linux")?;
     let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-    let ways: &[_] = if root {
-        &[Entrance::AsRoot, Entrance::ByUserNamespace]
-    } else {
-        &[Entrance::ByUserNamespace]
-    };
+    let ways: &[_] = if root { &[Entrance::AsRoot, Entrance::ByUserNamespace] } else { &[Entrance::ByUserNamespace] };
     let mut refused = None;
     for &way in ways {
         match step::quietly(&mut enter(way, &["true".into()])) {
@@ -101,10 +79,7 @@ fn entrance() -> Result<Entrance> {
     }
     let said = refused.map(|error| error.to_string()).unwrap_or_default();
     let said = said.lines().last().unwrap_or_default().trim();
-    bail!(
-        "this machine allows no private sandbox ({said}): {}",
-        advice(|file| fs::read_to_string(file).ok())
-    )
+    bail!("this machine allows no private sandbox ({said}): {}", advice(|file| fs::read_to_string(file).ok()))
 }
 
 fn enter(entrance: Entrance, command: &[OsString]) -> Command {
@@ -112,32 +87,22 @@ fn enter(entrance: Entrance, command: &[OsString]) -> Command {
     if matches!(entrance, Entrance::ByUserNamespace) {
         unshare.args(["--user", "--map-root-user"]);
     }
-    unshare
-        .args(NAMESPACES)
-        .args(["--", "sh", "-c", INIT, "sandbox"])
-        .args(command);
+    unshare.args(NAMESPACES).args(["--", "sh", "-c", INIT, "sandbox"]).args(command);
     step::tied(&unshare)
 }
 
 /// What to do where namespaces are refused.
 fn advice(read: impl Fn(&str) -> Option<String>) -> String {
-    let locked = LOCKS
-        .iter()
-        .find(|(file, value, _)| read(file).is_some_and(|text| text.trim() == *value));
+    let locked = LOCKS.iter().find(|(file, value, _)| read(file).is_some_and(|text| text.trim() == *value));
     locked.map_or_else(
-        || {
-            "it needs iproute2, and CAP_SYS_ADMIN or user namespaces (in a container: run it privileged)"
-                .into()
-        },
+        || "it needs iproute2, and CAP_SYS_ADMIN or user namespaces (in a container: run it privileged)".into(),
         |(_, _, setting)| format!("allow user namespaces with `{setting}`"),
     )
 }
 
 /// A command's end as a shell would report it.
 fn code(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
@@ -147,12 +112,9 @@ mod tests {
 
     #[test]
     fn advice_names_what_is_locked() {
-        let locked = |name: &'static str, value: &'static str| {
-            move |file: &str| file.ends_with(name).then(|| value.into())
-        };
-        assert!(
-            advice(locked("unprivileged_userns_clone", "0\n")).contains("kernel.unprivileged_userns_clone=1")
-        );
+        let locked =
+            |name: &'static str, value: &'static str| move |file: &str| file.ends_with(name).then(|| value.into());
+        assert!(advice(locked("unprivileged_userns_clone", "0\n")).contains("kernel.unprivileged_userns_clone=1"));
         assert!(advice(locked("max_user_namespaces", "0\n")).contains("user.max_user_namespaces"));
         assert!(advice(locked("max_user_namespaces", "95000\n")).contains("CAP_SYS_ADMIN"));
     }

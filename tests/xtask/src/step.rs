@@ -22,9 +22,7 @@ const LONGEST_COMMAND: usize = 200;
 
 /// Runs a command that speaks for itself.
 pub(crate) fn aloud(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("starting `{}`", shown(command)))?;
+    let status = command.status().with_context(|| format!("starting `{}`", shown(command)))?;
     if !status.success() {
         bail!("`{}` {}", shown(command), ending(status));
     }
@@ -33,9 +31,7 @@ pub(crate) fn aloud(command: &mut Command) -> Result<()> {
 
 /// Runs a command whose output matters only when it fails; returns its standard output.
 pub(crate) fn quietly(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("starting `{}`", shown(command)))?;
+    let output = command.output().with_context(|| format!("starting `{}`", shown(command)))?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let said = format!("{out}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -47,18 +43,14 @@ pub(crate) fn quietly(command: &mut Command) -> Result<String> {
 /// Finds a program, or says what to do about its absence.
 pub(crate) fn require(program: &str, advice: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| file.is_file());
+    let found = env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
     found.with_context(|| format!("{program} is not on PATH: {advice}"))
 }
 
 /// A command that the kernel kills when we die, however we die.
 pub(crate) fn tied(command: &Command) -> Command {
     let mut tied = Command::new("setpriv");
-    tied.args(["--pdeathsig", "KILL"])
-        .arg(command.get_program())
-        .args(command.get_args());
+    tied.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
     tied.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
     if let Some(dir) = command.get_current_dir() {
         tied.current_dir(dir);
@@ -70,11 +62,7 @@ pub(crate) fn tied(command: &Command) -> Command {
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     // What ties a command to us is no part of what one would type.
-    let words = words.skip(if command.get_program() == TIE[0] {
-        TIE.len()
-    } else {
-        0
-    });
+    let words = words.skip(if command.get_program() == TIE[0] { TIE.len() } else { 0 });
     let line = words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LONGEST_COMMAND) {
         Some((end, _)) => format!("{}...", &line[..end]),
@@ -83,18 +71,12 @@ fn shown(command: &Command) -> String {
 }
 
 fn ending(status: ExitStatus) -> String {
-    status.code().map_or_else(
-        || format!("was killed: {status}"),
-        |code| format!("failed with exit code {code}"),
-    )
+    status.code().map_or_else(|| format!("was killed: {status}"), |code| format!("failed with exit code {code}"))
 }
 
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..]
-        .iter()
-        .map(|line| format!("\n    {line}"))
-        .collect()
+    lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n    {line}")).collect()
 }
 
 #[cfg(test)]
@@ -105,10 +87,7 @@ mod tests {
     fn a_failure_names_the_command_and_its_last_words() {
         let error = quietly(Command::new("sh").args(["-c", "seq 40; echo why >&2; exit 3"])).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.starts_with("`sh -c seq 40; echo why >&2; exit 3` failed with exit code 3\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("`sh -c seq 40; echo why >&2; exit 3` failed with exit code 3\n"), "{text}");
         assert!(text.ends_with("\n    40\n    why"), "{text}");
         assert_eq!(text.lines().count(), 1 + LAST_LINES);
     }
@@ -122,10 +101,7 @@ mod tests {
     #[test]
     fn a_tied_command_keeps_arguments_environment_and_place() {
         let mut command = Command::new("sh");
-        command
-            .args(["-c", "echo $WORD $PWD"])
-            .env("WORD", "hello")
-            .current_dir("/");
+        command.args(["-c", "echo $WORD $PWD"]).env("WORD", "hello").current_dir("/");
         assert_eq!(quietly(&mut tied(&command)).expect("sh runs"), "hello /\n");
     }
 }

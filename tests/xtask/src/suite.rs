@@ -39,17 +39,12 @@ pub(crate) fn run(only: Option<Kind>, args: &[OsString]) -> Result<ExitCode> {
     // Asked before anything is built: once cargo has put a newer file in its place, this one has no path any more.
     let runner = env::current_exe().context("finding this program")?;
     let targets = Targets::read()?;
-    let (fleet, plain): (Vec<_>, Vec<_>) = targets
-        .tests()
-        .into_iter()
-        .partition(|&(owner, name)| is_fleet(owner, name));
+    let (fleet, plain): (Vec<_>, Vec<_>) =
+        targets.tests().into_iter().partition(|&(owner, name)| is_fleet(owner, name));
     let (fleet, plain) = (names(&fleet), names(&plain));
     let wanted = |kind| only.is_none_or(|only| only == kind);
     let mut report = Report::default();
-    let mut bed = Bed {
-        daemon: targets.directory().join("debug/federator"),
-        parts: None,
-    };
+    let mut bed = Bed { daemon: targets.directory().join("debug/federator"), parts: None };
 
     let parted = !wanted(Kind::Fleet)
         || report.step("real parts", || {
@@ -62,16 +57,10 @@ pub(crate) fn run(only: Option<Kind>, args: &[OsString]) -> Result<ExitCode> {
     if wanted(Kind::Plain) {
         if built {
             report.step("plain tests", || {
-                step::aloud(
-                    bed.cargo_test(None, &["--lib", "--bins"], &plain)
-                        .arg("--")
-                        .args(args),
-                )
+                step::aloud(bed.cargo_test(None, &["--lib", "--bins"], &plain).arg("--").args(args))
             });
             // Documentation examples take no options of test binaries; without a filter they all run.
-            report.step("documentation examples", || {
-                step::aloud(&mut bed.cargo_test(None, &["--doc"], &[]))
-            });
+            report.step("documentation examples", || step::aloud(&mut bed.cargo_test(None, &["--doc"], &[])));
         } else {
             report.left("plain tests", "they do not compile");
         }
@@ -84,9 +73,7 @@ pub(crate) fn run(only: Option<Kind>, args: &[OsString]) -> Result<ExitCode> {
             } else if !parted {
                 report.left(step, "parts are missing");
             } else {
-                report.step(step, || {
-                    step::aloud(bed.cargo_test(Some(&runner), &[], &[name]).arg("--").args(args))
-                });
+                report.step(step, || step::aloud(bed.cargo_test(Some(&runner), &[], &[name]).arg("--").args(args)));
             }
         }
     }
@@ -105,10 +92,7 @@ impl Bed {
         }
         cargo.env("FEDERATOR_BIN", &self.daemon);
         if let (Some(runner), Some(parts)) = (runner, &self.parts) {
-            cargo
-                .env("FEDERATOR_PARTS", parts)
-                .arg("--config")
-                .arg(runner_config(runner));
+            cargo.env("FEDERATOR_PARTS", parts).arg("--config").arg(runner_config(runner));
         }
         step::tied(&cargo)
     }
@@ -118,10 +102,7 @@ impl Bed {
 /// file it would also wrap `cargo run`, and nobody could reach a demo that runs in there.
 fn runner_config(runner: &Path) -> String {
     let runner = runner.to_string_lossy();
-    let words = step::TIE
-        .into_iter()
-        .chain([&*runner, "sandbox", "--"])
-        .map(|word| format!("{word:?}"));
+    let words = step::TIE.into_iter().chain([&*runner, "sandbox", "--"]).map(|word| format!("{word:?}"));
     let words: Vec<_> = words.collect();
     format!("target.'cfg(all())'.runner=[{}]", words.join(","))
 }

@@ -19,10 +19,7 @@ pub(crate) const TESTS: &str = "federator-tests";
 
 /// The top of the checkout this program was compiled in.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap_or_else(|| Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or_else(|| Path::new("."))
 }
 
 /// The cargo that runs us, at the top of the repository.
@@ -34,10 +31,9 @@ pub(crate) fn cargo() -> Command {
 
 /// Puts protoc and its includes where PROTOC points, unless the same release is there already.
 pub(crate) fn provide_protoc() -> Result<()> {
-    let program = protoc_bin_vendored::protoc_bin_path()
-        .context("no protoc is packaged for this machine: set PROTOC")?;
-    let include =
-        protoc_bin_vendored::include_path().context("no protoc includes are packaged: set PROTOC_INCLUDE")?;
+    let program =
+        protoc_bin_vendored::protoc_bin_path().context("no protoc is packaged for this machine: set PROTOC")?;
+    let include = protoc_bin_vendored::include_path().context("no protoc includes are packaged: set PROTOC_INCLUDE")?;
     let target = root().join("target");
     let there = target.join("protoc");
     if same_size(&program, &there.join("bin/protoc")) {
@@ -54,8 +50,7 @@ pub(crate) fn provide_protoc() -> Result<()> {
         let _ = fs::remove_dir_all(&old);
         let _ = fs::remove_dir_all(&fresh);
     }
-    fs::metadata(there.join("bin/protoc"))
-        .with_context(|| format!("putting protoc at {}", there.display()))?;
+    fs::metadata(there.join("bin/protoc")).with_context(|| format!("putting protoc at {}", there.display()))?;
     Ok(())
 }
 
@@ -68,16 +63,12 @@ impl Targets {
     /// Asks cargo.
     pub(crate) fn read() -> Result<Self> {
         let json = step::quietly(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
-        Ok(Self(
-            serde_json::from_str(&json).context("reading the output of cargo metadata")?,
-        ))
+        Ok(Self(serde_json::from_str(&json).context("reading the output of cargo metadata")?))
     }
 
     /// Where cargo puts what it builds.
     pub(crate) fn directory(&self) -> PathBuf {
-        self.0["target_directory"]
-            .as_str()
-            .map_or_else(|| root().join("target"), PathBuf::from)
+        self.0["target_directory"].as_str().map_or_else(|| root().join("target"), PathBuf::from)
     }
 
     /// Every integration test target as (package, name).

@@ -13,45 +13,27 @@ fn key() -> ServiceKey {
 }
 
 fn port(name: &str, number: u16) -> Port {
-    Port {
-        name: name.into(),
-        number,
-        protocol: Protocol::Tcp,
-        app_protocol: "".into(),
-    }
+    Port { name: name.into(), number, protocol: Protocol::Tcp, app_protocol: "".into() }
 }
 
 fn export(head: Head) -> Arc<Export> {
-    Arc::new(Export {
-        head: Arc::new(head),
-        slices: BTreeMap::new(),
-    })
+    Arc::new(Export { head: Arc::new(head), slices: BTreeMap::new() })
 }
 
 fn with_ports(created: i64, ports: &[Port]) -> Arc<Export> {
-    export(Head {
-        created,
-        ports: ports.to_vec(),
-        ..Head::default()
-    })
+    export(Head { created, ports: ports.to_vec(), ..Head::default() })
 }
 
 /// Merges exports in the given first-seen order and shows ports and conflicts as text.
 fn check(exports: &[(&str, Arc<Export>)], order: &[&str]) -> (Vec<String>, Vec<String>) {
     let parts = Parts {
-        exports: exports
-            .iter()
-            .map(|(name, export)| (id(name), export.clone()))
-            .collect(),
+        exports: exports.iter().map(|(name, export)| (id(name), export.clone())).collect(),
         order: order.iter().map(|name| id(name)).collect(),
         vip: None,
     };
     let service = merge(&key(), &parts).expect("somebody exports it");
     let conflict = |c: &Conflict| format!("{} {}<{}", c.kind.reason(), c.loser, c.winner);
-    (
-        service.ports.iter().map(ToString::to_string).collect(),
-        service.conflicts.iter().map(conflict).collect(),
-    )
+    (service.ports.iter().map(ToString::to_string).collect(), service.conflicts.iter().map(conflict).collect())
 }
 
 #[test]
@@ -67,25 +49,15 @@ fn ports_are_the_union_and_the_oldest_wins_a_collision() {
     let other_name = with_ports(2, &[port("web", 80)]);
     let none: Vec<String> = vec![];
     let union = |extra: &[&str]| {
-        ["80/TCP(http)", "9000/TCP(admin)"]
-            .iter()
-            .chain(extra)
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
+        ["80/TCP(http)", "9000/TCP(admin)"].iter().chain(extra).map(ToString::to_string).collect::<Vec<_>>()
     };
     let conflict = vec!["PortConflict west<east".to_owned()];
-    assert_eq!(
-        check(&[("east", east.clone()), ("west", same)], &[]),
-        (union(&[]), none)
-    );
+    assert_eq!(check(&[("east", east.clone()), ("west", same)], &[]), (union(&[]), none));
     assert_eq!(
         check(&[("east", east.clone()), ("west", other_number)], &[]),
         (union(&["50/TCP(grpc)"]), conflict.clone())
     );
-    assert_eq!(
-        check(&[("east", east), ("west", other_name)], &[]),
-        (union(&[]), conflict)
-    );
+    assert_eq!(check(&[("east", east), ("west", other_name)], &[]), (union(&[]), conflict));
 }
 
 #[test]
@@ -102,21 +74,10 @@ fn the_store_decides_who_is_oldest_and_clocks_only_where_it_is_silent() {
 
 #[test]
 fn type_and_affinity_are_the_oldest_exports() {
-    let east = export(Head {
-        created: 1,
-        ..Head::default()
-    });
-    let west = export(Head {
-        created: 2,
-        kind: Kind::Headless,
-        client_ip_affinity: true,
-        ..Head::default()
-    });
+    let east = export(Head { created: 1, ..Head::default() });
+    let west = export(Head { created: 2, kind: Kind::Headless, client_ip_affinity: true, ..Head::default() });
     let (_, conflicts) = check(&[("west", west), ("east", east)], &[]);
-    assert_eq!(
-        conflicts,
-        ["TypeConflict west<east", "SessionAffinityConflict west<east"]
-    );
+    assert_eq!(conflicts, ["TypeConflict west<east", "SessionAffinityConflict west<east"]);
 }
 
 proptest! {

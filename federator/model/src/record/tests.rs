@@ -8,22 +8,11 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 
 fn head() -> impl Strategy<Value = Head> {
-    let port = ("[a-z]{0,5}", 1..=u16::MAX, protocol(), "[a-z0-9/]{0,9}").prop_map(
-        |(name, number, protocol, app)| Port {
-            name: name.into(),
-            number,
-            protocol,
-            app_protocol: app.into(),
-        },
-    );
+    let port = ("[a-z]{0,5}", 1..=u16::MAX, protocol(), "[a-z0-9/]{0,9}").prop_map(|(name, number, protocol, app)| {
+        Port { name: name.into(), number, protocol, app_protocol: app.into() }
+    });
     let kind = prop_oneof![Just(Kind::ClusterIp), Just(Kind::Headless)];
-    (
-        kind,
-        prop::collection::vec(port, 0..4),
-        prop::collection::vec(any::<IpAddr>(), 0..3),
-        any::<bool>(),
-        any::<i64>(),
-    )
+    (kind, prop::collection::vec(port, 0..4), prop::collection::vec(any::<IpAddr>(), 0..3), any::<bool>(), any::<i64>())
         .prop_map(|(kind, ports, cluster_ips, client_ip_affinity, created)| Head {
             kind,
             ports,
@@ -39,11 +28,7 @@ fn slice() -> impl Strategy<Value = Slice> {
         number,
         protocol,
     });
-    let health = prop_oneof![
-        Just(Health::Ready),
-        Just(Health::Draining),
-        Just(Health::NotReady)
-    ];
+    let health = prop_oneof![Just(Health::Ready), Just(Health::Draining), Just(Health::NotReady)];
     let address = any::<IpAddr>().prop_filter("an endpoint's", |address| can_be_an_endpoint(*address));
     let endpoint = (address, health, "[a-z]{0,4}", "[a-z]{0,4}", "[a-z]{0,4}").prop_map(
         |(address, health, hostname, region, zone)| Endpoint {
@@ -53,10 +38,7 @@ fn slice() -> impl Strategy<Value = Slice> {
             locality: Locality::new(&region, &zone, ""),
         },
     );
-    (
-        prop::collection::vec(target, 0..3),
-        prop::collection::vec(endpoint, 0..6),
-    )
+    (prop::collection::vec(target, 0..3), prop::collection::vec(endpoint, 0..6))
         .prop_map(|(ports, endpoints)| Slice { ports, endpoints })
 }
 
@@ -85,28 +67,13 @@ proptest! {
 
 #[test]
 fn the_small_ones_round_trip() {
-    let meta = Meta {
-        uid: "u".into(),
-        network: Network::new("n1"),
-    };
+    let meta = Meta { uid: "u".into(), network: Network::new("n1") };
     assert_eq!(Meta::decode(&meta.encode()), Ok(meta));
-    let owner = Owner {
-        agent: "east-0".into(),
-        uid: "u".into(),
-    };
+    let owner = Owner { agent: "east-0".into(), uid: "u".into() };
     assert_eq!(Owner::decode(&owner.encode()), Ok(owner));
-    let synced = Synced {
-        epoch: 1,
-        sequence: 2,
-        records: 3,
-        hash: SetHash::of("a", b"b"),
-        source_version: "4".into(),
-    };
+    let synced = Synced { epoch: 1, sequence: 2, records: 3, hash: SetHash::of("a", b"b"), source_version: "4".into() };
     assert_eq!(Synced::decode(&synced.encode()), Ok(synced));
-    let order = Order(vec![
-        ClusterId::parse("west").expect("an id"),
-        ClusterId::parse("east").expect("an id"),
-    ]);
+    let order = Order(vec![ClusterId::parse("west").expect("an id"), ClusterId::parse("east").expect("an id")]);
     assert_eq!(Order::decode(&order.encode()), Ok(order));
     let host = VipHost("web.demo.global".into());
     assert_eq!(VipHost::decode(&host.encode()), Ok(host));
@@ -114,66 +81,26 @@ fn the_small_ones_round_trip() {
 
 #[test]
 fn what_cannot_be_true_is_refused() {
-    let port = wire::Port {
-        number: 70_000,
-        ..wire::Port::default()
-    };
-    let head = wire::Head {
-        ports: vec![port],
-        ..wire::Head::default()
-    };
-    assert_eq!(
-        Head::decode(&head.encode_to_vec()),
-        Err(RecordError::Port(70_000))
-    );
+    let port = wire::Port { number: 70_000, ..wire::Port::default() };
+    let head = wire::Head { ports: vec![port], ..wire::Head::default() };
+    assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Port(70_000)));
 
-    for bad in [
-        "127.0.0.1",
-        "169.254.169.254",
-        "224.0.0.1",
-        "0.0.0.0",
-        "::1",
-        "fe80::1",
-        "ff02::1",
-        "::ffff:10.0.0.1",
-    ] {
+    for bad in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", "ff02::1", "::ffff:10.0.0.1"]
+    {
         let address: IpAddr = bad.parse().expect("an address");
-        let endpoint = wire::Endpoint {
-            address: address_to_wire(address),
-            ..wire::Endpoint::default()
-        };
-        let slice = wire::Slice {
-            endpoints: vec![endpoint],
-            ..wire::Slice::default()
-        };
-        assert_eq!(
-            Slice::decode(&slice.encode_to_vec()),
-            Err(RecordError::Address(address)),
-            "{bad}"
-        );
+        let endpoint = wire::Endpoint { address: address_to_wire(address), ..wire::Endpoint::default() };
+        let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };
+        assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(RecordError::Address(address)), "{bad}");
     }
 
-    let endpoint = wire::Endpoint {
-        address: vec![1, 2, 3],
-        ..wire::Endpoint::default()
-    };
-    let slice = wire::Slice {
-        endpoints: vec![endpoint],
-        ..wire::Slice::default()
-    };
-    assert_eq!(
-        Slice::decode(&slice.encode_to_vec()),
-        Err(RecordError::AddressLength(3))
-    );
+    let endpoint = wire::Endpoint { address: vec![1, 2, 3], ..wire::Endpoint::default() };
+    let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };
+    assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(RecordError::AddressLength(3)));
 }
 
 #[test]
 fn what_is_newer_is_ignored() {
-    let mut bytes = Meta {
-        uid: "u".into(),
-        network: Network::default(),
-    }
-    .encode();
+    let mut bytes = Meta { uid: "u".into(), network: Network::default() }.encode();
     // Field 99, wire type 0, value 7: a field that this version does not have.
     bytes.extend([0x98, 0x06, 0x07]);
     assert_eq!(Meta::decode(&bytes).expect("decodes").uid.as_ref(), "u");

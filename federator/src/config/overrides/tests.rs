@@ -5,9 +5,7 @@ use super::*;
 const MINIMAL: &str = "cluster: east\nclusters: [{id: east, kubernetes: {}}]\n";
 
 fn with(text: &str, variables: &[(&str, &str)], set: &[&str]) -> Result<File, ConfigError> {
-    let variables = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let set: Vec<String> = set.iter().map(|setting| (*setting).to_owned()).collect();
     parse("f.yaml", text, variables, &set)
 }
@@ -31,11 +29,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     check(&[("FEDERATOR_DNS__TTL", "2")], &[], 2);
     check(&[("FEDERATOR_DNS__TTL", "2")], &["dns.ttl=3"], 3);
     check(&[], &["dns.ttl=3", "dns.ttl=4"], 4);
-    check(
-        &[("HOME", "x"), ("FEDERATOR_CONFIG", "y"), ("OTHER_DNS__TTL", "z")],
-        &[],
-        1,
-    );
+    check(&[("HOME", "x"), ("FEDERATOR_CONFIG", "y"), ("OTHER_DNS__TTL", "z")], &[], 1);
 }
 
 #[test]
@@ -56,10 +50,7 @@ fn any_field_can_be_overridden() {
     )
     .unwrap();
     let etcd = file.store.etcd.unwrap();
-    assert_eq!(
-        (etcd.endpoints.len(), &*etcd.root, etcd.lease_seconds),
-        (2, "/r", 5)
-    );
+    assert_eq!((etcd.endpoints.len(), &*etcd.root, etcd.lease_seconds), (2, "/r", 5));
     assert_eq!((file.dns.negative_ttl, &*file.clusters[0].network), (7, "n1"));
     assert!(file.emit.kubernetes.is_some());
     assert_eq!(file.log.filter, "info,federator::emit=debug");
@@ -69,22 +60,9 @@ fn any_field_can_be_overridden() {
 #[test]
 fn what_the_file_lacks_may_come_from_elsewhere() {
     let text = "clusters: [{id: east, kubernetes: {}}]\n";
-    assert_eq!(
-        with(text, &[("FEDERATOR_CLUSTER", "east")], &[]).unwrap().cluster,
-        "east"
-    );
-    complain(
-        text,
-        &[],
-        &[],
-        &["configuration f.yaml: ", "missing field `cluster`"],
-    );
-    complain(
-        text,
-        &[],
-        &["dns.ttl=1"],
-        &["configuration f.yaml: missing field `cluster`"],
-    );
+    assert_eq!(with(text, &[("FEDERATOR_CLUSTER", "east")], &[]).unwrap().cluster, "east");
+    complain(text, &[], &[], &["configuration f.yaml: ", "missing field `cluster`"]);
+    complain(text, &[], &["dns.ttl=1"], &["configuration f.yaml: missing field `cluster`"]);
     let all = ["cluster=east", "clusters=[{id: east, kubernetes: {}}]"];
     assert_eq!(with("", &[], &all).unwrap().clusters.len(), 1);
 }
@@ -101,51 +79,22 @@ fn what_looks_like_a_number_may_be_a_text() {
 fn an_unknown_field_names_its_nearest_neighbour_and_the_line() {
     let check = |more: &str, line: &str, near: &str| {
         let near = format!("did you mean `{near}`?");
-        complain(
-            &format!("{MINIMAL}{more}"),
-            &[],
-            &[],
-            &["configuration f.yaml: ", line, &near],
-        );
+        complain(&format!("{MINIMAL}{more}"), &[], &[], &["configuration f.yaml: ", line, &near]);
     };
     check("zoen: x\n", "line 3", "zone");
     check("dns:\n  ttl: 1\n  negativeTTL: 1\n", "line 5", "negativeTtl");
     check("store: {ectd: {}}\n", "line 3", "etcd");
     check("log:\n  format: jsn\n", "line 4", "json");
-    check(
-        "dns: {listeners: [{address: '1.2.3.4:53', mode: vips}]}\n",
-        "line 3",
-        "vip",
-    );
+    check("dns: {listeners: [{address: '1.2.3.4:53', mode: vips}]}\n", "line 3", "vip");
     let nothing = format!("{MINIMAL}somethingElseEntirely: 1\n");
-    complain(
-        &nothing,
-        &[],
-        &[],
-        &["line 3", "unknown field `somethingElseEntirely`"],
-    );
-    assert!(
-        !with(&nothing, &[], &[])
-            .unwrap_err()
-            .to_string()
-            .contains("did you mean")
-    );
+    complain(&nothing, &[], &[], &["line 3", "unknown field `somethingElseEntirely`"]);
+    assert!(!with(&nothing, &[], &[]).unwrap_err().to_string().contains("did you mean"));
 }
 
 #[test]
 fn a_wrong_value_names_the_line() {
-    for more in [
-        "dns:\n  ttl: soon\n",
-        "dns:\n  ttl: -1\n",
-        "admin:\n  address: 9153\n",
-        "vips:\n  ipv4: x\n",
-    ] {
-        complain(
-            &format!("{MINIMAL}{more}"),
-            &[],
-            &[],
-            &["configuration f.yaml: ", "line 4"],
-        );
+    for more in ["dns:\n  ttl: soon\n", "dns:\n  ttl: -1\n", "admin:\n  address: 9153\n", "vips:\n  ipv4: x\n"] {
+        complain(&format!("{MINIMAL}{more}"), &[], &[], &["configuration f.yaml: ", "line 4"]);
     }
     complain("cluster: [\n", &[], &[], &["configuration f.yaml: ", "line"]);
     complain("cluster: a\ncluster: b\n", &[], &[], &["line 2", "cluster"]);
@@ -161,37 +110,12 @@ fn a_wrong_override_names_where_it_came_from() {
         &["cluster=east"],
         &["configuration variable FEDERATOR_DNS__TTL: ", "u32"],
     );
-    complain(
-        MINIMAL,
-        &[("FEDERATOR_DNS__TTTL", "1")],
-        &[],
-        &["variable FEDERATOR_DNS__TTTL: ", "did you mean `ttl`?"],
-    );
-    complain(
-        MINIMAL,
-        &[],
-        &["dns.tll=1"],
-        &["--set dns.tll=1: ", "did you mean `ttl`?"],
-    );
-    complain(
-        MINIMAL,
-        &[],
-        &["dns.ttl"],
-        &["--set dns.ttl: write it as FIELD=VALUE"],
-    );
+    complain(MINIMAL, &[("FEDERATOR_DNS__TTTL", "1")], &[], &["variable FEDERATOR_DNS__TTTL: ", "did you mean `ttl`?"]);
+    complain(MINIMAL, &[], &["dns.tll=1"], &["--set dns.tll=1: ", "did you mean `ttl`?"]);
+    complain(MINIMAL, &[], &["dns.ttl"], &["--set dns.ttl: write it as FIELD=VALUE"]);
     complain(MINIMAL, &[], &["dns=5"], &["--set dns=5: invalid type"]);
-    complain(
-        MINIMAL,
-        &[],
-        &["clusters.7.id=x"],
-        &["--set clusters.7.id=x: invalid type"],
-    );
-    complain(
-        MINIMAL,
-        &[],
-        &["store.etcd.root=/r"],
-        &["--set store.etcd.root=/r: missing field `endpoints`"],
-    );
+    complain(MINIMAL, &[], &["clusters.7.id=x"], &["--set clusters.7.id=x: invalid type"]);
+    complain(MINIMAL, &[], &["store.etcd.root=/r"], &["--set store.etcd.root=/r: missing field `endpoints`"]);
 }
 
 /// Kubernetes tells a pod of the Services `federator` and `federator-dns` in its namespace like this.
@@ -208,10 +132,5 @@ fn variables_that_nobody_typed_are_not_fields() {
         ("FEDERATOR_DNS_PORT_53_UDP_ADDR", "10.0.0.2"),
     ];
     assert_eq!(with(MINIMAL, &variables, &[]).unwrap().dns.ttl, 5);
-    complain(
-        MINIMAL,
-        &[("FEDERATOR_DNS__PORT", "53")],
-        &[],
-        &["unknown field `port`"],
-    );
+    complain(MINIMAL, &[("FEDERATOR_DNS__PORT", "53")], &[], &["unknown field `port`"]);
 }

@@ -7,18 +7,11 @@ use std::{future::Future, time::Duration};
 use tempfile::TempDir;
 
 fn key(name: &str) -> ObjectKey {
-    ObjectKey {
-        namespace: "mesh".to_owned(),
-        name: name.to_owned(),
-    }
+    ObjectKey { namespace: "mesh".to_owned(), name: name.to_owned() }
 }
 
 fn entry(host: &str) -> Desired {
-    let port = |name: &str| Port {
-        number: 80,
-        name: name.to_owned(),
-        protocol: "HTTP".to_owned(),
-    };
+    let port = |name: &str| Port { number: 80, name: name.to_owned(), protocol: "HTTP".to_owned() };
     let entry = ServiceEntry {
         hosts: vec![host.to_owned()],
         // Each of these would be something else without quotes.
@@ -26,10 +19,7 @@ fn entry(host: &str) -> Desired {
         ports: ["on", "1e3", "null", "0o7", "1:30"].map(port).to_vec(),
         ..ServiceEntry::default()
     };
-    Desired {
-        entry: Arc::new(entry),
-        revision: 7,
-    }
+    Desired { entry: Arc::new(entry), revision: 7 }
 }
 
 /// A directory, what is desired of it, and how that stands.
@@ -50,12 +40,7 @@ impl Bench {
         let (sender, receiver) = watch::channel(Tracked::default());
         let (status, seen) = watch::channel(Status::default());
         let running = run(home.path().to_owned(), receiver, status);
-        let bench = Self {
-            home,
-            desired: Tracked::default(),
-            sender,
-            status: seen,
-        };
+        let bench = Self { home, desired: Tracked::default(), sender, status: seen };
         (bench, running)
     }
 
@@ -72,9 +57,7 @@ impl Bench {
 
     fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.home.path()).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -93,9 +76,7 @@ async fn beside(running: impl Future<Output = io::Result<()>>, test: impl Future
             () = test => {}
         }
     };
-    tokio::time::timeout(Duration::from_secs(600), both)
-        .await
-        .expect("the state that is waited for");
+    tokio::time::timeout(Duration::from_secs(600), both).await.expect("the state that is waited for");
 }
 
 /// What a run that was before has written.
@@ -105,31 +86,18 @@ fn written(desired: &Desired, name: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn only_differences_are_written() {
-    let old = written(&entry("same"), "same")
-        .replace("\"7\"", "\"3\"")
-        .replace("'7'", "'3'");
+    let old = written(&entry("same"), "same").replace("\"7\"", "\"3\"").replace("'7'", "'3'");
     let (mut bench, running) = Bench::new(&[
         ("mesh_same.yaml", &old),
         ("mesh_other.yaml", &written(&entry("before"), "other")),
         ("mesh_orphan.yaml", &written(&entry("orphan"), "orphan")),
     ]);
     beside(running, async {
-        let all = [
-            ("same", Some(entry("same"))),
-            ("other", Some(entry("after"))),
-            ("new", Some(entry("new"))),
-        ];
+        let all = [("same", Some(entry("same"))), ("other", Some(entry("after"))), ("new", Some(entry("new")))];
         let status = bench.want(&all).await;
         assert_eq!((status.in_place, status.writes, status.failures), (3, 3, 0));
-        assert_eq!(
-            bench.files(),
-            ["mesh_new.yaml", "mesh_other.yaml", "mesh_same.yaml"]
-        );
-        assert_eq!(
-            bench.text("mesh_same.yaml"),
-            old,
-            "not rewritten for another revision"
-        );
+        assert_eq!(bench.files(), ["mesh_new.yaml", "mesh_other.yaml", "mesh_same.yaml"]);
+        assert_eq!(bench.text("mesh_same.yaml"), old, "not rewritten for another revision");
         assert_eq!(bench.text("mesh_other.yaml"), written(&entry("after"), "other"));
         let status = bench.want(&[("new", None)]).await;
         assert_eq!((status.in_place, status.writes), (2, 4));
@@ -148,10 +116,7 @@ fn what_is_written_reads_as_what_was_meant() {
     assert_eq!(found.spec, want.spec());
     assert!(!settle(home.path(), &at, Some(&want)).unwrap(), "a plan settles");
     assert!(settle(home.path(), &at, None).unwrap());
-    assert!(
-        !settle(home.path(), &at, None).unwrap(),
-        "what is gone need not be removed"
-    );
+    assert!(!settle(home.path(), &at, None).unwrap(), "what is gone need not be removed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,12 +134,7 @@ async fn files_of_others_are_left_alone() {
         let status = bench.want(&[("a", Some(entry("a"))), ("b", None)]).await;
         assert_eq!((status.in_place, status.writes), (0, 0));
         assert_eq!(
-            status
-                .troubles
-                .iter()
-                .next()
-                .map(|(at, why)| format!("{at}: {why}"))
-                .unwrap(),
+            status.troubles.iter().next().map(|(at, why)| format!("{at}: {why}")).unwrap(),
             "ServiceEntry mesh/a: a file of this name is somebody else's"
         );
         assert_eq!(bench.files(), before);
@@ -200,10 +160,7 @@ async fn nothing_half_written_is_left() {
     })
     .await;
     let away = TempDir::new().unwrap().path().join("away");
-    assert!(
-        settle(&away, &key("a"), Some(&entry("a"))).is_err(),
-        "nowhere to write to"
-    );
+    assert!(settle(&away, &key("a"), Some(&entry("a"))).is_err(), "nowhere to write to");
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,10 +170,7 @@ async fn before_the_first_projection_nothing_is_removed() {
     let Bench { home, sender, .. } = bench;
     drop(sender);
     running.await.unwrap();
-    assert_eq!(
-        fs::read_to_string(home.path().join("mesh_a.yaml")).unwrap(),
-        orphan
-    );
+    assert_eq!(fs::read_to_string(home.path().join("mesh_a.yaml")).unwrap(), orphan);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,14 +36,8 @@ fn services_that_are_left_out_each_have_a_reason() {
     let no = json!({ EXPORT_ANNOTATION: "false" });
     let local = json!({ "internalTrafficPolicy": "Local" });
     check(&service("shop", "web", json!({})), None);
-    check(
-        &service("shop", "web", json!({ "internalTrafficPolicy": "Cluster" })),
-        None,
-    );
-    check(
-        &service("default", "kubernetes", json!({})),
-        Some(LeftOut::ApiServer),
-    );
+    check(&service("shop", "web", json!({ "internalTrafficPolicy": "Cluster" })), None);
+    check(&service("default", "kubernetes", json!({})), Some(LeftOut::ApiServer));
     check(&service("shop", "kubernetes", json!({})), None);
     for system in ["kube-system", "kube-public", "istio-system"] {
         check(&service(system, "web", json!({})), Some(LeftOut::SystemNamespace));
@@ -52,26 +46,16 @@ fn services_that_are_left_out_each_have_a_reason() {
         check(&service(ordinary, "web", json!({})), None);
     }
     check(
-        &service(
-            "shop",
-            "web",
-            json!({ "type": "ExternalName", "externalName": "a.b" }),
-        ),
+        &service("shop", "web", json!({ "type": "ExternalName", "externalName": "a.b" })),
         Some(LeftOut::ExternalName),
     );
     check(&service("shop", "web", local.clone()), Some(LeftOut::NodeLocal));
     check(&annotated("shop", "web", yes.clone(), local), None);
     check(&annotated("shop", "web", no, json!({})), Some(LeftOut::Annotated));
     // What is never of the fleet is not made so by asking.
-    check(
-        &annotated("default", "kubernetes", yes, json!({})),
-        Some(LeftOut::ApiServer),
-    );
+    check(&annotated("default", "kubernetes", yes, json!({})), Some(LeftOut::ApiServer));
     assert_eq!(head(&Service::default()).err(), Some(LeftOut::Unnamed));
-    assert!(matches!(
-        head(&service("shop", "a.b", json!({}))),
-        Err(LeftOut::Name(_))
-    ));
+    assert!(matches!(head(&service("shop", "a.b", json!({}))), Err(LeftOut::Name(_))));
 }
 
 #[test]
@@ -120,10 +104,7 @@ fn a_head_says_what_the_service_says() {
         head,
         Head {
             kind: Kind::ClusterIp,
-            ports: vec![
-                port("http", 80, Protocol::Tcp, "h2c"),
-                port("dns", 53, Protocol::Udp, "")
-            ],
+            ports: vec![port("http", 80, Protocol::Tcp, "h2c"), port("dns", 53, Protocol::Udp, "")],
             cluster_ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             client_ip_affinity: true,
             created: 60,
@@ -134,11 +115,7 @@ fn a_head_says_what_the_service_says() {
 #[test]
 fn a_service_without_an_address_is_headless() {
     for (spec, kind, ips) in [
-        (
-            json!({ "clusterIP": "None", "clusterIPs": ["None"] }),
-            Kind::Headless,
-            0,
-        ),
+        (json!({ "clusterIP": "None", "clusterIPs": ["None"] }), Kind::Headless, 0),
         (json!({ "clusterIP": "10.0.0.1" }), Kind::ClusterIp, 1),
         (json!({ "clusterIP": "" }), Kind::ClusterIp, 0),
         (json!({}), Kind::ClusterIp, 0),
@@ -156,23 +133,11 @@ fn slices_that_are_left_out_each_have_a_reason() {
     let of_web = json!({ SERVICE_NAME_LABEL: "web" });
     check(of_web.clone(), json!({}), None);
     check(of_web.clone(), json!({ "addressType": "IPv6" }), None);
-    check(
-        of_web,
-        json!({ "addressType": "FQDN" }),
-        Some(LeftOut::AddressType("FQDN".to_owned())),
-    );
+    check(of_web, json!({ "addressType": "FQDN" }), Some(LeftOut::AddressType("FQDN".to_owned())));
     check(json!({}), json!({}), Some(LeftOut::NoService));
     // Imported ones carry both labels in some implementations, and the second alone in others.
-    check(
-        json!({ IMPORTED_LABEL: "web" }),
-        json!({}),
-        Some(LeftOut::Imported),
-    );
-    check(
-        json!({ IMPORTED_LABEL: "web", SERVICE_NAME_LABEL: "derived-1" }),
-        json!({}),
-        Some(LeftOut::Imported),
-    );
+    check(json!({ IMPORTED_LABEL: "web" }), json!({}), Some(LeftOut::Imported));
+    check(json!({ IMPORTED_LABEL: "web", SERVICE_NAME_LABEL: "derived-1" }), json!({}), Some(LeftOut::Imported));
 }
 
 #[test]
@@ -187,21 +152,12 @@ fn health_is_read_from_conditions() {
     check(json!({}), Health::Ready);
     check(json!({ "ready": true }), Health::Ready);
     check(json!({ "ready": false }), Health::NotReady);
-    check(
-        json!({ "ready": false, "serving": true, "terminating": true }),
-        Health::Draining,
-    );
-    check(
-        json!({ "ready": false, "serving": false, "terminating": true }),
-        Health::NotReady,
-    );
+    check(json!({ "ready": false, "serving": true, "terminating": true }), Health::Draining);
+    check(json!({ "ready": false, "serving": false, "terminating": true }), Health::NotReady);
     check(json!({ "ready": false, "terminating": true }), Health::NotReady);
     check(json!({ "ready": false, "serving": true }), Health::NotReady);
     // `publishNotReadyAddresses` makes terminating ones ready.
-    check(
-        json!({ "ready": true, "serving": true, "terminating": true }),
-        Health::Ready,
-    );
+    check(json!({ "ready": true, "serving": true, "terminating": true }), Health::Ready);
 }
 
 #[test]
@@ -220,11 +176,7 @@ fn the_first_address_counts_and_only_one_that_can_be_another_machines() {
     ]);
     let labels = json!({ SERVICE_NAME_LABEL: "web" });
     let read = slice(&web(labels, json!({ "endpoints": endpoints, "ports": ports }))).unwrap();
-    let target = |name: &str, number, protocol| TargetPort {
-        name: name.into(),
-        number,
-        protocol,
-    };
+    let target = |name: &str, number, protocol| TargetPort { name: name.into(), number, protocol };
     assert_eq!(
         read,
         SourceSlice {
@@ -237,9 +189,7 @@ fn the_first_address_counts_and_only_one_that_can_be_another_machines() {
                 node: "n1".into(),
                 zone: "z1".into(),
             }],
-            refused: ["127.0.0.1", "169.254.169.254", "nonsense"]
-                .map(str::to_owned)
-                .to_vec(),
+            refused: ["127.0.0.1", "169.254.169.254", "nonsense"].map(str::to_owned).to_vec(),
         }
     );
 }

@@ -28,10 +28,7 @@ impl Bench {
             default_locality: Locality::default(),
         };
         fs::create_dir(&config.path).unwrap();
-        let bench = Self {
-            home,
-            directory: Directory::new(config),
-        };
+        let bench = Self { home, directory: Directory::new(config) };
         files.iter().for_each(|(name, text)| bench.write(name, text));
         bench
     }
@@ -51,24 +48,15 @@ impl Bench {
             Some(port) => format!(":{}", port.number),
             None => String::new(),
         };
-        let held: Vec<String> = seen
-            .exports
-            .iter()
-            .map(|(key, export)| format!("{}{}", key.name, show(export)))
-            .collect();
+        let held: Vec<String> =
+            seen.exports.iter().map(|(key, export)| format!("{}{}", key.name, show(export))).collect();
         assert_eq!(held, services);
         let home = format!("{}/manifests/", self.home.path().display());
-        let found: Vec<String> = seen
-            .left_out
-            .iter()
-            .map(|(what, why)| format!("{what}: {why}").replace(&home, ""))
-            .collect();
+        let found: Vec<String> =
+            seen.left_out.iter().map(|(what, why)| format!("{what}: {why}").replace(&home, "")).collect();
         assert_eq!(found.len(), left_out.len(), "{found:?}");
         for (found, part) in found.iter().zip(left_out) {
-            assert!(
-                found.contains(part) && !found.contains('\n'),
-                "{found:?}, not {part:?}"
-            );
+            assert!(found.contains(part) && !found.contains('\n'), "{found:?}, not {part:?}");
         }
         assert!(self.directory.look().is_none(), "the same again is no news");
         seen
@@ -81,17 +69,11 @@ fn manifests_right_in_the_directory_are_read() {
     let mut bench = Bench::new(&[
         ("a.yaml", &service("a")),
         ("b.yml", &service("b")),
-        (
-            "c.json",
-            r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"shop","name":"c"}}"#,
-        ),
+        ("c.json", r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"shop","name":"c"}}"#),
         (".hidden.yaml", &web),
         ("d.txt", &web),
         ("e.yaml~", &web),
-        (
-            "uid.yaml",
-            "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system, uid: u1}\n",
-        ),
+        ("uid.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system, uid: u1}\n"),
     ]);
     fs::create_dir(bench.path("sub.yaml")).unwrap();
     let seen = bench.check(&["a", "b", "c"], &[]);
@@ -125,10 +107,7 @@ fn an_unreadable_file_keeps_what_it_last_held_and_the_others_go_on() {
     for (broken, part) in [
         ("kind: [".into(), "file a.yaml: "),
         (b"\xff\xfe".to_vec(), "UTF-8"),
-        (
-            vec![b' '; usize::try_from(MAX_FILE).unwrap() + 1],
-            "at most 16777216",
-        ),
+        (vec![b' '; usize::try_from(MAX_FILE).unwrap() + 1], "at most 16777216"),
     ] {
         fs::write(bench.path("a.yaml"), broken).unwrap();
         bench.check(&["a", "b"], &[part]);
@@ -164,10 +143,7 @@ fn a_malformed_object_in_a_good_file_keeps_what_it_was() {
 fn what_was_malformed_may_be_left_out_for_another_reason() {
     let mut bench = Bench::new(&[("x.yaml", &on_port("a", "eighty"))]);
     bench.check(&[], &["invalid type"]);
-    bench.write(
-        "x.yaml",
-        &format!("{}spec: {{type: ExternalName}}\n", service("a")),
-    );
+    bench.write("x.yaml", &format!("{}spec: {{type: ExternalName}}\n", service("a")));
     bench.check(&[], &["ExternalName"]);
 }
 
@@ -190,10 +166,7 @@ fn an_object_that_moves_to_another_file_does_not_vanish() {
 #[test]
 fn of_two_files_with_one_object_the_last_counts() {
     let mut bench = Bench::new(&[("a.yaml", &on_port("web", "1")), ("b.yaml", &on_port("web", "2"))]);
-    bench.check(
-        &["web:2"],
-        &["Service shop/web in file a.yaml: b.yaml has it too, and counts"],
-    );
+    bench.check(&["web:2"], &["Service shop/web in file a.yaml: b.yaml has it too, and counts"]);
     bench.write("a.yaml", &on_port("web", "3"));
     bench.check(&["web:2"], &["in file a.yaml"]);
     fs::remove_file(bench.path("b.yaml")).unwrap();
@@ -211,10 +184,7 @@ fn a_directory_that_goes_takes_nothing_with_it_and_may_come_back() {
     let (here, away) = (bench.path(""), bench.home.path().join("away"));
     fs::rename(&here, &away).unwrap();
     let trouble = bench.check(&["a"], &[]).trouble.unwrap();
-    assert!(
-        trouble.starts_with("directory ") && !trouble.contains('\n'),
-        "{trouble}"
-    );
+    assert!(trouble.starts_with("directory ") && !trouble.contains('\n'), "{trouble}");
     fs::rename(&away, &here).unwrap();
     assert_eq!(bench.check(&["a"], &[]).trouble, None);
 }
@@ -248,7 +218,5 @@ async fn edits_are_seen_at_the_latest_when_looking_again() {
         drop(observed);
     };
     let together = async { tokio::join!(running, edits) };
-    tokio::time::timeout(Duration::from_secs(600), together)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(600), together).await.unwrap();
 }

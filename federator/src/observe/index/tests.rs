@@ -17,7 +17,8 @@ fn of_type(name: &str, kind: &str) -> Object {
 
 /// A slice by its name, with endpoints by address, node and zone.
 fn slice(of: &str, name: &str, endpoints: &[(&str, &str, &str)]) -> Object {
-    let endpoint = |(address, node, zone): &(&str, &str, &str)| json!({ "addresses": [address], "nodeName": node, "zone": zone });
+    let endpoint =
+        |(address, node, zone): &(&str, &str, &str)| json!({ "addresses": [address], "nodeName": node, "zone": zone });
     let slice = json!({
         "metadata": {
             "namespace": "shop",
@@ -50,19 +51,14 @@ fn export(index: &mut Index, name: &str) -> Option<Arc<Export>> {
 /// The services that changed since the last look.
 fn changed(index: &mut Index, seen: &mut u64) -> Vec<String> {
     let now = index.flush().exports;
-    let Since::Changes(changes) = now.since(*seen) else {
-        panic!("nothing is forgotten in so short a time")
-    };
+    let Since::Changes(changes) = now.since(*seen) else { panic!("nothing is forgotten in so short a time") };
     *seen = now.sequence();
     changes.iter().map(|(key, _)| key.name.to_string()).collect()
 }
 
 #[test]
 fn a_service_is_exported_with_or_without_endpoints_and_endpoints_without_it_are_not() {
-    let mut index = index(
-        Locality::default(),
-        &[slice("web", "web-1", &[("10.1.0.1", "", "")])],
-    );
+    let mut index = index(Locality::default(), &[slice("web", "web-1", &[("10.1.0.1", "", "")])]);
     assert_eq!(export(&mut index, "web"), None);
     index.apply(&service("web"));
     assert_eq!(export(&mut index, "web").unwrap().ready(), 1);
@@ -75,10 +71,7 @@ fn a_service_is_exported_with_or_without_endpoints_and_endpoints_without_it_are_
 #[test]
 fn a_slice_that_changes_its_service_leaves_the_old_one() {
     let endpoints = [("10.1.0.1", "", "")];
-    let mut index = index(
-        Locality::default(),
-        &[service("a"), service("b"), slice("a", "x", &endpoints)],
-    );
+    let mut index = index(Locality::default(), &[service("a"), service("b"), slice("a", "x", &endpoints)]);
     assert_eq!(export(&mut index, "a").unwrap().ready(), 1);
     index.apply(&slice("b", "x", &endpoints));
     assert_eq!(export(&mut index, "a").unwrap().ready(), 0);
@@ -87,27 +80,15 @@ fn a_slice_that_changes_its_service_leaves_the_old_one() {
 
 #[test]
 fn large_slices_are_split_and_none_is_lost() {
-    for (endpoints, names) in [
-        (0, vec!["x"]),
-        (1, vec!["x"]),
-        (100, vec!["x"]),
-        (101, vec!["x", "x/1"]),
-        (250, vec!["x", "x/1", "x/2"]),
-    ] {
-        let addresses: Vec<String> = (0..endpoints)
-            .map(|n| format!("10.1.{}.{}", n / 200, n % 200))
-            .collect();
-        let all: Vec<_> = addresses
-            .iter()
-            .map(|address| (address.as_str(), "", ""))
-            .collect();
+    for (endpoints, names) in
+        [(0, vec!["x"]), (1, vec!["x"]), (100, vec!["x"]), (101, vec!["x", "x/1"]), (250, vec!["x", "x/1", "x/2"])]
+    {
+        let addresses: Vec<String> = (0..endpoints).map(|n| format!("10.1.{}.{}", n / 200, n % 200)).collect();
+        let all: Vec<_> = addresses.iter().map(|address| (address.as_str(), "", "")).collect();
         let mut index = index(Locality::default(), &[service("web"), slice("web", "x", &all)]);
         let export = export(&mut index, "web").unwrap();
         let held: Vec<String> = export.endpoints().map(|(_, e)| e.address.to_string()).collect();
-        assert_eq!(
-            export.slices.keys().map(|name| &**name).collect::<Vec<_>>(),
-            names
-        );
+        assert_eq!(export.slices.keys().map(|name| &**name).collect::<Vec<_>>(), names);
         assert_eq!(held, addresses);
         assert!(export.slices.values().all(|slice| slice.ports.len() == 1));
     }
@@ -171,10 +152,7 @@ fn a_node_touches_exactly_the_services_on_it() {
 fn what_is_left_out_is_named_until_it_is_gone_or_good() {
     let mut index = index(
         Locality::default(),
-        &[
-            of_type("web", "ExternalName"),
-            slice("web", "x", &[("127.0.0.1", "", ""), ("10.1.0.1", "", "")]),
-        ],
+        &[of_type("web", "ExternalName"), slice("web", "x", &[("127.0.0.1", "", ""), ("10.1.0.1", "", "")])],
     );
     let left_out = |index: &mut Index| index.flush().left_out.keys().cloned().collect::<Vec<_>>();
     assert_eq!(left_out(&mut index), ["EndpointSlice shop/x", "Service shop/web"]);
@@ -192,11 +170,7 @@ fn what_is_left_out_is_named_until_it_is_gone_or_good() {
 
 #[test]
 fn names_are_those_of_the_objects() {
-    let objects = [
-        service("web"),
-        slice("web", "x.y", &[]),
-        node("ip-10.example.org", "eu", ""),
-    ];
+    let objects = [service("web"), slice("web", "x.y", &[]), node("ip-10.example.org", "eu", "")];
     let index = index(Locality::default(), &objects);
     for object in &objects {
         let name = object.name();
@@ -208,16 +182,8 @@ fn names_are_those_of_the_objects() {
 fn step() -> impl Strategy<Value = (Object, bool)> {
     let named = |names: &'static [&'static str]| prop::sample::select(names);
     let service = (named(&["a", "b"]), named(&["ClusterIP", "ExternalName"]));
-    let endpoint = (
-        named(&["10.1.0.1", "10.1.0.2", "127.0.0.1"]),
-        named(&["", "n1", "n2"]),
-        named(&["", "z"]),
-    );
-    let slice_of = (
-        named(&["a", "b"]),
-        named(&["x", "y"]),
-        prop::collection::vec(endpoint, 0..3),
-    );
+    let endpoint = (named(&["10.1.0.1", "10.1.0.2", "127.0.0.1"]), named(&["", "n1", "n2"]), named(&["", "z"]));
+    let slice_of = (named(&["a", "b"]), named(&["x", "y"]), prop::collection::vec(endpoint, 0..3));
     let place = (named(&["n1", "n2"]), named(&["", "r1", "r2"]));
     let object = prop_oneof![
         service.prop_map(|(name, kind)| of_type(name, kind)),

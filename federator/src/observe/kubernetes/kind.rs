@@ -35,17 +35,9 @@ pub(super) enum Event {
     /// A list begins.
     Begin(Kind),
     /// An object, of a list or by itself, with its resourceVersion.
-    Object {
-        listed: bool,
-        object: Box<Object>,
-        version: Option<String>,
-    },
+    Object { listed: bool, object: Box<Object>, version: Option<String> },
     /// An object that does not parse.
-    Malformed {
-        listed: bool,
-        name: ObjectName,
-        reason: String,
-    },
+    Malformed { listed: bool, name: ObjectName, reason: String },
     /// A list is complete.
     Listed(Kind),
     /// An object is gone.
@@ -98,10 +90,7 @@ where
         pause: false,
         doubtful: false,
     };
-    stream::unfold(watching, |mut watching| async move {
-        Some((watching.next().await, watching))
-    })
-    .boxed()
+    stream::unfold(watching, |mut watching| async move { Some((watching.next().await, watching)) }).boxed()
 }
 
 // === impl Watching ===
@@ -260,11 +249,7 @@ where
         let name = ObjectName::new(self.kind, object.meta());
         let version = object.resource_version();
         match (self.read)(object) {
-            Ok(object) => Event::Object {
-                listed,
-                object: Box::new(object),
-                version,
-            },
+            Ok(object) => Event::Object { listed, object: Box::new(object), version },
             Err(reason) => Event::Malformed { listed, name, reason },
         }
     }
@@ -282,10 +267,7 @@ enum Failure {
 }
 
 async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
-    timeout(ANSWER, asked)
-        .await
-        .map_err(|_| Failure::Silent)?
-        .map_err(Failure::Kube)
+    timeout(ANSWER, asked).await.map_err(|_| Failure::Silent)?.map_err(Failure::Kube)
 }
 
 fn is_gone(error: &kube::Error) -> bool {
@@ -296,14 +278,10 @@ fn is_gone(error: &kube::Error) -> bool {
 pub(super) fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 401 => {
-            "it refuses the credentials (401 Unauthorized): renew the token or certificate in the kubeconfig"
-                .to_owned()
+            "it refuses the credentials (401 Unauthorized): renew the token or certificate in the kubeconfig".to_owned()
         }
         kube::Error::Api(status) if status.code == 403 => {
-            format!(
-                "it refuses this (403 Forbidden): {}: bind the ClusterRole of the manifests",
-                status.message
-            )
+            format!("it refuses this (403 Forbidden): {}: bind the ClusterRole of the manifests", status.message)
         }
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => chain(other),

@@ -67,27 +67,17 @@ async fn observing(
             () = test(&mut observed) => {}
         }
     };
-    timeout(Duration::from_secs(3600), running)
-        .await
-        .expect("the state that is waited for");
+    timeout(Duration::from_secs(3600), running).await.expect("the state that is waited for");
 }
 
 fn ask(request: &Request) -> Ask {
     let field = |name: &str| {
         let fields = request.uri().query().unwrap_or_default().split('&');
         let mut pairs = fields.filter_map(|field| field.split_once('='));
-        pairs
-            .find(|(field, _)| *field == name)
-            .map(|(_, value)| value.to_owned())
+        pairs.find(|(field, _)| *field == name).map(|(_, value)| value.to_owned())
     };
     Ask {
-        of: request
-            .uri()
-            .path()
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        of: request.uri().path().rsplit('/').next().unwrap_or_default().to_owned(),
         watch: field("watch").and_then(|_| field("resourceVersion")),
         page: field("continue"),
         nth: 0,
@@ -103,8 +93,7 @@ fn ordinary(ask: &Ask) -> Answer {
 }
 
 async fn response(answer: Answer) -> Result<Response<Body>, Infallible> {
-    let lines =
-        |events: Vec<Value>| stream::iter(events).map(|event| Ok::<_, Infallible>(format!("{event}\n")));
+    let lines = |events: Vec<Value>| stream::iter(events).map(|event| Ok::<_, Infallible>(format!("{event}\n")));
     let (code, body) = match answer {
         Says(value) => (200, Body::from(value.to_string())),
         Refuses(code) => (code, Body::from(status(code).to_string())),
@@ -167,9 +156,9 @@ async fn until(observed: &mut watch::Receiver<Observed>, state: impl FnMut(&Obse
 #[tokio::test(start_paused = true)]
 async fn all_pages_of_a_list_and_then_changes() {
     let answer = |ask: &Ask| match (&*ask.of, &ask.watch, ask.page.as_deref()) {
-        ("services", None, None) => Some(Says(
-            json!({ "metadata": { "resourceVersion": "10", "continue": "more" }, "items": [service("a")] }),
-        )),
+        ("services", None, None) => {
+            Some(Says(json!({ "metadata": { "resourceVersion": "10", "continue": "more" }, "items": [service("a")] })))
+        }
         ("services", None, Some("more")) => Some(list(&[service("b")])),
         ("services", Some(from), _) if ask.nth == 0 => {
             assert_eq!(from, "10");
@@ -194,10 +183,7 @@ async fn all_pages_of_a_list_and_then_changes() {
         let seen = until(observed, |seen| seen.synced && services(seen) == ["b", "c"]).await;
         assert_eq!((&*seen.meta.uid, seen.meta.network.as_str()), ("u1", "n"));
         assert_eq!((seen.trouble, seen.left_out.len()), (None, 0));
-        let export = seen
-            .exports
-            .get(&ServiceKey::parse("shop", "b").unwrap())
-            .unwrap();
+        let export = seen.exports.get(&ServiceKey::parse("shop", "b").unwrap()).unwrap();
         let (_, endpoint) = export.endpoints().next().unwrap();
         assert_eq!(endpoint.locality.to_string(), "eu");
     })
@@ -224,11 +210,7 @@ async fn a_lost_place_is_a_new_list_and_what_it_drops_is_gone() {
         observing(answer, async |observed| {
             until(observed, |seen| services(seen).len() == 2).await;
             let seen = until(observed, |seen| services(seen).len() != 2).await;
-            assert_eq!(
-                services(&seen),
-                ["a"],
-                "{how}: what is still there was there all the time"
-            );
+            assert_eq!(services(&seen), ["a"], "{how}: what is still there was there all the time");
             assert_eq!(seen.trouble, None, "{how}: it is ordinary");
         })
         .await;
@@ -240,10 +222,9 @@ async fn a_malformed_object_is_named_and_stays_what_it_was() {
     let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
         ("services", None) if ask.nth == 0 => Some(list(&[malformed("never"), service("web")])),
         ("services", None) => Some(list(&[malformed("web")])),
-        ("services", Some(_)) if ask.nth == 0 => Some(Tells(vec![
-            event("MODIFIED", malformed("web")),
-            event("ADDED", service("next")),
-        ])),
+        ("services", Some(_)) if ask.nth == 0 => {
+            Some(Tells(vec![event("MODIFIED", malformed("web")), event("ADDED", service("next"))]))
+        }
         // After a while the place is lost.
         ("services", Some(_)) if ask.nth == 1 => Some(Refuses(410)),
         _ => None,
@@ -254,10 +235,7 @@ async fn a_malformed_object_is_named_and_stays_what_it_was() {
         let names: Vec<_> = seen.left_out.keys().map(String::as_str).collect();
         assert_eq!(names, ["Service shop/never", "Service shop/web"]);
         let reason = &seen.left_out["Service shop/web"];
-        assert!(
-            reason.contains("Invalid type") && !reason.contains('\n'),
-            "{reason}"
-        );
+        assert!(reason.contains("Invalid type") && !reason.contains('\n'), "{reason}");
         let seen = until(observed, |seen| seen.exports.len() == 1).await;
         assert_eq!(services(&seen), ["web"]);
         assert_eq!(seen.left_out.keys().collect::<Vec<_>>(), ["Service shop/web"]);
@@ -268,20 +246,12 @@ async fn a_malformed_object_is_named_and_stays_what_it_was() {
 #[tokio::test(start_paused = true)]
 async fn trouble_says_what_to_do_and_is_over_when_it_is_over() {
     for (code, text) in [
-        (
-            401,
-            "API server https://east:6443: it refuses the credentials (401 Unauthorized): renew",
-        ),
-        (
-            403,
-            "it refuses this (403 Forbidden): says 403: bind the ClusterRole",
-        ),
+        (401, "API server https://east:6443: it refuses the credentials (401 Unauthorized): renew"),
+        (403, "it refuses this (403 Forbidden): says 403: bind the ClusterRole"),
         (503, "says 503 (503)"),
     ] {
         for of in ["kube-system", "services", "nodes"] {
-            let answer = move |ask: &Ask| {
-                (ask.of == of && ask.watch.is_none() && ask.nth < 5).then_some(Refuses(code))
-            };
+            let answer = move |ask: &Ask| (ask.of == of && ask.watch.is_none() && ask.nth < 5).then_some(Refuses(code));
             observing(answer, async |observed| {
                 let seen = until(observed, |seen| seen.trouble.is_some()).await;
                 let trouble = seen.trouble.clone().unwrap();
@@ -305,11 +275,7 @@ async fn trouble_takes_nothing_away() {
     observing(answer, async |observed| {
         until(observed, |seen| seen.synced).await;
         for part in ["says 500", "401"] {
-            let state = |seen: &Observed| {
-                seen.trouble
-                    .as_deref()
-                    .is_some_and(|trouble| trouble.contains(part))
-            };
+            let state = |seen: &Observed| seen.trouble.as_deref().is_some_and(|trouble| trouble.contains(part));
             assert_eq!(services(&until(observed, state).await), ["web"]);
         }
         // Nothing happens in the watch that works again; that is good news too.

@@ -28,14 +28,9 @@ fn objects_stand_in_documents_and_lists() {
     check("# nothing\n---\n---\n", &[]);
     check("just a text", &[]);
     check(SERVICE, &["Service shop/web"]);
+    check("apiVersion: v1\nkind: Service\nmetadata: {name: web}", &["Service default/web"]);
     check(
-        "apiVersion: v1\nkind: Service\nmetadata: {name: web}",
-        &["Service default/web"],
-    );
-    check(
-        &format!(
-            "{SERVICE}---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: x}}\n---\n{SERVICE}"
-        ),
+        &format!("{SERVICE}---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: x}}\n---\n{SERVICE}"),
         &["Service shop/web", "Service shop/web"],
     );
     check(
@@ -47,16 +42,14 @@ fn objects_stand_in_documents_and_lists() {
         &["Service shop/a", "Node n1", "EndpointSlice shop/a-1"],
     );
     // An API server's own lists do not repeat what their items are.
-    check(
-        "apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: {namespace: shop, name: a}\n",
-        &["Service shop/a"],
-    );
+    check("apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: {namespace: shop, name: a}\n", &["Service shop/a"]);
     check("apiVersion: v1\nkind: List\nitems: []\n", &[]);
 }
 
 #[test]
 fn json_is_read_too() {
-    let text = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Service\",\n\t\"metadata\": {\n\t\t\"name\": \"web\"\n\t}\n}\n";
+    let text =
+        "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Service\",\n\t\"metadata\": {\n\t\t\"name\": \"web\"\n\t}\n}\n";
     check(text, &["Service default/web"]);
     check(&text.replace(['\n', '\t'], ""), &["Service default/web"]);
 }
@@ -68,20 +61,12 @@ fn a_service_of_another_group_is_another_thing() {
 
 #[test]
 fn a_malformed_object_is_named_and_the_others_are_read() {
-    let text = format!(
-        "{SERVICE}spec: {{ports: none}}\n---\n{}",
-        SERVICE.replace("web", "good")
-    );
+    let text = format!("{SERVICE}spec: {{ports: none}}\n---\n{}", SERVICE.replace("web", "good"));
     let manifest = Manifest::parse(&text).unwrap();
     assert_eq!(names(&manifest), ["Service shop/good"]);
-    let [(name, reason)] = &manifest.malformed[..] else {
-        panic!("{:?}", manifest.malformed)
-    };
+    let [(name, reason)] = &manifest.malformed[..] else { panic!("{:?}", manifest.malformed) };
     assert_eq!(name.to_string(), "Service shop/web");
-    assert!(
-        reason.contains("invalid type") && !reason.contains('\n'),
-        "{reason}"
-    );
+    assert!(reason.contains("invalid type") && !reason.contains('\n'), "{reason}");
 }
 
 #[test]
@@ -126,12 +111,10 @@ fn bombs_are_refused() {
 /// A large file is not a bomb: thousands of objects, one a document or all in one list.
 #[test]
 fn large_files_are_read() {
-    let documents: String = (0..3000)
-        .map(|n| format!("---\n{}", SERVICE.replace("web", &format!("web-{n}"))))
-        .collect();
+    let documents: String =
+        (0..3000).map(|n| format!("---\n{}", SERVICE.replace("web", &format!("web-{n}")))).collect();
     assert_eq!(Manifest::parse(&documents).unwrap().objects.len(), 3000);
-    let endpoints =
-        "{\"addresses\":[\"10.1.0.1\"],\"conditions\":{\"ready\":true,\"serving\":true}},".repeat(30_000);
+    let endpoints = "{\"addresses\":[\"10.1.0.1\"],\"conditions\":{\"ready\":true,\"serving\":true}},".repeat(30_000);
     let list = format!(
         "{{\"apiVersion\":\"discovery.k8s.io/v1\",\"kind\":\"EndpointSlice\",\"metadata\":{{\"name\":\"x\"}},\
          \"addressType\":\"IPv4\",\"endpoints\":[{}]}}",
@@ -143,12 +126,9 @@ fn large_files_are_read() {
 /// Values that YAML could take for something else stay texts, as kubectl writes them.
 #[test]
 fn quoted_values_stay_texts() {
-    let text =
-        format!("{SERVICE}spec:\n  clusterIP: \"None\"\n  selector: {{a: \"true\", b: \"1e3\", c: 'no'}}\n");
+    let text = format!("{SERVICE}spec:\n  clusterIP: \"None\"\n  selector: {{a: \"true\", b: \"1e3\", c: 'no'}}\n");
     let manifest = Manifest::parse(&text).unwrap();
-    let [Object::Service(service)] = &manifest.objects[..] else {
-        panic!("{manifest:?}")
-    };
+    let [Object::Service(service)] = &manifest.objects[..] else { panic!("{manifest:?}") };
     let spec = service.spec.clone().unwrap();
     let selector: Vec<String> = spec.selector.unwrap().into_values().collect();
     assert_eq!(selector, ["true", "1e3", "no"]);

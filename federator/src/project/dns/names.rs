@@ -72,26 +72,16 @@ impl Namer {
 
     /// The ClusterIP here, while it has ready endpoints here.
     fn cluster_ips(&self, service: &Service) -> Option<Addresses> {
-        let (_, export) = service
-            .exports
-            .iter()
-            .find(|(cluster, _)| *cluster == self.place.cluster)?;
+        let (_, export) = service.exports.iter().find(|(cluster, _)| *cluster == self.place.cluster)?;
         (export.ready() > 0).then(|| export.head.cluster_ips.iter().copied().collect())
     }
 
     /// A name that answers addresses on which every port of the service is right.
     fn with_fixed(&self, apex: &Name, service: &Service, addresses: Addresses) -> Vec<(Name, Node)> {
-        let why = addresses
-            .is_empty()
-            .then(|| Why::new(ExtendedError::Other, "no virtual address yet"));
+        let why = addresses.is_empty().then(|| Why::new(ExtendedError::Other, "no virtual address yet"));
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
         for port in &service.ports {
-            let srv = Srv {
-                priority: 0,
-                weight: 1,
-                port: port.number,
-                target: apex.clone(),
-            };
+            let srv = Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() };
             names.extend(self.srv(service, port, vec![srv]));
         }
         names
@@ -99,10 +89,8 @@ impl Namer {
 
     fn with_endpoints(&self, apex: &Name, service: &Service, offer: &Offer<'_>) -> Vec<(Name, Node)> {
         let headless = service.kind == Kind::Headless;
-        let (direct, mapped): (Vec<&Usable<'_>>, Vec<&Usable<'_>>) = offer
-            .usable
-            .iter()
-            .partition(|usable| headless || listens_on_own_ports(service, usable));
+        let (direct, mapped): (Vec<&Usable<'_>>, Vec<&Usable<'_>>) =
+            offer.usable.iter().partition(|usable| headless || listens_on_own_ports(service, usable));
         let addresses: Addresses = direct.iter().map(|usable| usable.endpoint.address).collect();
         let why = addresses.is_empty().then(|| why_empty(offer, mapped.len()));
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
@@ -110,38 +98,18 @@ impl Namer {
         let mut hosts: BTreeMap<String, Addresses> = BTreeMap::new();
         for port in &service.ports {
             let mut targets = Vec::new();
-            let everywhere = || {
-                offer
-                    .usable
-                    .iter()
-                    .all(|usable| usable.slice.target(port).is_some())
-            };
+            let everywhere = || offer.usable.iter().all(|usable| usable.slice.target(port).is_some());
             if one_target && everywhere() {
-                targets.push(Srv {
-                    priority: 0,
-                    weight: 1,
-                    port: port.number,
-                    target: apex.clone(),
-                });
+                targets.push(Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() });
             } else {
                 for usable in &offer.usable {
                     let Some(number) = usable.slice.target(port) else {
                         continue;
                     };
-                    let host = format!(
-                        "{}.{}.{}",
-                        host_label(usable),
-                        usable.cluster,
-                        service.key.host(&self.zone)
-                    );
+                    let host = format!("{}.{}.{}", host_label(usable), usable.cluster, service.key.host(&self.zone));
                     let Some(target) = name(&host) else { continue };
                     hosts.entry(host).or_default().push(usable.endpoint.address);
-                    targets.push(Srv {
-                        priority: 0,
-                        weight: 1,
-                        port: number,
-                        target,
-                    });
+                    targets.push(Srv { priority: 0, weight: 1, port: number, target });
                 }
             }
             names.extend(self.srv(service, port, targets));
@@ -158,29 +126,12 @@ impl Namer {
             return None;
         }
         let protocol = port.protocol.srv_label();
-        let name = name(&format!(
-            "_{}.{protocol}.{}",
-            port.name,
-            service.key.host(&self.zone)
-        ))?;
-        Some((
-            name,
-            Node {
-                ttl: self.ttl,
-                srv,
-                ..Node::default()
-            },
-        ))
+        let name = name(&format!("_{}.{protocol}.{}", port.name, service.key.host(&self.zone)))?;
+        Some((name, Node { ttl: self.ttl, srv, ..Node::default() }))
     }
 
     fn node(&self, addresses: Addresses, why_empty: Option<Why>) -> Node {
-        Node {
-            ttl: self.ttl,
-            a: addresses.a,
-            aaaa: addresses.aaaa,
-            why_empty,
-            ..Node::default()
-        }
+        Node { ttl: self.ttl, a: addresses.a, aaaa: addresses.aaaa, why_empty, ..Node::default() }
     }
 }
 
@@ -191,11 +142,7 @@ fn name(text: &str) -> Option<Name> {
 
 /// Whether a client that dials the service's port numbers reaches this endpoint on all that it serves.
 fn listens_on_own_ports(service: &Service, usable: &Usable<'_>) -> bool {
-    let mut served = service
-        .ports
-        .iter()
-        .filter_map(|port| Some((port.number, usable.slice.target(port)?)))
-        .peekable();
+    let mut served = service.ports.iter().filter_map(|port| Some((port.number, usable.slice.target(port)?))).peekable();
     served.peek().is_some() && served.all(|(number, target)| number == target)
 }
 
@@ -203,15 +150,9 @@ fn listens_on_own_ports(service: &Service, usable: &Usable<'_>) -> bool {
 fn why_empty(offer: &Offer<'_>, mapped: usize) -> Why {
     let mut reasons: Vec<String> = offer.left_out.iter().map(ToString::to_string).collect();
     if mapped > 0 {
-        reasons.push(format!(
-            "{mapped} endpoints listen on other port numbers than the service's: ask for SRV"
-        ));
+        reasons.push(format!("{mapped} endpoints listen on other port numbers than the service's: ask for SRV"));
     }
-    let text = if reasons.is_empty() {
-        "no endpoints".to_owned()
-    } else {
-        reasons.join("; ")
-    };
+    let text = if reasons.is_empty() { "no endpoints".to_owned() } else { reasons.join("; ") };
     Why::new(ExtendedError::Other, text)
 }
 

@@ -4,9 +4,7 @@
 use super::{Etcd, sign};
 use crate::store::{Committed, Guard, Store as _, StoreError, Tenure, Txn};
 use async_trait::async_trait;
-use etcd_client::{
-    Compare, CompareOp, EventType, LeaseKeepAliveStream, LeaseKeeper, PutOptions, TxnOp, WatchOptions,
-};
+use etcd_client::{Compare, CompareOp, EventType, LeaseKeepAliveStream, LeaseKeeper, PutOptions, TxnOp, WatchOptions};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -28,33 +26,15 @@ impl EtcdTenure {
                 continue;
             }
             let mut leases = store.client().lease_client();
-            let granted = leases
-                .grant(store.lease_seconds, None)
-                .await
-                .map_err(|error| store.failed(&error))?;
+            let granted = leases.grant(store.lease_seconds, None).await.map_err(|error| store.failed(&error))?;
             let full = store.key(key);
-            let put = TxnOp::put(
-                full.clone(),
-                value,
-                Some(PutOptions::new().with_lease(granted.id())),
-            );
-            let txn = etcd_client::Txn::new()
-                .when([Compare::create_revision(full, CompareOp::Equal, 0)])
-                .and_then([put]);
-            let answer = store
-                .client()
-                .kv_client()
-                .txn(txn)
-                .await
-                .map_err(|error| store.failed(&error))?;
+            let put = TxnOp::put(full.clone(), value, Some(PutOptions::new().with_lease(granted.id())));
+            let txn =
+                etcd_client::Txn::new().when([Compare::create_revision(full, CompareOp::Equal, 0)]).and_then([put]);
+            let answer = store.client().kv_client().txn(txn).await.map_err(|error| store.failed(&error))?;
             let revision = store.check(answer.header())?;
             if answer.succeeded() {
-                return Ok(Self {
-                    store,
-                    lease: granted.id(),
-                    epoch: revision,
-                    keeper: None,
-                });
+                return Ok(Self { store, lease: granted.id(), epoch: revision, keeper: None });
             }
             // Somebody was faster. The lease guards nothing; if revoking fails it runs out by itself.
             let _ = leases.revoke(granted.id()).await;
@@ -65,22 +45,13 @@ impl EtcdTenure {
     async fn wait_until_gone(store: &Etcd, key: &str, revision: u64) -> Result<(), StoreError> {
         let options = WatchOptions::new().with_start_revision(sign(revision + 1));
         let mut client = store.client().watch_client();
-        let mut stream = client
-            .watch(store.key(key), Some(options))
-            .await
-            .map_err(|error| store.failed(&error))?;
+        let mut stream = client.watch(store.key(key), Some(options)).await.map_err(|error| store.failed(&error))?;
         loop {
             let message = stream.message().await.map_err(|error| store.failed(&error))?;
             let Some(message) = message.filter(|message| !message.canceled()) else {
-                return Err(StoreError::Unavailable(
-                    "etcd ended the watch of an owner key".to_owned(),
-                ));
+                return Err(StoreError::Unavailable("etcd ended the watch of an owner key".to_owned()));
             };
-            if message
-                .events()
-                .iter()
-                .any(|event| event.event_type() == EventType::Delete)
-            {
+            if message.events().iter().any(|event| event.event_type() == EventType::Delete) {
                 return Ok(());
             }
         }
@@ -99,19 +70,10 @@ impl EtcdTenure {
         let Some((keeper, answers)) = self.keeper.as_mut() else {
             return Ok(false);
         };
-        keeper
-            .keep_alive()
-            .await
-            .map_err(|error| self.store.failed(&error))?;
-        match answers
-            .message()
-            .await
-            .map_err(|error| self.store.failed(&error))?
-        {
+        keeper.keep_alive().await.map_err(|error| self.store.failed(&error))?;
+        match answers.message().await.map_err(|error| self.store.failed(&error))? {
             Some(answer) => Ok(answer.ttl() > 0),
-            None => Err(StoreError::Unavailable(
-                "etcd ended the keep-alive stream".to_owned(),
-            )),
+            None => Err(StoreError::Unavailable("etcd ended the keep-alive stream".to_owned())),
         }
     }
 }
@@ -144,21 +106,14 @@ impl Tenure for EtcdTenure {
 
     async fn resign(self: Box<Self>) {
         // If this fails the lease runs out by itself.
-        let _ = timeout(
-            Duration::from_secs(1),
-            self.store.client().lease_client().revoke(self.lease),
-        )
-        .await;
+        let _ = timeout(Duration::from_secs(1), self.store.client().lease_client().revoke(self.lease)).await;
     }
 }
 
 impl Etcd {
     /// The revision at which `key` was last written, or `None` when it does not exist.
     async fn modified(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        let txn = Txn {
-            guards: vec![Guard::absent(key)],
-            writes: vec![],
-        };
+        let txn = Txn { guards: vec![Guard::absent(key)], writes: vec![] };
         match self.commit(&txn).await? {
             Committed::Done(_) => Ok(None),
             Committed::Refused(found) => Ok(found.into_values().flatten().map(|entry| entry.modified).max()),

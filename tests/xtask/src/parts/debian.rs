@@ -52,10 +52,7 @@ impl Recipe for Packages {
 
     fn build(&self, room: &Path) -> Result<()> {
         for program in ["apt-get", "dpkg-deb"] {
-            step::require(
-                program,
-                "these tools come from Debian 12 packages; run this on Debian 12 (amd64)",
-            )?;
+            step::require(program, "these tools come from Debian 12 packages; run this on Debian 12 (amd64)")?;
         }
         let text = read(&lock())?;
         let pins = pins(&text)?;
@@ -77,9 +74,7 @@ impl Recipe for Packages {
         }
         fs::remove_dir_all(&work)?;
         fs::create_dir(room.join("bin"))?;
-        PROGRAMS
-            .iter()
-            .try_for_each(|(name, path)| wrap(room, name, path))
+        PROGRAMS.iter().try_for_each(|(name, path)| wrap(room, name, path))
     }
 }
 
@@ -88,20 +83,11 @@ fn lock() -> PathBuf {
 }
 
 fn pins(text: &str) -> Result<Vec<Pin<'_>>> {
-    let lines = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
-            [package, version, sha256] if sha256.len() == 64 => Ok(Pin {
-                package,
-                version,
-                sha256,
-            }),
-            _ => bail!(
-                "{}: expected `package version sha256`, found `{line}`",
-                lock().display()
-            ),
+            [package, version, sha256] if sha256.len() == 64 => Ok(Pin { package, version, sha256 }),
+            _ => bail!("{}: expected `package version sha256`, found `{line}`", lock().display()),
         })
         .collect()
 }
@@ -113,18 +99,11 @@ fn fetch(pins: &[Pin<'_>], work: &Path) -> Result<()> {
     fs::write(work.join("status"), "")?;
     let apt = || {
         let mut apt = Command::new("apt-get");
-        for (option, path) in [
-            ("State::lists", "lists"),
-            ("Cache", "cache"),
-            ("State::status", "status"),
-        ] {
-            apt.arg("-o")
-                .arg(format!("Dir::{option}={}", work.join(path).display()));
+        for (option, path) in [("State::lists", "lists"), ("Cache", "cache"), ("State::status", "status")] {
+            apt.arg("-o").arg(format!("Dir::{option}={}", work.join(path).display()));
         }
         // Else root's apt-get gives way to a user who cannot write here.
-        apt.args(["-o", "APT::Sandbox::User=root", "-q"])
-            .env("LC_ALL", "C")
-            .current_dir(work);
+        apt.args(["-o", "APT::Sandbox::User=root", "-q"]).env("LC_ALL", "C").current_dir(work);
         apt
     };
     // A foreign source that does not answer must not matter; whether ours did shows at the download.
@@ -133,10 +112,7 @@ fn fetch(pins: &[Pin<'_>], work: &Path) -> Result<()> {
     let Err(error) = step::quietly(apt().arg("download").args(wanted)) else {
         return Ok(());
     };
-    let said = [updated.err(), Some(error)]
-        .into_iter()
-        .flatten()
-        .map(|error| complaints(&error.to_string()));
+    let said = [updated.err(), Some(error)].into_iter().flatten().map(|error| complaints(&error.to_string()));
     bail!(
         "apt-get: {}; {} pins packages of Debian 12 (amd64): on another system use a container of it, and where \
          Debian has moved on, put its version and sha256 there",
@@ -147,10 +123,7 @@ fn fetch(pins: &[Pin<'_>], work: &Path) -> Result<()> {
 
 /// The first of what apt calls errors, or else all it said.
 fn complaints(said: &str) -> String {
-    let errors: Vec<_> = said
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("E: "))
-        .collect();
+    let errors: Vec<_> = said.lines().filter_map(|line| line.trim().strip_prefix("E: ")).collect();
     match &errors[..] {
         [] => said.into(),
         [first] => (*first).into(),
@@ -160,19 +133,13 @@ fn complaints(said: &str) -> String {
 
 /// The downloaded files in the order of their pins.
 fn found(pins: &[Pin<'_>], work: &Path) -> Result<Vec<PathBuf>> {
-    let files: Vec<_> = fs::read_dir(work)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let files: Vec<_> = fs::read_dir(work)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     pins.iter()
         .map(|pin| {
             // apt writes the colon of an epoch as %3a.
             let start = format!("{}_{}_", pin.package, pin.version.replace(':', "%3a"));
-            let file = files.iter().find(|f| {
-                f.file_name()
-                    .is_some_and(|n| n.to_string_lossy().starts_with(&start))
-            });
-            file.cloned()
-                .with_context(|| format!("apt-get brought no {} {}", pin.package, pin.version))
+            let file = files.iter().find(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)));
+            file.cloned().with_context(|| format!("apt-get brought no {} {}", pin.package, pin.version))
         })
         .collect()
 }
@@ -188,21 +155,10 @@ fn wrap(room: &Path, name: &str, path: &str) -> Result<()> {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     let libraries = LIBRARIES.replace("$root", &room.join("root").to_string_lossy());
     let program = room.join("root").join(path);
-    let needs = step::quietly(
-        Command::new("ldd")
-            .arg(&program)
-            .env("LD_LIBRARY_PATH", libraries),
-    )?;
-    let missing: Vec<_> = needs
-        .lines()
-        .filter(|line| line.contains("not found"))
-        .map(str::trim)
-        .collect();
+    let needs = step::quietly(Command::new("ldd").arg(&program).env("LD_LIBRARY_PATH", libraries))?;
+    let missing: Vec<_> = needs.lines().filter(|line| line.contains("not found")).map(str::trim).collect();
     if !missing.is_empty() {
-        bail!(
-            "{name} needs libraries of Debian 12 that this machine lacks: {}",
-            missing.join(", ")
-        );
+        bail!("{name} needs libraries of Debian 12 that this machine lacks: {}", missing.join(", "));
     }
     Ok(())
 }
@@ -216,14 +172,7 @@ mod tests {
         let hash = "a".repeat(64);
         let text = format!("# why\n\nnsd 4.6.1-1 {hash}\nlibcap2 1:2.66-4 {hash}\n");
         let read = pins(&text)?;
-        assert_eq!(
-            read[0],
-            Pin {
-                package: "nsd",
-                version: "4.6.1-1",
-                sha256: &hash
-            }
-        );
+        assert_eq!(read[0], Pin { package: "nsd", version: "4.6.1-1", sha256: &hash });
         assert_eq!(read[1].version, "1:2.66-4");
         Ok(())
     }
@@ -231,10 +180,7 @@ mod tests {
     #[test]
     fn a_line_without_a_hash_is_refused() {
         let error = pins("nsd 4.6.1-1\n").unwrap_err().to_string();
-        assert!(
-            error.ends_with("expected `package version sha256`, found `nsd 4.6.1-1`"),
-            "{error}"
-        );
+        assert!(error.ends_with("expected `package version sha256`, found `nsd 4.6.1-1`"), "{error}");
     }
 
     #[test]

@@ -90,11 +90,7 @@ pub(super) fn modules() -> [Module; 6] {
                 ("istioctl", "istio.io/istio/istioctl/cmd/istioctl"),
                 ("pilot-discovery", "istio.io/istio/pilot/cmd/pilot-discovery"),
             ],
-            files: &[(
-                "istio-crds.yaml",
-                "istio.io/api",
-                &["kubernetes/customresourcedefinitions.gen.yaml"],
-            )],
+            files: &[("istio-crds.yaml", "istio.io/api", &["kubernetes/customresourcedefinitions.gen.yaml"])],
         },
         Module {
             name: "kubernetes",
@@ -102,10 +98,7 @@ pub(super) fn modules() -> [Module; 6] {
             main: "k8s.io/kubernetes",
             programs: &[
                 ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-                (
-                    "kube-controller-manager",
-                    "k8s.io/kubernetes/cmd/kube-controller-manager",
-                ),
+                ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
             ],
             files: &[],
         },
@@ -134,9 +127,7 @@ impl Module {
         let version = self.version()?;
         let mut numbers = version.split('.');
         let (major, minor) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
-        Ok(format!(
-            "-s -w -X {STAMP}.gitVersion=v{version} -X {STAMP}.gitMajor={major} -X {STAMP}.gitMinor={minor}"
-        ))
+        Ok(format!("-s -w -X {STAMP}.gitVersion=v{version} -X {STAMP}.gitMajor={major} -X {STAMP}.gitMinor={minor}"))
     }
 }
 
@@ -157,34 +148,17 @@ impl Recipe for Module {
         let ldflags = self.ldflags()?;
         for (program, package) in self.programs {
             let file = room.join("bin").join(program);
-            let flags = [
-                "build",
-                "-trimpath",
-                "-buildvcs=false",
-                "-mod=readonly",
-                "-ldflags",
-                &ldflags,
-                "-o",
-            ];
+            let flags = ["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &ldflags, "-o"];
             step::quietly(self.go().args(flags).arg(&file).arg(package))
                 .with_context(|| format!("building {program}"))?;
         }
         for (target, module, files) in self.files {
-            step::quietly(self.go().args(["mod", "download", module]))
-                .with_context(|| format!("getting {module}"))?;
-            let dir =
-                step::quietly(
-                    self.go()
-                        .args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]),
-                )?;
-            let texts = files
-                .iter()
-                .map(|file| read(&Path::new(dir.trim()).join(file)))
-                .collect::<Result<Vec<_>>>()?;
+            step::quietly(self.go().args(["mod", "download", module])).with_context(|| format!("getting {module}"))?;
+            let dir = step::quietly(self.go().args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]))?;
+            let texts = files.iter().map(|file| read(&Path::new(dir.trim()).join(file))).collect::<Result<Vec<_>>>()?;
             let target = room.join("share").join(target);
             fs::create_dir_all(target.parent().unwrap_or(room))?;
-            fs::write(&target, texts.join("\n---\n"))
-                .with_context(|| format!("writing {}", target.display()))?;
+            fs::write(&target, texts.join("\n---\n")).with_context(|| format!("writing {}", target.display()))?;
         }
         Ok(())
     }
@@ -192,15 +166,8 @@ impl Recipe for Module {
 
 /// The version of `module` that a go.mod requires, without its `v`.
 fn required(text: &str, module: &str) -> Option<String> {
-    let mut words = text.lines().map(|line| {
-        line.trim_start()
-            .trim_start_matches("require ")
-            .split_whitespace()
-    });
-    words
-        .find_map(|mut line| (line.next() == Some(module)).then(|| line.next())?)?
-        .strip_prefix('v')
-        .map(Into::into)
+    let mut words = text.lines().map(|line| line.trim_start().trim_start_matches("require ").split_whitespace());
+    words.find_map(|mut line| (line.next() == Some(module)).then(|| line.next())?)?.strip_prefix('v').map(Into::into)
 }
 
 #[cfg(test)]
@@ -218,16 +185,8 @@ mod tests {
     #[test]
     fn every_module_is_pinned_and_named_after_its_directory() -> Result<()> {
         for module in modules() {
-            assert!(
-                module
-                    .lock("go.mod")?
-                    .starts_with(&format!("module federator.io/parts/{}\n", module.name))
-            );
-            assert!(
-                module.version()?.starts_with(|c: char| c.is_ascii_digit()),
-                "{}",
-                module.name
-            );
+            assert!(module.lock("go.mod")?.starts_with(&format!("module federator.io/parts/{}\n", module.name)));
+            assert!(module.version()?.starts_with(|c: char| c.is_ascii_digit()), "{}", module.name);
             assert!(module.lock("go.sum")?.contains(module.main), "{}", module.name);
         }
         Ok(())

@@ -24,15 +24,9 @@ impl Recipe for CargoDeny {
 
     fn build(&self, room: &Path) -> Result<()> {
         let mut install = workspace::cargo();
-        install
-            .args(["install", "--quiet", "--locked", "--version", VERSION, "--root"])
-            .arg(room)
-            .arg("cargo-deny");
+        install.args(["install", "--quiet", "--locked", "--version", VERSION, "--root"]).arg(room).arg("cargo-deny");
         // Optimising it would take longer than it will ever save.
-        install
-            .args(["--debug", "--target-dir"])
-            .arg(room.join("work"))
-            .env("CARGO_PROFILE_DEV_DEBUG", "0");
+        install.args(["--debug", "--target-dir"]).arg(room.join("work")).env("CARGO_PROFILE_DEV_DEBUG", "0");
         step::quietly(&mut install).context("building cargo-deny from its crate")?;
         std::fs::remove_dir_all(room.join("work")).context("clearing the build directory")
     }
