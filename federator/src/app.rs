@@ -2,7 +2,6 @@
 //! is below it, the only place that spawns tasks and reads the clock. A stage that ends by itself is a fault: it stops
 //! everything, in order, and the process says so with its exit code.
 
-mod clients;
 mod projection;
 mod stages;
 

@@ -17,9 +17,14 @@ pub struct Backoff(ExponentialBackoff);
 // === impl Backoff ===
 
 impl Backoff {
+    /// The next pause.
+    pub fn pause(&mut self) -> Duration {
+        self.0.next().unwrap_or(MAX)
+    }
+
     /// Waits for the next pause.
     pub async fn wait(&mut self) {
-        tokio::time::sleep(self.0.next().unwrap_or(MAX)).await;
+        tokio::time::sleep(self.pause()).await;
     }
 
     /// It worked: the next pause is the first again.

@@ -62,6 +62,10 @@ pub async fn run(
                 None => return,
             }
         };
+        // The history ran out under a slow reader. What is known stays, and everything is read again at once.
+        if matches!(error, StoreError::Compacted(_)) {
+            continue;
+        }
         tracing::warn!(store = ?store, %error, revision = stage.fold.view().revision(), "store lost; holding what is known");
         stage.fold.lost(error.to_string());
         stage.hand_on();
@@ -116,11 +120,6 @@ async fn follow(
                 Ok(batch) => {
                     stage.fold.apply(&batch);
                     stage.hand_on();
-                }
-                // The history ran out under a slow reader: read everything again at once.
-                Err(StoreError::Compacted(_)) => {
-                    stage.fold.forget_position();
-                    return Some(StoreError::Compacted(0));
                 }
                 Err(error) => return Some(error),
             },

@@ -28,6 +28,7 @@ pub mod app;
 pub mod backoff;
 pub mod cli;
 pub mod config;
+pub mod kubernetes;
 pub mod shutdown;
 pub mod telemetry;
 

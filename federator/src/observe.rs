@@ -20,6 +20,9 @@ pub struct Observed {
     pub exports: Tracked<ServiceKey, Arc<Export>>,
     /// Whether everything was seen at least once: only then does absence mean something.
     pub synced: bool,
+    /// Whether something was never readable. What the store has of an earlier time and is not seen now may be just
+    /// that, so it is not taken away.
+    pub partial: bool,
     /// How far the source was read.
     pub source_version: Arc<str>,
     /// Why the source cannot be read at the moment, for people.

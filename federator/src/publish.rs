@@ -148,7 +148,7 @@ async fn tenure(
             tracing::warn!(cluster = %config.cluster, epoch, reason, "no longer owner");
             Ended::Deposed
         }
-        ended = publish(config, store, epoch, observed) => ended,
+        ended = publish(config, store, epoch, observed, status) => ended,
         () = shutdown.cancelled() => Ended::Done,
     };
     tenure.resign().await;
@@ -170,26 +170,37 @@ async fn look_before(config: &Config, store: &dyn Store, ours: &str) -> Result<O
 }
 
 /// Brings the store to the latest observation, again and again.
-async fn publish(config: &Config, store: &dyn Store, epoch: u64, observed: &mut watch::Receiver<Observed>) -> Ended {
+async fn publish(
+    config: &Config,
+    store: &dyn Store,
+    epoch: u64,
+    observed: &mut watch::Receiver<Observed>,
+    status: &watch::Sender<Status>,
+) -> Ended {
     let mut ledger = match Ledger::read(store, &config.cluster, epoch).await {
         Ok(ledger) => ledger,
         Err(error) => return Ended::Store(error),
     };
     let mut seen = 0;
+    let mut swept = false;
     let mut todo = BTreeSet::new();
     loop {
         let now = observed.borrow_and_update().clone();
         match now.exports.since(seen) {
             Since::Changes(changes) => todo.extend(changes.into_iter().map(|(key, _)| key.clone())),
-            Since::Everything => todo.extend(now.exports.iter().map(|(key, _)| key.clone())),
+            Since::Everything => {
+                todo.extend(now.exports.iter().map(|(key, _)| key.clone()));
+                swept = false;
+            }
         }
         // Only a comparison with everything finds what an earlier owner left behind.
-        if seen == 0 || matches!(now.exports.since(seen), Since::Everything) {
+        if !swept && !now.partial {
             todo.extend(ledger.services().cloned());
+            swept = true;
         }
         seen = now.exports.sequence();
         match plan::batch(config, &ledger, &now, &todo) {
-            Some(batch) => match commit(config, store, &mut ledger, batch).await {
+            Some(batch) => match commit(config, store, &mut ledger, batch, status).await {
                 Ok(settled) => todo.retain(|key| !settled.contains(key)),
                 Err(ended) => return ended,
             },
@@ -210,12 +221,14 @@ async fn commit(
     store: &dyn Store,
     ledger: &mut Ledger,
     batch: Batch,
+    status: &watch::Sender<Status>,
 ) -> Result<BTreeSet<model::name::ServiceKey>, Ended> {
     let mut backoff = Backoff::default();
     loop {
         match store.commit(&batch.txn).await {
             Ok(Committed::Done(revision)) => {
                 tracing::debug!(cluster = %config.cluster, revision, writes = batch.txn.writes.len(), "published");
+                status.send_if_modified(|status| status.trouble.take().is_some());
                 ledger.apply(&batch, revision);
                 return Ok(batch.settles);
             }
@@ -230,6 +243,7 @@ async fn commit(
             },
             Err(error @ StoreError::Unavailable(_)) => {
                 tracing::warn!(cluster = %config.cluster, %error, "store does not answer; trying again");
+                status.send_modify(|status| status.trouble = Some(error.to_string()));
                 backoff.wait().await;
             }
             Err(error) => return Err(Ended::Store(error)),

@@ -37,7 +37,7 @@ fn a_bad_configuration_is_one_line_and_exit_code_2() {
         (format!("{good}dnss: {{}}\n"), "unknown field `dnss`"),
         (format!("{good}dnss: {{}}\n"), "did you mean `dns`?"),
         (format!("{good}dns: {{listener: []}}\n"), "did you mean `listeners`?"),
-        (format!("{good}dns: {{ttl: soon}}\n"), "ttl"),
+        (format!("{good}dns: {{ttl: soon}}\n"), "line 3, column 12: invalid u32"),
         (format!("{good}dns: {{listeners: [{{address: '127.0.0.1:0', mode: vips}}]}}\n"), "did you mean `vip`?"),
         (good.replace("id: east", "id: East"), "`clusters[0].id`: `East` is not a DNS label"),
         (good.replace("cluster: east", "cluster: west"), "cluster `west` is not among them"),

@@ -27,7 +27,7 @@ const RULES: [Rule; 8] = [
     },
     Rule {
         what: &["kube", "k8s_openapi"],
-        only_in: &["federator/src/observe", "federator/src/emit", "federator/src/app"],
+        only_in: &["federator/src/observe", "federator/src/emit", "federator/src/kubernetes"],
         why: "Kubernetes types are translated at the edge, both ways",
     },
     Rule {

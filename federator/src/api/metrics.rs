@@ -1,6 +1,6 @@
 //! Metrics, in OpenMetrics text. Gauges are read from the stages when asked for, so no stage knows of metrics.
 
-use super::Sources;
+use super::{Own, Sources};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -11,6 +11,9 @@ use std::fmt;
 /// Reads the stages when the registry is encoded.
 #[derive(Debug)]
 pub struct Stages(pub Sources);
+
+/// Reads one number of a cluster's stages.
+type ReadOwn = fn(&Own) -> i64;
 
 impl Collector for Stages {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -40,7 +43,7 @@ impl Collector for Stages {
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
-        let per_cluster: [(&str, &str, fn(&super::Own) -> i64); 3] = [
+        let per_cluster: [(&str, &str, ReadOwn); 3] = [
             ("observed", "Whether a cluster was seen whole", |own| i64::from(own.observed.borrow().synced)),
             ("owner", "Whether this agent publishes a cluster", |own| i64::from(own.published.borrow().owner)),
             ("left_out_objects", "Objects of a cluster that are left out", |own| {

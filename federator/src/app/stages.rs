@@ -1,7 +1,7 @@
 //! Starting the stages: which there are, and which channel leads from which to which. Reads like the picture in
 //! `lib.rs`.
 
-use super::{AppError, Ended, clients, projection::Projection};
+use super::{AppError, Ended, projection::Projection};
 use crate::{
     api::{self, Own, Sources, metrics},
     config::{Cluster, Config, EmitTarget, Source, Store as StoreConfig, file::AnswerMode},
@@ -10,6 +10,7 @@ use crate::{
         object::{Desired, ObjectKey},
     },
     gather::{self, Gathered},
+    kubernetes::client::client,
     observe::{self, Observed},
     project::{
         dns::{self as zones, Zones},
@@ -96,7 +97,7 @@ impl Stages {
             }
             Source::Kubernetes(kubernetes) => {
                 let (client, server) =
-                    clients::client(kubernetes).await.with_context(|| format!("cluster {}: kubernetes", cluster.id))?;
+                    client(kubernetes).await.with_context(|| format!("cluster {}: kubernetes", cluster.id))?;
                 let source = observe::kubernetes::Config { client, server, network, default_locality };
                 self.others.spawn(async move {
                     observe::kubernetes::run(source, observed).await;
@@ -195,7 +196,7 @@ impl Stages {
                 });
             }
             (EmitTarget::Kubernetes(kubernetes), Some(home)) => {
-                let (client, _) = clients::client(kubernetes).await.context("emit.kubernetes")?;
+                let (client, _) = client(kubernetes).await.context("emit.kubernetes")?;
                 let emitting = emit::kubernetes::Config { client, published: home.published.clone() };
                 self.others.spawn(async move {
                     emit::kubernetes::run(emitting, desired, status).await;

@@ -7,13 +7,19 @@ use super::{
     object::{API_VERSION, Desired, FIELD_MANAGER, ObjectKey},
     plan::{Action, Actual, action},
 };
-use crate::{backoff::Backoff, publish};
+use crate::{
+    backoff::Backoff,
+    kubernetes::{
+        explain::explain,
+        follow::{Event, Trouble, follow},
+    },
+    publish,
+};
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
-    runtime::watcher,
 };
 use model::tracked::{Since, Tracked};
 use std::{
@@ -44,6 +50,10 @@ struct Emitter {
     listed: bool,
     dirty: BTreeSet<ObjectKey>,
     in_flight: BTreeSet<ObjectKey>,
+    /// What a list in progress has named so far.
+    listing: BTreeSet<ObjectKey>,
+    /// Written in vain; to be tried again after a pause.
+    failed: BTreeSet<ObjectKey>,
     troubles: BTreeMap<String, String>,
     status: watch::Sender<Status>,
 }
@@ -61,15 +71,17 @@ pub async fn run(
         listed: false,
         dirty: BTreeSet::new(),
         in_flight: BTreeSet::new(),
+        listing: BTreeSet::new(),
+        failed: BTreeSet::new(),
         troubles: BTreeMap::new(),
         status,
     };
     let mut published = config.published;
     let api: Api<DynamicObject> = Api::all_with(config.client, &resource());
-    let mut events = watcher(api, watcher::Config::default().timeout(60)).boxed();
-    let mut listing = BTreeSet::new();
+    let mut events = follow(api);
     let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
-    let (mut backoff, mut retry) = (Backoff::default(), Backoff::default());
+    let mut backoff = Backoff::default();
+    let mut pause: BoxFuture<'static, ()> = Box::pin(std::future::pending());
     // Nothing is desired until the first projection; deleting before it would be believing in emptiness.
     if desired.changed().await.is_err() {
         return;
@@ -86,23 +98,16 @@ pub async fn run(
                 }
                 emitter.want(desired.borrow_and_update().clone());
             }
-            Some(event) = events.next() => match event {
-                Ok(event) => {
-                    backoff.reset();
-                    emitter.see(event, &mut listing);
-                }
-                Err(error) => {
-                    emitter.cannot_watch(&error);
-                    backoff.wait().await;
-                }
-            },
+            Some(event) = events.next() => emitter.see(event),
             Some((key, result)) = writes.next() => {
                 if emitter.written(key, result) {
-                    retry.reset();
-                } else {
-                    retry.wait().await;
+                    backoff.reset();
+                } else if emitter.failed.len() == 1 {
+                    pause = Box::pin(tokio::time::sleep(backoff.pause()));
                 }
             }
+            // What failed is tried again together; everything else goes on meanwhile.
+            () = &mut pause, if !emitter.failed.is_empty() => emitter.try_again(),
             Ok(()) = published.changed() => {}
         }
         emitter.report();
@@ -128,47 +133,59 @@ impl Emitter {
         self.desired = desired;
     }
 
-    fn see(&mut self, event: watcher::Event<DynamicObject>, listing: &mut BTreeSet<ObjectKey>) {
+    fn see(&mut self, event: Event<DynamicObject>) {
         match event {
-            watcher::Event::Init => listing.clear(),
-            watcher::Event::InitApply(object) => {
-                listing.insert(key_of(&object));
+            Event::Begin => self.listing.clear(),
+            Event::Listed(object) => {
+                self.listing.insert(key_of(&object));
                 self.set_actual(key_of(&object), Some(actual_of(&object)));
             }
-            watcher::Event::InitDone => {
-                let gone: Vec<_> = self.actual.keys().filter(|key| !listing.contains(*key)).cloned().collect();
+            Event::Complete => {
+                let gone: Vec<_> = self.actual.keys().filter(|key| !self.listing.contains(*key)).cloned().collect();
                 for key in gone {
                     self.set_actual(key, None);
                 }
                 self.listed = true;
-                self.status.send_modify(|status| status.trouble = None);
+                self.well();
             }
-            watcher::Event::Apply(object) => self.set_actual(key_of(&object), Some(actual_of(&object))),
-            watcher::Event::Delete(object) => self.set_actual(key_of(&object), None),
+            Event::Changed(object) => {
+                self.well();
+                self.set_actual(key_of(&object), Some(actual_of(&object)));
+            }
+            Event::Gone(object) => {
+                self.well();
+                self.set_actual(key_of(&object), None);
+            }
+            Event::Quiet => self.well(),
+            Event::Trouble(trouble) => self.cannot_watch(&trouble),
         }
     }
 
+    fn try_again(&mut self) {
+        self.dirty.append(&mut self.failed);
+    }
+
     fn set_actual(&mut self, key: ObjectKey, actual: Option<Actual>) {
-        let before = match actual.clone() {
+        if self.actual.get(&key) == actual.as_ref() {
+            return;
+        }
+        match actual {
             Some(actual) => self.actual.insert(key.clone(), actual),
             None => self.actual.remove(&key),
         };
-        if before != actual {
-            self.dirty.insert(key);
-        }
+        self.dirty.insert(key);
     }
 
     /// Starts what is due, as far as there is room.
     fn start(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
-        let ready: Vec<_> = self.dirty.iter().filter(|key| !self.in_flight.contains(*key)).cloned().collect();
-        for key in ready {
-            if self.in_flight.len() >= MAX_IN_FLIGHT {
-                return;
-            }
+        while self.in_flight.len() < MAX_IN_FLIGHT {
+            let Some(key) = self.dirty.iter().find(|key| !self.in_flight.contains(*key)).cloned() else { return };
             self.dirty.remove(&key);
-            self.troubles.remove(&key.to_string());
             let write: BoxFuture<'static, Written> = match action(self.desired.get(&key), self.actual.get(&key)) {
-                Action::Nothing => continue,
+                Action::Nothing => {
+                    self.troubles.remove(&key.to_string());
+                    continue;
+                }
                 Action::Foreign => {
                     let reason = "an object of this name is somebody else's; it is left alone".to_owned();
                     self.troubles.insert(key.to_string(), reason);
@@ -189,36 +206,40 @@ impl Emitter {
             Ok(actual) => {
                 let revision = self.desired.get(&key).map(|desired| desired.revision);
                 tracing::info!(object = %key, revision, removed = actual.is_none(), "emitted");
+                self.failed.remove(&key);
+                self.troubles.remove(&key.to_string());
                 self.set_actual(key, actual);
                 self.status.send_modify(|status| status.writes += 1);
                 true
             }
             Err(error) => {
-                let reason = match &error {
-                    kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-                    other => other.to_string(),
-                };
-                tracing::warn!(object = %key, reason, "not emitted; trying again");
-                self.troubles.insert(key.to_string(), reason);
-                self.dirty.insert(key);
+                let reason = explain(&error);
+                if self.troubles.get(&key.to_string()) != Some(&reason) {
+                    tracing::warn!(object = %key, reason, "not emitted; trying again");
+                    self.troubles.insert(key.to_string(), reason);
+                }
+                self.failed.insert(key);
                 self.status.send_modify(|status| status.failures += 1);
                 false
             }
         }
     }
 
-    fn cannot_watch(&mut self, error: &watcher::Error) {
-        let trouble = match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
-                format!("the cluster does not know {API_VERSION} ServiceEntry: install Istio's CRDs")
-            }
-            other => format!("cannot watch ServiceEntries: {other}"),
+    fn well(&self) {
+        self.status.send_if_modified(|status| status.trouble.take().is_some());
+    }
+
+    fn cannot_watch(&self, trouble: &Trouble) {
+        let text = if trouble.unknown_kind {
+            format!("the cluster does not know {API_VERSION} ServiceEntry: install Istio's CRDs")
+        } else {
+            format!("cannot watch ServiceEntries: {}", trouble.reason)
         };
         self.status.send_if_modified(|status| {
-            let news = status.trouble.as_ref() != Some(&trouble);
+            let news = status.trouble.as_ref() != Some(&text);
             if news {
-                tracing::warn!("{trouble}");
-                status.trouble = Some(trouble);
+                tracing::warn!("{text}");
+                status.trouble = Some(text);
             }
             news
         });

@@ -52,6 +52,8 @@ struct Directory {
     /// What is said about an object, by all files that hold it. The last file by name counts, as it does for
     /// `kubectl apply`. So an object that moves from one file to another is there all the time.
     objects: BTreeMap<ObjectName, BTreeMap<PathBuf, Said>>,
+    /// The files that cannot be read as they are, so that only a change makes them be tried again.
+    unreadable: BTreeMap<PathBuf, [u8; 32]>,
     looks: u64,
 }
 
@@ -102,7 +104,7 @@ impl Directory {
     fn new(config: Config) -> Self {
         let mut index = Index::new(Observed::default(), config.default_locality.clone());
         index.observed().meta.network = config.network.clone();
-        Self { config, index, files: BTreeMap::new(), objects: BTreeMap::new(), looks: 0 }
+        Self { config, index, files: BTreeMap::new(), objects: BTreeMap::new(), unreadable: BTreeMap::new(), looks: 0 }
     }
 
     /// Reads what changed; `None` when nothing did.
@@ -119,11 +121,12 @@ impl Directory {
                 return self.set_trouble(Some(trouble)).then(|| self.index.flush());
             }
         };
-        let gone: Vec<PathBuf> = self.files.keys().filter(|path| !found.contains(*path)).cloned().collect();
+        let known = self.files.keys().chain(self.unreadable.keys());
+        let gone: BTreeSet<PathBuf> = known.filter(|path| !found.contains(*path)).cloned().collect();
         // Files first, objects then: what moved from one to another is at no time in none.
         let mut touched = BTreeSet::new();
         for path in gone {
-            self.index.note(&of_file(&path), None);
+            self.complain_no_more(&path);
             touched.extend(self.replace(&path, None));
             changed = true;
         }
@@ -136,9 +139,12 @@ impl Directory {
         touched.iter().for_each(|name| self.settle(name));
         self.looks += 1;
         let uid = self.files.values().find_map(|file| file.cluster_uid.clone()).unwrap_or_default();
+        let partial = self.unreadable.keys().any(|path| !self.files.contains_key(path));
         let observed = self.index.observed();
         observed.meta.uid = uid.into();
         observed.source_version = self.looks.to_string().into();
+        // A file that was never readable may hold anything.
+        observed.partial = partial;
         observed.synced = true;
         Some(self.index.flush())
     }
@@ -164,16 +170,19 @@ impl Directory {
     fn read(&mut self, path: &Path, touched: &mut BTreeSet<ObjectName>) -> bool {
         let text = match read_limited(path) {
             Ok(text) => text,
-            Err(error) => return self.complain(path, error.to_string()),
+            Err(error) => return self.complain(path, [0; 32], error.to_string()),
         };
         let digest: [u8; 32] = Sha256::digest(&text).into();
         if self.files.get(path).is_some_and(|file| file.digest == digest) {
             // It may have been unreadable in between.
             return self.complain_no_more(path);
         }
+        if self.unreadable.get(path) == Some(&digest) {
+            return false;
+        }
         let manifest = match Manifest::parse(&text) {
             Ok(manifest) => manifest,
-            Err(error) => return self.complain(path, error),
+            Err(error) => return self.complain(path, digest, error),
         };
         self.complain_no_more(path);
         let malformed = manifest.malformed.into_iter();
@@ -226,8 +235,9 @@ impl Directory {
     }
 
     /// Names a file that cannot be read; says whether that is news.
-    fn complain(&mut self, path: &Path, reason: String) -> bool {
+    fn complain(&mut self, path: &Path, digest: [u8; 32], reason: String) -> bool {
         let what = of_file(path);
+        self.unreadable.insert(path.to_owned(), digest);
         let news = self.index.observed().left_out.get(&what) != Some(&reason);
         if news {
             tracing::error!("{what}: {reason}; it keeps what it last held");
@@ -239,6 +249,7 @@ impl Directory {
     /// The file can be read; says whether that is news.
     fn complain_no_more(&mut self, path: &Path) -> bool {
         let what = of_file(path);
+        self.unreadable.remove(path);
         let news = self.index.observed().left_out.contains_key(&what);
         self.index.note(&what, None);
         news

@@ -1,25 +1,32 @@
 //! A cluster by its API server: list and watch of Services, EndpointSlices and Nodes (metadata only). Trouble is
 //! shown and what is known is kept; only a complete list or a delete event takes anything away.
 
-mod kind;
-
 use super::{
     Observed,
     index::{Index, Kind, Object, ObjectName},
 };
-use crate::backoff::Backoff;
-use futures::{StreamExt as _, stream};
+use crate::{
+    backoff::Backoff,
+    kubernetes::{
+        explain::explain,
+        follow::{Event, follow},
+    },
+};
+use futures::{StreamExt as _, stream, stream::BoxStream};
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Service},
     discovery::v1::EndpointSlice,
 };
-use kind::{Event, watch_kind};
 use kube::{
-    Api, Client,
+    Api, Client, Resource, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
 };
 use model::locality::{Locality, Network};
-use std::collections::{BTreeMap, HashSet};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Debug,
+};
 use tokio::sync::watch;
 
 /// The kinds that must be listed once before absence means something.
@@ -41,6 +48,13 @@ pub struct Config {
     pub default_locality: Locality,
 }
 
+/// An object as it was seen: what it is called, of which version, and what it is or why that cannot be read.
+struct Seen {
+    name: ObjectName,
+    version: Option<String>,
+    object: Result<Object, String>,
+}
+
 /// The state of one cluster's watches.
 struct Cluster {
     server: String,
@@ -60,24 +74,41 @@ pub async fn run(config: Config, observed: watch::Sender<Observed>) {
     }
     let client = config.client;
     let events = stream::select_all([
-        watch_kind(client.clone(), Kind::Service, |service: DeserializeGuard<Service>| {
+        follow_kind(&client, Kind::Service, |service: DeserializeGuard<Service>| {
             service.0.map(|service| Object::Service(Box::new(service))).map_err(|error| error.to_string())
         }),
-        watch_kind(client.clone(), Kind::EndpointSlice, |slice: DeserializeGuard<EndpointSlice>| {
+        follow_kind(&client, Kind::EndpointSlice, |slice: DeserializeGuard<EndpointSlice>| {
             slice.0.map(|slice| Object::EndpointSlice(Box::new(slice))).map_err(|error| error.to_string())
         }),
-        watch_kind(client, Kind::Node, |node: PartialObjectMeta<Node>| Ok(Object::Node(Box::new(node.metadata)))),
+        follow_kind(&client, Kind::Node, |node: PartialObjectMeta<Node>| Ok(Object::Node(Box::new(node.metadata)))),
     ]);
     let mut events = events.ready_chunks(BURST);
     loop {
         tokio::select! {
             Some(burst) = events.next() => {
-                burst.into_iter().for_each(|event| cluster.take(event));
+                burst.into_iter().for_each(|(kind, event)| cluster.take(kind, event));
                 observed.send_replace(cluster.result());
             }
             () = observed.closed() => return,
         }
     }
+}
+
+/// Follows all objects of a kind; `read` says what an object is, or why it cannot be read.
+fn follow_kind<K>(
+    client: &Client,
+    kind: Kind,
+    read: fn(K) -> Result<Object, String>,
+) -> BoxStream<'static, (Kind, Event<Seen>)>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let seen = move |object: K| Seen {
+        name: ObjectName::new(kind, object.meta()),
+        version: object.resource_version(),
+        object: read(object),
+    };
+    follow(Api::<K>::all(client.clone())).map(move |event| (kind, event.map(seen))).boxed()
 }
 
 /// The uid of the `kube-system` namespace; asks until it is told.
@@ -91,7 +122,7 @@ async fn identify(config: &Config, cluster: &mut Cluster, observed: &watch::Send
                 return namespace.metadata.uid.unwrap_or_default();
             }
             Err(error) => {
-                cluster.take(Event::Trouble(Kind::Service, kind::explain(&error)));
+                cluster.in_trouble(Kind::Service, explain(&error));
                 observed.send_replace(cluster.result());
                 backoff.wait().await;
             }
@@ -114,22 +145,16 @@ impl Cluster {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, kind: Kind, event: Event<Seen>) {
         match event {
-            Event::Begin(kind) => {
+            Event::Begin => {
                 self.listing.insert(kind, HashSet::new());
             }
-            Event::Object { listed, object, version } => {
-                let name = object.name();
-                self.index.apply(&object);
-                self.seen(listed, name, version);
+            Event::Listed(seen) => {
+                self.listing.entry(kind).or_default().insert(seen.name.clone());
+                self.keep(seen);
             }
-            Event::Malformed { listed, name, reason } => {
-                // What it was is kept: an object that cannot be read is not an object that is gone.
-                self.index.leave_out(&name, Some(reason));
-                self.seen(listed, name, None);
-            }
-            Event::Listed(kind) => {
+            Event::Complete => {
                 let listed = self.listing.remove(&kind).unwrap_or_default();
                 for name in self.index.names(kind).difference(&listed) {
                     self.index.delete(name);
@@ -137,29 +162,36 @@ impl Cluster {
                 self.listed.insert(kind);
                 self.trouble.remove(&kind);
             }
-            Event::Gone(name) => {
-                self.trouble.remove(&name.kind);
-                self.index.delete(&name);
+            Event::Changed(seen) => {
+                self.trouble.remove(&kind);
+                self.keep(seen);
             }
-            Event::Quiet(kind) => {
+            Event::Gone(seen) => {
+                self.trouble.remove(&kind);
+                self.index.delete(&seen.name);
+            }
+            Event::Quiet => {
                 self.trouble.remove(&kind);
             }
-            Event::Trouble(kind, reason) => {
-                if self.trouble.insert(kind, reason.clone()).is_none_or(|old| old != reason) {
-                    tracing::error!("API server {}: {kind:?}: {reason}; what is known is kept", self.server);
-                }
-            }
+            Event::Trouble(trouble) => self.in_trouble(kind, trouble.reason),
         }
     }
 
-    fn seen(&mut self, listed: bool, name: ObjectName, version: Option<String>) {
-        if let Some(listing) = self.listing.get_mut(&name.kind).filter(|_| listed) {
-            listing.insert(name);
-        } else {
-            self.trouble.remove(&name.kind);
+    /// Takes over an object. One that cannot be read is not one that is gone: what it was is kept.
+    fn keep(&mut self, seen: Seen) {
+        match seen.object {
+            Ok(object) => self.index.apply(&object),
+            Err(reason) => self.index.leave_out(&seen.name, Some(reason)),
         }
-        if let Some(version) = version {
+        if let Some(version) = seen.version {
             self.index.observed().source_version = version.into();
+        }
+    }
+
+    fn in_trouble(&mut self, kind: Kind, reason: String) {
+        if self.trouble.get(&kind) != Some(&reason) {
+            tracing::error!("API server {}: {kind:?}: {reason}; what is known is kept", self.server);
+            self.trouble.insert(kind, reason);
         }
     }
 

@@ -183,7 +183,6 @@ fn what_is_gone_when_everything_is_read_again_goes() {
     assert_eq!(web(&fold), "10.0.0.1");
     assert!(fold.result().owners.contains_key(&id("west")));
     write(&store, &[(HEAD, None), (SLICE, None), ("clusters/west/owner", None), ("a/b", None)]);
-    fold.forget_position();
     fold.replace(&snapshot(&store)).expect("it did not go back");
     assert_eq!(web(&fold), "-");
     let result = fold.result();
@@ -208,11 +207,9 @@ fn a_store_that_went_back_is_refused_and_nothing_is_dropped() {
     write(&store, &[(HEAD, Some(head("http:80").encode()))]);
     fold.replace(&snapshot(&store)).expect("it did not go back");
     let before = fold.view().canonical();
-    fold.forget_position();
     let refused = fold.replace(&snapshot(&Embedded::new()));
     assert!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
     assert_eq!(fold.view().canonical(), before);
-    assert_eq!(fold.position(), None);
 }
 
 #[test]

@@ -38,6 +38,13 @@ pub struct Namer {
     pub mode: AnswerMode,
 }
 
+/// Most addresses of one family in one answer: more would not fit into a message of 64 KiB, and a name that cannot be
+/// set would keep its old answer.
+const MAX_ADDRESSES: usize = 1000;
+
+/// Most SRV records of one name, by the same measure: each carries a whole name, uncompressed.
+const MAX_TARGETS: usize = 400;
+
 /// Addresses by family.
 #[derive(Default)]
 struct Addresses {
@@ -112,6 +119,7 @@ impl Namer {
                     targets.push(Srv { priority: 0, weight: 1, port: number, target });
                 }
             }
+            targets.truncate(MAX_TARGETS);
             names.extend(self.srv(service, port, targets));
         }
         for (host, addresses) in hosts {
@@ -174,8 +182,9 @@ fn host_label(usable: &Usable<'_>) -> String {
 impl Addresses {
     fn push(&mut self, address: IpAddr) {
         match address {
-            IpAddr::V4(v4) => self.a.push(v4),
-            IpAddr::V6(v6) => self.aaaa.push(v6),
+            IpAddr::V4(v4) if self.a.len() < MAX_ADDRESSES => self.a.push(v4),
+            IpAddr::V6(v6) if self.aaaa.len() < MAX_ADDRESSES => self.aaaa.push(v6),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
     }
 

@@ -3,11 +3,11 @@
 //! grows until a watch has lasted. Kube's own watcher asks at once again when a watch ends, and when the place is
 //! lost at the start of a watch asks for the same place for ever.
 
-use super::super::index::{Kind, Object, ObjectName};
+use super::explain::explain;
 use crate::backoff::Backoff;
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Resource, ResourceExt as _,
     api::{ListParams, WatchEvent, WatchParams},
 };
 use serde::de::DeserializeOwned;
@@ -31,29 +31,34 @@ const QUIET: Duration = Duration::from_secs(5);
 
 /// One step of a watch.
 #[derive(Debug)]
-pub(super) enum Event {
+pub enum Event<K> {
     /// A list begins.
-    Begin(Kind),
-    /// An object, of a list or by itself, with its resourceVersion.
-    Object { listed: bool, object: Box<Object>, version: Option<String> },
-    /// An object that does not parse.
-    Malformed { listed: bool, name: ObjectName, reason: String },
-    /// A list is complete.
-    Listed(Kind),
-    /// An object is gone.
-    Gone(ObjectName),
+    Begin,
+    /// An object of the list that began last.
+    Listed(K),
+    /// The list is complete: what it did not name is gone.
+    Complete,
+    /// A new or changed object.
+    Changed(K),
+    /// An object is gone; this is how it was.
+    Gone(K),
     /// The trouble is over.
-    Quiet(Kind),
+    Quiet,
     /// Nothing can be read at the moment.
-    Trouble(Kind, String),
+    Trouble(Trouble),
 }
 
-type Read<K> = fn(K) -> Result<Object, String>;
+/// Why nothing can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The server does not know the kind: its CRD is not installed.
+    pub unknown_kind: bool,
+    /// The reason, for people.
+    pub reason: String,
+}
 
-struct Watching<K> {
+struct Following<K> {
     api: Api<K>,
-    kind: Kind,
-    read: Read<K>,
     place: Place<K>,
     backoff: Backoff,
     /// Something failed, and nothing was tried since.
@@ -76,30 +81,22 @@ enum Place<K> {
     Watch(String, Instant, BoxStream<'static, kube::Result<WatchEvent<K>>>),
 }
 
-/// Watches all objects of a kind.
-pub(super) fn watch_kind<K>(client: Client, kind: Kind, read: Read<K>) -> BoxStream<'static, Event>
+/// Follows all objects that `api` names.
+pub fn follow<K>(api: Api<K>) -> BoxStream<'static, Event<K>>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let watching = Watching {
-        api: Api::all(client),
-        kind,
-        read,
-        place: Place::Lost,
-        backoff: Backoff::default(),
-        pause: false,
-        doubtful: false,
-    };
-    stream::unfold(watching, |mut watching| async move { Some((watching.next().await, watching)) }).boxed()
+    let following = Following { api, place: Place::Lost, backoff: Backoff::default(), pause: false, doubtful: false };
+    stream::unfold(following, |mut following| async move { Some((following.next().await, following)) }).boxed()
 }
 
-// === impl Watching ===
+// === impl Following ===
 
-impl<K> Watching<K>
+impl<K> Following<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> Event<K> {
         loop {
             if std::mem::take(&mut self.pause) {
                 self.backoff.wait().await;
@@ -110,27 +107,27 @@ where
         }
     }
 
-    async fn step(&mut self) -> Option<Event> {
+    async fn step(&mut self) -> Option<Event<K>> {
         match std::mem::replace(&mut self.place, Place::Lost) {
             Place::Lost => {
                 self.place = Place::Page(Vec::new().into_iter(), None);
-                Some(Event::Begin(self.kind))
+                Some(Event::Begin)
             }
             Place::Page(mut objects, token) => match objects.next() {
                 Some(object) => {
                     self.place = Place::Page(objects, token);
-                    Some(self.object(true, object))
+                    Some(Event::Listed(object))
                 }
                 None => self.list(token).await,
             },
             Place::LastPage(mut objects, version) => match objects.next() {
                 Some(object) => {
                     self.place = Place::LastPage(objects, version);
-                    Some(self.object(true, object))
+                    Some(Event::Listed(object))
                 }
                 None => {
                     self.place = Place::At(version);
-                    Some(Event::Listed(self.kind))
+                    Some(Event::Complete)
                 }
             },
             Place::At(version) => {
@@ -141,14 +138,14 @@ where
                         None
                     }
                     Err(Failure::Kube(error)) if is_gone(&error) => self.lost(),
-                    Err(error) => self.failed(Place::At(version), error.to_string()),
+                    Err(failure) => self.failed(Place::At(version), failure.into()),
                 }
             }
             Place::Watch(version, since, events) => self.listen(version, since, events).await,
         }
     }
 
-    async fn list(&mut self, token: Option<String>) -> Option<Event> {
+    async fn list(&mut self, token: Option<String>) -> Option<Event<K>> {
         let mut params = ListParams::default().limit(PAGE);
         params.continue_token = token;
         match answer(self.api.list(&params)).await {
@@ -160,14 +157,14 @@ where
                     (Some(token), _) => Place::Page(objects, Some(token)),
                     (None, Some(version)) => Place::LastPage(objects, version),
                     (None, None) => {
-                        return self.failed(Place::Lost, "a list has no resourceVersion".to_owned());
+                        return self.failed(Place::Lost, Trouble::new("a list has no resourceVersion"));
                     }
                 };
                 None
             }
             // A page that came too late is of a list that the server has forgotten.
             Err(Failure::Kube(error)) if is_gone(&error) => self.lost(),
-            Err(error) => self.failed(Place::Lost, error.to_string()),
+            Err(failure) => self.failed(Place::Lost, failure.into()),
         }
     }
 
@@ -176,12 +173,12 @@ where
         version: String,
         since: Instant,
         mut events: BoxStream<'static, kube::Result<WatchEvent<K>>>,
-    ) -> Option<Event> {
+    ) -> Option<Event<K>> {
         if self.doubtful && since.elapsed() >= QUIET {
             self.doubtful = false;
             self.backoff.reset();
             self.place = Place::Watch(version, since, events);
-            return Some(Event::Quiet(self.kind));
+            return Some(Event::Quiet);
         }
         let next = if self.doubtful {
             timeout_at(since + QUIET, events.next()).await
@@ -196,7 +193,7 @@ where
             // Watches are to end after a while. One that ends at once must not be begun anew at once.
             Err(_) | Ok(None) => {
                 if self.doubtful {
-                    return self.failed(Place::At(version), "it ends watches at once".to_owned());
+                    return self.failed(Place::At(version), Trouble::new("it ends watches at once"));
                 }
                 self.place = Place::At(version);
                 self.pause = since.elapsed() < QUIET;
@@ -206,12 +203,12 @@ where
             Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
                 let version = object.resource_version().unwrap_or(version);
                 self.place = Place::Watch(version, since, events);
-                Some(self.object(false, object))
+                Some(Event::Changed(object))
             }
             Ok(Some(Ok(WatchEvent::Deleted(object)))) => {
                 let version = object.resource_version().unwrap_or(version);
                 self.place = Place::Watch(version, since, events);
-                Some(Event::Gone(ObjectName::new(self.kind, object.meta())))
+                Some(Event::Gone(object))
             }
             Ok(Some(Ok(WatchEvent::Bookmark(bookmark)))) => {
                 self.place = Place::Watch(bookmark.metadata.resource_version, since, events);
@@ -219,39 +216,62 @@ where
             }
             Ok(Some(Ok(WatchEvent::Error(status)))) if status.code == 410 => self.lost(),
             Ok(Some(Ok(WatchEvent::Error(status)))) => {
-                self.failed(Place::At(version), explain(&kube::Error::Api(status)))
+                self.failed(Place::At(version), Failure::Kube(kube::Error::Api(status)).into())
             }
             Ok(Some(Err(error))) if is_gone(&error) => self.lost(),
             // The same watch goes on behind what cannot be read; a new one would begin before it.
             Ok(Some(Err(error @ kube::Error::SerdeError(_)))) => {
-                self.failed(Place::Watch(version, since, events), explain(&error))
+                self.failed(Place::Watch(version, since, events), Failure::Kube(error).into())
             }
-            Ok(Some(Err(error))) => self.failed(Place::At(version), explain(&error)),
+            Ok(Some(Err(error))) => self.failed(Place::At(version), Failure::Kube(error).into()),
         }
     }
 
     /// The server has forgotten the place. That is ordinary, but must not happen again at once.
-    fn lost(&mut self) -> Option<Event> {
+    fn lost(&mut self) -> Option<Event<K>> {
         self.place = Place::Lost;
         self.pause = true;
         self.doubtful = true;
         None
     }
 
-    fn failed(&mut self, place: Place<K>, reason: String) -> Option<Event> {
+    fn failed(&mut self, place: Place<K>, trouble: Trouble) -> Option<Event<K>> {
         self.place = place;
         self.pause = true;
         self.doubtful = true;
-        Some(Event::Trouble(self.kind, reason))
+        Some(Event::Trouble(trouble))
     }
+}
 
-    fn object(&self, listed: bool, object: K) -> Event {
-        let name = ObjectName::new(self.kind, object.meta());
-        let version = object.resource_version();
-        match (self.read)(object) {
-            Ok(object) => Event::Object { listed, object: Box::new(object), version },
-            Err(reason) => Event::Malformed { listed, name, reason },
+// === impl Event ===
+
+impl<K> Event<K> {
+    /// The same step with its object made into something else.
+    pub fn map<T>(self, make: impl FnOnce(K) -> T) -> Event<T> {
+        match self {
+            Self::Begin => Event::Begin,
+            Self::Listed(object) => Event::Listed(make(object)),
+            Self::Complete => Event::Complete,
+            Self::Changed(object) => Event::Changed(make(object)),
+            Self::Gone(object) => Event::Gone(make(object)),
+            Self::Quiet => Event::Quiet,
+            Self::Trouble(trouble) => Event::Trouble(trouble),
         }
+    }
+}
+
+// === impl Trouble ===
+
+impl Trouble {
+    fn new(reason: &str) -> Self {
+        Self { unknown_kind: false, reason: reason.to_owned() }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        let unknown_kind = matches!(&failure, Failure::Kube(kube::Error::Api(status)) if status.code == 404);
+        Self { unknown_kind, reason: failure.to_string() }
     }
 }
 
@@ -272,32 +292,4 @@ async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, Fa
 
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 410)
-}
-
-/// What an error of the API server means, and what to do about it.
-pub(super) fn explain(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 401 => {
-            "it refuses the credentials (401 Unauthorized): renew the token or certificate in the kubeconfig".to_owned()
-        }
-        kube::Error::Api(status) if status.code == 403 => {
-            format!("it refuses this (403 Forbidden): {}: bind the ClusterRole of the manifests", status.message)
-        }
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => chain(other),
-    }
-}
-
-/// An error with its causes: the outermost alone seldom says what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

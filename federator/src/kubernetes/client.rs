@@ -12,7 +12,10 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client, and the server's address for people.
-pub(super) async fn client(typed: &Kubernetes) -> anyhow::Result<(Client, String)> {
+///
+/// # Errors
+/// When a kubeconfig cannot be read or says what cannot be.
+pub async fn client(typed: &Kubernetes) -> anyhow::Result<(Client, String)> {
     let mut config = match &typed.kubeconfig {
         None => Config::incluster().context("no `kubeconfig` is given, and this is not a pod")?,
         Some(path) => {
