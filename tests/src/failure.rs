@@ -11,7 +11,10 @@ use crate::process::tail;
 
 /// Keeps all logs, which would vanish with the sandbox, and shows the ends of those of the test itself and of
 /// whatever does not run.
-#[expect(clippy::print_stderr, reason = "the test runner shows what a failed test has printed")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the test runner shows what a failed test has printed"
+)]
 pub(crate) fn report(bed: &Bed, of_test: &Path) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test").replace("::", ".");
@@ -31,7 +34,8 @@ pub(crate) fn report(bed: &Bed, of_test: &Path) {
 /// Copies `logs` to `fleet-logs/TEST` in cargo's target directory.
 fn keep(logs: &Path, test: &str) -> Result<PathBuf> {
     let binary = std::env::current_exe()?;
-    let target = binary.ancestors().nth(3).context("the test binary is not in a target directory")?;
+    let profile = binary.ancestors().find(|above| above.ends_with("debug") || above.ends_with("release"));
+    let target = profile.and_then(Path::parent).context("the test binary is not in a target directory")?;
     let kept = target.join("fleet-logs").join(test);
     if kept.exists() {
         fs::remove_dir_all(&kept)?;
