@@ -63,7 +63,7 @@ pub use fleet::Fleet;
 pub use hickory_proto::op::ResponseCode;
 pub use hickory_proto::rr::RecordType;
 pub use namespace::Namespace;
-pub use parts::federator;
+pub use parts::{Parts, federator, require_sandbox};
 pub use place::Place;
 pub use process::Process;
 pub use store::Store;

@@ -12,19 +12,19 @@ use crate::Result;
 
 /// The directory with `bin/` and `share/`.
 #[derive(Debug, Clone)]
-pub(crate) struct Parts {
+pub struct Parts {
     root: PathBuf,
 }
 
 impl Parts {
     /// The directory that `FEDERATOR_PARTS` names.
-    pub(crate) fn from_environment() -> Result<Self> {
+    pub fn from_environment() -> Result<Self> {
         let root = environment("FEDERATOR_PARTS")?;
         Ok(Self { root })
     }
 
     /// An executable: `etcd`, `kube-apiserver`, …
-    pub(crate) fn bin(&self, name: &str) -> Result<PathBuf> {
+    pub fn bin(&self, name: &str) -> Result<PathBuf> {
         self.find(&Path::new("bin").join(name))
     }
 
@@ -49,7 +49,7 @@ pub fn federator() -> Result<PathBuf> {
 
 /// Fails unless this process is in a fresh sandbox of its own, where it may make network namespaces: anywhere
 /// else there are more network devices than the loopback.
-pub(crate) fn require_sandbox() -> Result {
+pub fn require_sandbox() -> Result {
     let devices = fs::read_to_string("/proc/self/net/dev")?;
     let alone = devices.lines().skip(2).all(|line| line.trim_start().starts_with("lo:"));
     ensure!(alone && Path::new("/run/netns").is_dir(), "not in a sandbox: run me through `cargo xtask test`");

@@ -1,0 +1,50 @@
+//! Benchmarks: release builds and real parts in the sandbox, run by `cargo xtask bench NAME`.
+//!
+//! Each prints the machine, then tables for people, then lines `figure KEY VALUE UNIT` for programs. None of them
+//! fails because a figure is bad: what is good enough is said by whoever reads the figures.
+
+#![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
+
+mod ask;
+mod machine;
+mod propagation;
+mod report;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use harness::Result;
+
+/// Benchmarks of Federator.
+#[derive(Parser)]
+#[command(arg_required_else_help = true)]
+struct Arguments {
+    /// Lists the benchmarks
+    #[arg(long)]
+    list: bool,
+    #[command(subcommand)]
+    benchmark: Option<Benchmark>,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// From an EndpointSlice in one cluster to the answer and the ServiceEntry in another, beside the floor
+    Propagation(propagation::Options),
+}
+
+fn main() -> Result {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        list();
+    }
+    match arguments.benchmark {
+        None => Ok(()),
+        Some(Benchmark::Propagation(options)) => propagation::run(&options),
+    }
+}
+
+fn list() {
+    let command = Arguments::command();
+    for benchmark in command.get_subcommands() {
+        let about = benchmark.get_about().map(ToString::to_string);
+        println!("{:<12} {}", benchmark.get_name(), about.unwrap_or_default());
+    }
+}
