@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
 mod ask;
+mod dns;
 mod machine;
 mod propagation;
 mod report;
@@ -28,6 +29,8 @@ struct Arguments {
 enum Benchmark {
     /// From an EndpointSlice in one cluster to the answer and the ServiceEntry in another, beside the floor
     Propagation(propagation::Options),
+    /// CPU time of one UDP query, beside NSD and CoreDNS with the same names
+    Dns(dns::Options),
 }
 
 fn main() -> Result {
@@ -38,6 +41,7 @@ fn main() -> Result {
     match arguments.benchmark {
         None => Ok(()),
         Some(Benchmark::Propagation(options)) => propagation::run(&options),
+        Some(Benchmark::Dns(options)) => dns::run(&options),
     }
 }
 

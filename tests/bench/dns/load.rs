@@ -1,0 +1,89 @@
+//! Load on one server by dnsperf, and what it cost the server.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use harness::{Parts, Result};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::cpu;
+use super::server::Server;
+
+/// Sixteen clients that together wait for up to a hundred answers: enough to keep a server busy, and less than its
+/// socket holds, so that nothing is lost.
+pub(super) const ARGUMENTS: [&str; 6] = ["-c", "16", "-T", "1", "-q", "100"];
+
+/// What dnsperf may take beyond the time it was given.
+const SLACK: Duration = Duration::from_secs(15);
+
+/// The generator, and its questions.
+pub(super) struct Load {
+    program: PathBuf,
+    queries: PathBuf,
+}
+
+/// One server under load.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Measured {
+    pub(super) lost: u64,
+    answered: u64,
+    cpu: Duration,
+    seconds: u32,
+}
+
+// === impl Load ===
+
+impl Load {
+    pub(super) fn new(parts: &Parts, queries: &Path) -> Result<Self> {
+        Ok(Self { program: parts.bin("dnsperf")?, queries: queries.to_owned() })
+    }
+
+    /// Asks as fast as the server answers.
+    pub(super) async fn put_on(&self, server: &Server, seconds: u32) -> Result<Measured> {
+        let (address, port) = server.address;
+        let mut command = Command::new(&self.program);
+        command
+            .args(ARGUMENTS)
+            .args(["-s", &address.to_string(), "-p", &port.to_string(), "-l", &seconds.to_string()])
+            .arg("-d")
+            .arg(&self.queries)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let before = cpu::of_tree(server.pid())?;
+        let limit = Duration::from_secs(seconds.into()) + SLACK;
+        let output = timeout(limit, command.output()).await.context("dnsperf does not end")??;
+        let cpu = cpu::of_tree(server.pid())? - before;
+
+        let said = String::from_utf8_lossy(&output.stdout);
+        let what = || format!("dnsperf on {}: {said}{}", server.name, String::from_utf8_lossy(&output.stderr));
+        let number = |key| number_after(&said, key).with_context(what);
+        let answered = number("Queries completed:")?;
+        ensure!(answered > 0 && answered == number("NOERROR")?, "not every answer is good: {}", what());
+        Ok(Measured { lost: number("Queries lost:")?, answered, cpu, seconds })
+    }
+}
+
+// === impl Measured ===
+
+impl Measured {
+    /// Microseconds of CPU time a query.
+    #[expect(clippy::cast_precision_loss, reason = "counts of seconds of load are far below 2^52")]
+    pub(super) fn micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.answered as f64
+    }
+
+    /// Queries a second.
+    #[expect(clippy::cast_precision_loss, reason = "counts of seconds of load are far below 2^52")]
+    pub(super) fn rate(&self) -> f64 {
+        self.answered as f64 / f64::from(self.seconds)
+    }
+}
+
+/// The number that follows `key` in dnsperf's statistics.
+fn number_after(statistics: &str, key: &str) -> Option<u64> {
+    let (_, rest) = statistics.split_once(key)?;
+    rest.split_whitespace().next()?.parse().ok()
+}
