@@ -11,10 +11,7 @@ use crate::process::tail;
 
 /// Keeps all logs, which would vanish with the sandbox, and shows the ends of those of the test itself and of
 /// whatever does not run.
-#[expect(
-    clippy::print_stderr,
-    reason = "the test runner shows what a failed test has printed"
-)]
+#[expect(clippy::print_stderr, reason = "the test runner shows what a failed test has printed")]
 pub(crate) fn report(bed: &Bed, of_test: &Path) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("test").replace("::", ".");
