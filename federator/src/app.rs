@@ -1,4 +1,4 @@
-//! The composition root: a checked configuration becomes bound sockets, then running stages ([`stages`]). With what
+//! The composition root: a checked configuration becomes bound sockets, then running stages (`stages`). With what
 //! is below it, the only place that spawns tasks and reads the clock. A stage that ends by itself is a fault: it stops
 //! everything, in order, and the process says so with its exit code.
 

@@ -1,4 +1,4 @@
-//! Configuration: what was typed ([`file`]) becomes what is needed ([`Config`]), checked as a whole before anything
+//! Configuration: what was typed ([`mod@file`]) becomes what is needed ([`Config`]), checked as a whole before anything
 //! starts. The only place that reads the environment. Binds nothing and opens nothing but the file.
 
 pub mod file;

@@ -60,14 +60,14 @@ impl Scene {
     /// Runs the binary until it ends by itself.
     pub(crate) fn command(&self, arguments: &[&str]) -> Ended {
         let output = Command::new(federator().unwrap()).args(arguments).stdin(Stdio::null()).output().unwrap();
-        Ended::new(output)
+        Ended::new(&output)
     }
 }
 
 // === impl Ended ===
 
 impl Ended {
-    fn new(output: Output) -> Self {
+    fn new(output: &Output) -> Self {
         Self { code: output.status.code(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
     }
 }
