@@ -64,6 +64,7 @@ pub async fn run(
         };
         // The history ran out under a slow reader. What is known stays, and everything is read again at once.
         if matches!(error, StoreError::Compacted(_)) {
+            stage.fold.forget_position();
             continue;
         }
         tracing::warn!(store = ?store, %error, revision = stage.fold.view().revision(), "store lost; holding what is known");

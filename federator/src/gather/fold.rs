@@ -93,6 +93,11 @@ impl Fold {
         self.position
     }
 
+    /// The store no longer knows what came after the position: the next thing is a [`Self::replace`].
+    pub fn forget_position(&mut self) {
+        self.position = None;
+    }
+
     /// Everything, ready to be handed on.
     pub fn result(&self) -> Gathered {
         // A cluster of our own that could not be observed yet, nor has a marker, may hold any name.
