@@ -114,6 +114,8 @@ impl Running {
     pub async fn join(self) -> Result<(), AppError> {
         let Self { stages: Stages { mut draining, mut others }, shutdown, .. } = self;
         let outcome = tokio::select! {
+            // First: a stage that ends because it was told to is no fault.
+            biased;
             () = shutdown.cancelled() => Ok(()),
             Some(ended) = draining.join_next() => Err(fault(ended)),
             Some(ended) = others.join_next() => Err(fault(ended)),

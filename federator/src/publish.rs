@@ -2,6 +2,7 @@
 //! one transaction in flight, every transaction fenced by the owner key and the marker; what changes meanwhile
 //! coalesces, because a transaction is planned from the latest observation. Knows nothing of Kubernetes.
 
+pub mod batch;
 pub mod ledger;
 pub mod plan;
 
@@ -10,6 +11,7 @@ use crate::{
     observe::Observed,
     store::{Committed, Store, StoreError},
 };
+use batch::Batch;
 use ledger::{Ledger, Surprise};
 use model::{
     cluster::Meta,
@@ -19,7 +21,6 @@ use model::{
     tracked::Since,
     vip::VipRanges,
 };
-use plan::Batch;
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -2,7 +2,7 @@
 //! once a tenure; kept by applying what was committed; corrected by what a refused transaction shows. Holds hashes,
 //! not values.
 
-use super::plan::Batch;
+use super::batch::Batch;
 use crate::store::{Entry, Store, StoreError};
 use model::{
     cluster::{Meta, SetHash, Synced},

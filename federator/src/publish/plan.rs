@@ -2,7 +2,7 @@
 //! takes as many services as fit; what belongs together (a new head, its place in the order, its virtual addresses)
 //! is never split.
 
-use super::{Config, ledger::Ledger};
+use super::{Config, batch::Batch, ledger::Ledger};
 use crate::{
     observe::Observed,
     store::{Guard, MAX_BYTES, MAX_WRITES, Txn},
@@ -22,17 +22,6 @@ use std::{
 
 /// Candidates tried for one host before giving up; with the default ranges one in a million hosts needs a second.
 const MAX_CANDIDATES: usize = 64;
-
-/// A transaction and what it means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// What to commit.
-    pub txn: Txn,
-    /// The marker it writes.
-    pub marker: Synced,
-    /// The services that are up to date once it is done.
-    pub settles: BTreeSet<ServiceKey>,
-}
 
 /// Writes that belong together, with what must be true for them.
 #[derive(Default)]
