@@ -67,6 +67,10 @@ pub async fn run(
             stage.fold.forget_position();
             continue;
         }
+        // A store that went back may catch up with our position by other writes: only reading all of it shows those.
+        if matches!(error, StoreError::WentBack(_)) {
+            stage.fold.forget_position();
+        }
         tracing::warn!(store = ?store, %error, revision = stage.fold.view().revision(), "store lost; holding what is known");
         stage.fold.lost(error.to_string());
         stage.hand_on();

@@ -125,7 +125,8 @@ impl Fold {
         self.store = StoreHealth::Followed;
     }
 
-    /// Takes over everything that stands in the store, and drops what does not.
+    /// Takes over everything that stands in the store, and drops what does not, but for clusters of which the store
+    /// has no marker: of those it says nothing, not even that they are gone.
     ///
     /// # Errors
     /// [`StoreError::WentBack`], when the store is older than what is known: then nothing is dropped.
@@ -134,7 +135,8 @@ impl Fold {
             let (now, seen) = (snapshot.revision, self.view.revision());
             return Err(StoreError::WentBack(format!("it is at revision {now}, and {seen} was seen")));
         }
-        let gone: Vec<String> = self.keys.iter().filter(|key| !snapshot.entries.contains_key(*key)).cloned().collect();
+        let absent = self.keys.iter().filter(|key| !snapshot.entries.contains_key(*key));
+        let gone: Vec<String> = absent.filter(|key| says_something(snapshot, key)).cloned().collect();
         let mut touched = BTreeSet::new();
         for key in gone {
             self.note(&key, None, &mut touched);
@@ -372,6 +374,16 @@ impl Known {
         }
         exports.extend(self.local.iter().map(|(id, export)| (id.clone(), export.clone())));
         Parts { exports, order: self.order.clone(), vip: self.vip }
+    }
+}
+
+/// Whether a snapshot that lacks a key says that it is gone: not of a cluster that has no marker there.
+fn says_something(snapshot: &Snapshot, key: &str) -> bool {
+    match Key::parse(key) {
+        Ok(Key::Meta(id) | Key::Synced(id) | Key::Head(id, _) | Key::Slice(id, _, _)) => {
+            snapshot.entries.contains_key(&Key::Synced(id).to_string())
+        }
+        _ => true,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     store::{Txn, embedded::Embedded},
     testing::{Faulty, head, id, key, observed, plain, slice},
 };
-use model::record::Record as _;
+use model::{cluster::Synced, record::Record as _};
 use std::time::Duration;
 use tokio::{task::JoinSet, time::timeout};
 
@@ -82,6 +82,8 @@ async fn it_follows_the_store_over_its_absence() {
 async fn what_the_store_has_forgotten_is_read_anew() {
     let store = Embedded::new();
     put(&store, "demo/gone", "10.0.0.1").await;
+    let marker = Synced { epoch: 1, ..Synced::default() }.encode();
+    commit(&store, vec![("clusters/east/synced".to_owned(), Some(marker))]).await;
     let faulty = Faulty::new(&store);
     let mut gatherer = Gatherer::start(faulty.clone());
     gatherer.has_all_of(&store).await;

@@ -179,6 +179,7 @@ fn what_is_gone_when_everything_is_read_again_goes() {
     let slice = slice("http:80", "10.0.0.1").encode();
     write(&store, &[(HEAD, Some(head("http:80").encode())), (SLICE, Some(slice))]);
     write(&store, &[("clusters/west/owner", Some(vec![])), ("a/b", Some(vec![]))]);
+    write(&store, &[("clusters/east/synced", Some(marker(1)))]);
     fold.replace(&snapshot(&store)).expect("it did not go back");
     assert_eq!(web(&fold), "10.0.0.1");
     assert!(fold.result().owners.contains_key(&id("west")));
@@ -187,6 +188,19 @@ fn what_is_gone_when_everything_is_read_again_goes() {
     assert_eq!(web(&fold), "-");
     let result = fold.result();
     assert!(result.owners.is_empty() && result.quarantined.is_empty());
+}
+
+#[test]
+fn of_a_cluster_that_has_lost_its_marker_nothing_goes() {
+    let (store, emptied) = (Embedded::new(), Embedded::new());
+    let mut fold = fold(&[]);
+    write(&store, &[("clusters/east/synced", Some(marker(1))), (HEAD, Some(head("http:80").encode()))]);
+    fold.replace(&snapshot(&store)).expect("it did not go back");
+    for n in 0..3 {
+        write(&emptied, &[("clusters/west/synced", Some(marker(n)))]);
+    }
+    fold.replace(&snapshot(&emptied)).expect("it is further than the first store");
+    assert!(fold.view().services().get(&key("demo/web")).is_some(), "{}", fold.view().canonical());
 }
 
 #[test]
