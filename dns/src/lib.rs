@@ -54,6 +54,9 @@ mod bind;
 mod server;
 mod tcp;
 
+#[cfg(test)]
+mod testing;
+
 pub use hickory_proto::rr::Name;
 
 pub use answer::{Answer, Request, answer};

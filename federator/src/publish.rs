@@ -236,6 +236,7 @@ async fn commit(
             Ok(Committed::Refused(found)) => match ledger.learn(&batch, &found) {
                 // The answer to an earlier try was lost, but the try was not.
                 Surprise::DoneAlready(revision) => {
+                    status.send_if_modified(|status| status.trouble.take().is_some());
                     ledger.apply(&batch, revision);
                     return Ok(batch.settles);
                 }

@@ -134,6 +134,11 @@ fn three_clusters_answer_as_one() -> Result {
         let fewer: BTreeSet<_> = pods(east, &ns, "web").await?.union(&pods(west, &ns, "web").await?).copied().collect();
         assert_eq!(fewer.len(), 3, "{fewer:?}");
         answers(east, &name, &fewer).await?;
+        // Has everybody caught up with what east answers? That is a comparison of two integers.
+        let revision = in_east.revision().await?;
+        for agent in &agents {
+            agent.wait_for(revision).await?;
+        }
         converged(&[in_east, in_west, in_south]).await?;
         Ok(())
     })

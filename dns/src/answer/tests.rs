@@ -4,29 +4,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use hickory_proto::op::Query;
-use hickory_proto::rr::Name;
 
 use super::*;
 use crate::node::{Node, Srv};
-use crate::zone::Apex;
-
-fn n(name: &str) -> Name {
-    Name::from_ascii(name).unwrap()
-}
-
-fn apex(name: &str) -> Apex {
-    Apex {
-        name: n(name),
-        primary: n("ns.global."),
-        mailbox: n("hostmaster.global."),
-        servers: vec![n("ns.global.")],
-        ttl: 60,
-        refresh: 7200,
-        retry: 1800,
-        expire: 86400,
-        negative_ttl: 3,
-    }
-}
+use crate::testing::{apex, n};
 
 fn addresses(addresses: &[&str]) -> Node {
     Node {

@@ -2,8 +2,8 @@
 
 use hickory_proto::op::Message;
 use hickory_proto::op::{OpCode, Query};
+use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::opt::EdnsCode;
-use hickory_proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
@@ -11,27 +11,13 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::node::{ExtendedError, Node, Why};
-use crate::zone::{Apex, Zone};
+use crate::testing::{apex, n};
+use crate::zone::Zone;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn n(name: &str) -> Name {
-    Name::from_ascii(name).unwrap()
-}
-
 fn zone() -> Zone {
-    let apex = Apex {
-        name: n("global."),
-        primary: n("ns.global."),
-        mailbox: n("hostmaster.global."),
-        servers: vec![n("ns.global.")],
-        ttl: 60,
-        refresh: 7200,
-        retry: 1800,
-        expire: 86400,
-        negative_ttl: 3,
-    };
-    let mut zone = Zone::new(apex).unwrap();
+    let mut zone = Zone::new(apex("global.")).unwrap();
     let many =
         |count: u8| Node { ttl: 5, a: (0..count).map(|last| [10, 0, 0, last].into()).collect(), ..Node::default() };
     zone.set(&n("web.demo.global."), many(2)).unwrap();

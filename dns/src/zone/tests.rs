@@ -7,25 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::node::{Srv, Why};
+use crate::testing::{apex, n};
 use crate::{ExtendedError, Zones};
 
-fn n(name: &str) -> Name {
-    Name::from_ascii(name).unwrap()
-}
-
 fn zone() -> Zone {
-    let apex = Apex {
-        name: n("Global."),
-        primary: n("ns.global."),
-        mailbox: n("hostmaster.global."),
-        servers: vec![n("ns.global.")],
-        ttl: 60,
-        refresh: 7200,
-        retry: 1800,
-        expire: 86400,
-        negative_ttl: 3,
-    };
-    Zone::new(apex).unwrap()
+    Zone::new(apex("Global.")).unwrap()
 }
 
 fn a(last: u8) -> Node {

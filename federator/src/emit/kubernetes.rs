@@ -247,7 +247,9 @@ impl Emitter {
 
     fn report(&self) {
         self.status.send_if_modified(|status| {
-            let waiting = self.dirty.union(&self.in_flight).count() + self.troubles.len();
+            // Counted over what is in flight, which is bounded, and not over all that is dirty.
+            let in_flight = self.in_flight.iter().filter(|key| !self.dirty.contains(*key)).count();
+            let waiting = self.dirty.len() + in_flight + self.troubles.len();
             let in_place = self.desired.len().saturating_sub(waiting);
             let news = status.in_place != in_place || *status.troubles != self.troubles;
             if news {
