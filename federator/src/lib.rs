@@ -27,6 +27,7 @@ pub mod api;
 pub mod app;
 pub mod backoff;
 pub mod cli;
+pub mod condition;
 pub mod config;
 pub mod kubernetes;
 pub mod shutdown;
