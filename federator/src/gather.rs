@@ -11,7 +11,10 @@ use crate::{
 };
 use fold::Fold;
 use model::{name::ClusterId, view::View};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tokio::sync::watch;
 use tokio_stream::{StreamExt as _, StreamMap, wrappers::WatchStream};
 
@@ -44,15 +47,20 @@ pub enum StoreHealth {
     Lost(String),
 }
 
-/// Follows the store until nobody wants the result any more. `own` are the clusters that this agent observes.
+/// The clusters that this agent observes, and what it sees of each; `None` as long as it is not known which these are.
+pub type OwnClusters = Option<BTreeMap<ClusterId, watch::Receiver<Observed>>>;
+
+/// Follows the store until nobody wants the result any more. `own` are the clusters that this agent observes; they
+/// come and go.
 pub async fn run(
     zone: Arc<str>,
     store: Arc<dyn Store>,
-    own: Vec<(ClusterId, watch::Receiver<Observed>)>,
+    own: watch::Receiver<OwnClusters>,
     gathered: watch::Sender<Gathered>,
 ) {
-    let mut stage = Stage { fold: Fold::new(&zone, own.iter().map(|(id, _)| id.clone())), gathered };
-    let mut own: StreamMap<_, _> = own.into_iter().map(|(id, seen)| (id, WatchStream::new(seen))).collect();
+    let mut stage = Stage { fold: Fold::new(&zone), gathered };
+    let mut own = Own { clusters: own, seen: StreamMap::new() };
+    own.clusters.mark_changed();
     let mut backoff = Backoff::default();
     loop {
         let error = {
@@ -79,7 +87,7 @@ pub async fn run(
         loop {
             tokio::select! {
                 () = &mut pause => break,
-                Some((id, seen)) = own.next() => stage.observed(&id, seen),
+                Some(news) = own.next() => stage.observed(news),
             }
         }
         if stage.gathered.is_closed() {
@@ -89,19 +97,14 @@ pub async fn run(
 }
 
 /// Reads or resumes, then follows until there is trouble; `None` when nobody wants the result any more.
-async fn follow(
-    store: &dyn Store,
-    stage: &mut Stage,
-    own: &mut StreamMap<ClusterId, WatchStream<Observed>>,
-    backoff: &mut Backoff,
-) -> Option<StoreError> {
+async fn follow(store: &dyn Store, stage: &mut Stage, own: &mut Own, backoff: &mut Backoff) -> Option<StoreError> {
     let opened = {
         let mut opening = std::pin::pin!(open(store, stage.fold.position()));
         loop {
             tokio::select! {
                 opened = &mut opening => break opened,
                 // A store that hangs does not keep own clusters from being fresh.
-                Some((id, seen)) = own.next() => stage.observed(&id, seen),
+                Some(news) = own.next() => stage.observed(news),
                 () = stage.gathered.closed() => return None,
             }
         }
@@ -128,7 +131,7 @@ async fn follow(
                 }
                 Err(error) => return Some(error),
             },
-            Some((id, seen)) = own.next() => stage.observed(&id, seen),
+            Some(news) = own.next() => stage.observed(news),
             () = stage.gathered.closed() => return None,
         }
     }
@@ -148,17 +151,62 @@ async fn open(store: &dyn Store, position: Option<u64>) -> Result<(Option<Snapsh
     Ok((Some(snapshot), watch))
 }
 
+/// The clusters that this agent observes.
+struct Own {
+    clusters: watch::Receiver<OwnClusters>,
+    seen: StreamMap<ClusterId, WatchStream<Observed>>,
+}
+
+/// What is new of the clusters that this agent observes.
+enum News {
+    /// There are these now.
+    Clusters(BTreeSet<ClusterId>),
+    /// This was seen of one.
+    Seen(ClusterId, Box<Observed>),
+}
+
 /// The fold, and where its results go.
 struct Stage {
     fold: Fold,
     gathered: watch::Sender<Gathered>,
 }
 
+// === impl Own ===
+
+impl Own {
+    /// What is new; `None` when nothing will be any more. May be dropped and called again without losing any.
+    async fn next(&mut self) -> Option<News> {
+        tokio::select! {
+            biased;
+            Ok(()) = self.clusters.changed() => {
+                let clusters = self.clusters.borrow_and_update().clone().unwrap_or_default();
+                let gone: Vec<_> = self.seen.keys().filter(|id| !clusters.contains_key(*id)).cloned().collect();
+                for id in gone {
+                    self.seen.remove(&id);
+                }
+                let ids = clusters.keys().cloned().collect();
+                for (id, seen) in clusters {
+                    if !self.seen.contains_key(&id) {
+                        self.seen.insert(id, WatchStream::new(seen));
+                    }
+                }
+                Some(News::Clusters(ids))
+            }
+            Some((id, seen)) = self.seen.next() => Some(News::Seen(id, Box::new(seen))),
+            else => None,
+        }
+    }
+}
+
 // === impl Stage ===
 
 impl Stage {
-    fn observed(&mut self, id: &ClusterId, seen: Observed) {
-        if self.fold.observed(id, seen) {
+    fn observed(&mut self, news: News) {
+        let matters = match news {
+            News::Clusters(clusters) => self.fold.own(&clusters),
+            News::Seen(id, seen) => self.fold.observed(&id, *seen),
+        };
+        if matters {
             self.hand_on();
         }
     }

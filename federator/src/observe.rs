@@ -8,8 +8,13 @@ pub mod index;
 pub mod kubernetes;
 pub mod manifest;
 
+use crate::condition::Conditions;
 use model::{cluster::Meta, export::Export, name::ServiceKey, tracked::Tracked};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::time::Instant;
 
 /// What is seen of one cluster. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +30,14 @@ pub struct Observed {
     pub partial: bool,
     /// How far the source was read.
     pub source_version: Arc<str>,
-    /// Why the source cannot be read at the moment, for people.
-    pub trouble: Option<Arc<str>>,
+    /// What is wrong with the source at the moment.
+    pub conditions: Conditions,
+    /// Since when nothing new is known for sure: what is here may be old, and nothing of it is taken away.
+    pub frozen_since: Option<Instant>,
+    /// How many objects are only remembered: the source went back to an earlier state, which does not confirm them.
+    pub remembered: usize,
+    /// Some of these, by kind and name.
+    pub remembered_names: Arc<BTreeSet<String>>,
     /// Objects that are left out, with the reason: `Kind namespace/name` or a file, to why.
     pub left_out: Arc<BTreeMap<String, String>>,
 }
@@ -37,6 +48,6 @@ impl Observed {
     /// Whether waiting for the first complete look makes sense no longer: it happened, or it is known why it cannot.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.synced || self.trouble.is_some()
+        self.synced || !self.conditions.is_empty()
     }
 }

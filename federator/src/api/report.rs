@@ -213,7 +213,7 @@ impl ObservedReport {
     fn new(own: &super::Own) -> Self {
         let (seen, published) = (own.observed.borrow(), own.published.borrow());
         let waiting = published.standing_by_for.as_ref().map(|owner| format!("standing by: {owner} is the owner"));
-        let troubles = seen.trouble.as_ref().map(ToString::to_string).into_iter();
+        let troubles = seen.conditions.iter().map(|(reason, message)| format!("{reason}: {message}"));
         Self {
             synced: seen.synced,
             owner: published.owner,

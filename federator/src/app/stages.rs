@@ -11,7 +11,10 @@ use crate::{
     },
     gather::{self, Gathered},
     kubernetes::client::client,
-    observe::{self, Observed},
+    observe::{
+        self, Observed,
+        kubernetes::sentinel::{self, Connector},
+    },
     project::{
         dns::{self as zones, Zones},
         service_entry::{self, ServiceEntries},
@@ -53,7 +56,7 @@ pub(super) async fn start(
 
     let mut own = BTreeMap::new();
     for cluster in &config.clusters {
-        let observed = stages.observe(cluster).await?;
+        let observed = stages.observe(&config, cluster).await?;
         let published = stages.publish(&config, cluster, store.clone(), observed.clone(), shutdown);
         own.insert(cluster.id.clone(), Own { observed, published });
     }
@@ -83,7 +86,7 @@ pub(super) async fn start(
 // === impl Stages ===
 
 impl Stages {
-    async fn observe(&mut self, cluster: &Cluster) -> Result<watch::Receiver<Observed>, AppError> {
+    async fn observe(&mut self, config: &Config, cluster: &Cluster) -> Result<watch::Receiver<Observed>, AppError> {
         let observed = watch::Sender::new(Observed::default());
         let seen = observed.subscribe();
         let (network, default_locality) = (cluster.network.clone(), cluster.locality.clone());
@@ -98,9 +101,19 @@ impl Stages {
             Source::Kubernetes(kubernetes) => {
                 let (client, server) =
                     client(kubernetes).await.with_context(|| format!("cluster {}: kubernetes", cluster.id))?;
-                let source = observe::kubernetes::Config { client, server, network, default_locality };
+                let sentinel = sentinel::Config {
+                    namespace: "istio-system".to_owned(),
+                    name: format!("federator-{}", config.cluster),
+                    holder: config.agent.clone(),
+                    found_within: std::time::Duration::from_secs(10),
+                    proof: std::time::Duration::from_secs(120),
+                    clock,
+                };
+                let source = observe::kubernetes::Config { network, default_locality, sentinel };
+                let connector = Connector::new(&server, move || Ok(client.clone()));
+                let (_connectors, connector) = watch::channel(connector);
                 self.others.spawn(async move {
-                    observe::kubernetes::run(source, observed).await;
+                    observe::kubernetes::run(source, connector, observed).await;
                     Ok("observe")
                 });
             }
@@ -141,6 +154,7 @@ impl Stages {
         let gathered = watch::Sender::new(Gathered::default());
         let seen = gathered.subscribe();
         let own = own.iter().map(|(id, own)| (id.clone(), own.observed.clone())).collect();
+        let (_, own) = watch::channel(Some(own));
         let zone = config.zone.clone();
         self.others.spawn(async move {
             gather::run(zone, store, own, gathered).await;
@@ -239,9 +253,14 @@ fn place(config: &Config) -> Place {
     Place { cluster: config.cluster.clone(), network }
 }
 
+/// What time it is.
+#[expect(clippy::disallowed_methods, reason = "the composition root may read the clock")]
+fn clock() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Seconds since 1970: larger than any serial of an earlier process that changed less than once a second on average.
 fn first_serial() -> u32 {
-    #[expect(clippy::disallowed_methods, reason = "the composition root may read the clock")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = clock().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(now.as_secs() & u64::from(u32::MAX)).unwrap_or_default()
 }

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     backoff::Backoff,
     kubernetes::{
-        explain::explain,
-        follow::{Event, Trouble, follow},
+        explain::{Cause, explain},
+        follow::{Event, Selection, Trouble, follow},
     },
     publish,
 };
@@ -78,7 +78,7 @@ pub async fn run(
     };
     let mut published = config.published;
     let api: Api<DynamicObject> = Api::all_with(config.client, &resource());
-    let mut events = follow(api);
+    let mut events = follow(api, Selection::default());
     let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
     let mut backoff = Backoff::default();
     let mut pause: BoxFuture<'static, ()> = Box::pin(std::future::pending());
@@ -140,7 +140,7 @@ impl Emitter {
                 self.listing.insert(key_of(&object));
                 self.set_actual(key_of(&object), Some(actual_of(&object)));
             }
-            Event::Complete => {
+            Event::Complete(_) => {
                 let gone: Vec<_> = self.actual.keys().filter(|key| !self.listing.contains(*key)).cloned().collect();
                 for key in gone {
                     self.set_actual(key, None);
@@ -156,7 +156,7 @@ impl Emitter {
                 self.well();
                 self.set_actual(key_of(&object), None);
             }
-            Event::Quiet => self.well(),
+            Event::Quiet | Event::At(_) => self.well(),
             Event::Trouble(trouble) => self.cannot_watch(&trouble),
         }
     }
@@ -230,7 +230,7 @@ impl Emitter {
     }
 
     fn cannot_watch(&self, trouble: &Trouble) {
-        let text = if trouble.unknown_kind {
+        let text = if trouble.cause == Cause::UnknownKind {
             format!("the cluster does not know {API_VERSION} ServiceEntry: install Istio's CRDs")
         } else {
             format!("cannot watch ServiceEntries: {}", trouble.reason)

@@ -33,7 +33,8 @@ pub struct Fold {
     /// Every key that stands in the store, for mark and sweep.
     keys: HashSet<String>,
     services: HashMap<ServiceKey, Known>,
-    own: BTreeMap<ClusterId, Own>,
+    /// The clusters that this agent observes itself; `None` as long as it is not known which these are.
+    own: Option<BTreeMap<ClusterId, Own>>,
     local: u64,
     quarantined: Arc<BTreeMap<String, String>>,
     owners: Arc<BTreeMap<ClusterId, String>>,
@@ -62,13 +63,15 @@ struct Own {
     seen: Observed,
     /// Sequence of `seen.exports` that is folded in.
     folded: u64,
+    /// Whether it was not among the first.
+    late: bool,
 }
 
 // === impl Fold ===
 
 impl Fold {
-    /// Nothing known yet. `own` are the clusters that this agent observes itself.
-    pub fn new(zone: &Arc<str>, own: impl Iterator<Item = ClusterId>) -> Self {
+    /// Nothing known yet, not even which clusters this agent observes itself.
+    pub fn new(zone: &Arc<str>) -> Self {
         Self {
             zone: zone.clone(),
             view: View::default(),
@@ -76,7 +79,7 @@ impl Fold {
             store: StoreHealth::NeverRead,
             keys: HashSet::new(),
             services: HashMap::new(),
-            own: own.map(|id| (id, Own::default())).collect(),
+            own: None,
             local: 0,
             quarantined: Arc::default(),
             owners: Arc::default(),
@@ -100,12 +103,14 @@ impl Fold {
 
     /// Everything, ready to be handed on.
     pub fn result(&self) -> Gathered {
-        // A cluster of our own that could not be observed yet, nor has a marker, may hold any name.
-        let known = |(id, own): (&ClusterId, &Own)| own.seen.settled() || self.is_synced(id);
+        // A cluster of our own that could not be observed yet, nor has a marker, may hold any name. One that came later
+        // holds none that anybody has known.
+        let known = |(id, own): (&ClusterId, &Own)| own.late || own.seen.settled() || self.is_synced(id);
         Gathered {
             view: self.view.clone(),
-            local: if self.own.values().any(|own| own.folded > 0) { self.local } else { 0 },
-            complete: self.store != StoreHealth::NeverRead && self.own.iter().all(known),
+            local: if self.own.iter().flatten().any(|(_, own)| own.folded > 0) { self.local } else { 0 },
+            complete: self.store != StoreHealth::NeverRead
+                && self.own.as_ref().is_some_and(|own| own.iter().all(known)),
             store: self.store.clone(),
             quarantined: self.quarantined.clone(),
             owners: self.owners.clone(),
@@ -160,10 +165,30 @@ impl Fold {
         self.merge(touched);
     }
 
+    /// Takes note of which clusters this agent observes itself. Says whether it matters.
+    pub fn own(&mut self, clusters: &BTreeSet<ClusterId>) -> bool {
+        let late = self.own.is_some();
+        let known: BTreeSet<ClusterId> = self.own.iter().flatten().map(|(id, _)| id.clone()).collect();
+        let mut touched = BTreeSet::new();
+        for id in known.difference(clusters) {
+            self.drop_own(id, &mut touched);
+            self.own.get_or_insert_default().remove(id);
+        }
+        let own = self.own.get_or_insert_default();
+        for id in clusters.difference(&known) {
+            own.insert(id.clone(), Own { late, ..Own::default() });
+        }
+        if !touched.is_empty() {
+            self.local += 1;
+        }
+        self.merge(touched);
+        !late || known != *clusters
+    }
+
     /// Takes note of what this agent sees in a cluster of its own. It is used as long as the store has no marker of
     /// that cluster: before the first publication, or with a store that was never there. Says whether it matters.
     pub fn observed(&mut self, id: &ClusterId, seen: Observed) -> bool {
-        let Some(own) = self.own.get_mut(id) else {
+        let Some(own) = self.own.as_mut().and_then(|own| own.get_mut(id)) else {
             return false;
         };
         let was_settled = own.seen.settled();
@@ -189,7 +214,7 @@ impl Fold {
 
     /// Folds in what is new in an own cluster's observation.
     fn fold_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
-        let Some(own) = self.own.get_mut(id) else { return };
+        let Some(own) = self.own.as_mut().and_then(|own| own.get_mut(id)) else { return };
         if !own.seen.synced {
             return;
         }
@@ -221,7 +246,7 @@ impl Fold {
 
     /// The store has a word on this cluster now: what this agent saw itself is not used any more.
     fn drop_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
-        let Some(own) = self.own.get_mut(id).filter(|own| own.folded > 0) else {
+        let Some(own) = self.own.as_mut().and_then(|own| own.get_mut(id)).filter(|own| own.folded > 0) else {
             return;
         };
         own.folded = 0;

@@ -24,7 +24,8 @@ impl Gatherer {
         let (own, seen) = watch::channel(Observed::default());
         let (sender, gathered) = watch::channel(Gathered::default());
         let mut task = JoinSet::new();
-        task.spawn(run("global".into(), Arc::new(store), vec![(id("own"), seen)], sender));
+        let (_, clusters) = watch::channel(Some(BTreeMap::from([(id("own"), seen)])));
+        task.spawn(run("global".into(), Arc::new(store), clusters, sender));
         Self { own, gathered, task }
     }
 
@@ -37,7 +38,7 @@ impl Gatherer {
     async fn has_all_of(&mut self, store: &Embedded) -> Gathered {
         let snapshot = store.read("").await.expect("it is there");
         let revision = snapshot.revision;
-        let mut fold = Fold::new(&"global".into(), std::iter::empty());
+        let mut fold = Fold::new(&"global".into());
         fold.replace(&snapshot).expect("it did not go back");
         let gathered = self.comes_to(|gathered| gathered.view.revision() >= revision).await;
         assert_eq!(gathered.view.canonical(), fold.view().canonical());

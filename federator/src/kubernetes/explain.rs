@@ -1,5 +1,35 @@
 //! What the API server's errors mean to an operator. Pure.
 
+/// What kind of trouble an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The server does not know the kind: its CRD is not installed.
+    UnknownKind,
+    /// The server does not know who asks.
+    Unauthorized,
+    /// Who asks may not.
+    Forbidden,
+    /// There is no server, or no way to it.
+    Unreachable,
+    /// The server says so itself.
+    Other,
+}
+
+/// What kind of trouble an error of the API server is.
+#[must_use]
+pub fn cause(error: &kube::Error) -> Cause {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            401 => Cause::Unauthorized,
+            403 => Cause::Forbidden,
+            404 => Cause::UnknownKind,
+            _ => Cause::Other,
+        },
+        kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => Cause::Unreachable,
+        _ => Cause::Other,
+    }
+}
+
 /// What an error of the API server means, and what to do about it.
 #[must_use]
 pub fn explain(error: &kube::Error) -> String {

@@ -3,7 +3,7 @@
 //! grows until a watch has lasted. Kube's own watcher asks at once again when a watch ends, and when the place is
 //! lost at the start of a watch asks for the same place for ever.
 
-use super::explain::explain;
+use super::explain::{Cause, cause, explain};
 use crate::backoff::Backoff;
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use kube::{
@@ -20,11 +20,15 @@ const PAGE: u32 = 500;
 /// How long the server may take for a page of a list, or to begin a watch.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long one watch may last, in seconds.
-const WATCH_SECONDS: u32 = 60;
+/// How long one watch may last, in seconds. Its end is the last proof that a connection is not silently dead: of one
+/// that speaks HTTP/2, pings tell sooner.
+const WATCH_SECONDS: u32 = 50;
 
 /// A watch of which nothing is heard for so long has died silently: the server should have ended it before.
-const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 8);
+
+/// The longest pause that a server may ask for: one that asks for hours is not to be forgotten.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A watch that lasts so long is taken for well: it need not have anything to say.
 const QUIET: Duration = Duration::from_secs(5);
@@ -36,12 +40,14 @@ pub enum Event<K> {
     Begin,
     /// An object of the list that began last.
     Listed(K),
-    /// The list is complete: what it did not name is gone.
-    Complete,
+    /// The list is complete, at this version: what it did not name is gone.
+    Complete(String),
     /// A new or changed object.
     Changed(K),
     /// An object is gone; this is how it was.
     Gone(K),
+    /// Everything up to this version was seen.
+    At(String),
     /// The trouble is over.
     Quiet,
     /// Nothing can be read at the moment.
@@ -51,18 +57,33 @@ pub enum Event<K> {
 /// Why nothing can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// The server does not know the kind: its CRD is not installed.
-    pub unknown_kind: bool,
+    /// What kind of trouble it is.
+    pub cause: Cause,
     /// The reason, for people.
     pub reason: String,
+    /// How long the server asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// Which objects of a kind are followed, and from where on.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// A label selector.
+    pub labels: Option<String>,
+    /// A field selector.
+    pub fields: Option<String>,
+    /// The version up to which everything was seen before; without one, a list comes first.
+    pub from: Option<String>,
 }
 
 struct Following<K> {
     api: Api<K>,
+    labels: Option<String>,
+    fields: Option<String>,
     place: Place<K>,
     backoff: Backoff,
-    /// Something failed, and nothing was tried since.
-    pause: bool,
+    /// Something failed, and nothing was tried since; the server may have said for how long.
+    pause: Option<Duration>,
     /// Something failed, and no watch has lasted since.
     doubtful: bool,
 }
@@ -81,12 +102,14 @@ enum Place<K> {
     Watch(String, Instant, BoxStream<'static, kube::Result<WatchEvent<K>>>),
 }
 
-/// Follows all objects that `api` names.
-pub fn follow<K>(api: Api<K>) -> BoxStream<'static, Event<K>>
+/// Follows the objects that `api` names and `selection` selects.
+pub fn follow<K>(api: Api<K>, selection: Selection) -> BoxStream<'static, Event<K>>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let following = Following { api, place: Place::Lost, backoff: Backoff::default(), pause: false, doubtful: false };
+    let Selection { labels, fields, from } = selection;
+    let place = from.map_or(Place::Lost, Place::At);
+    let following = Following { api, labels, fields, place, backoff: Backoff::default(), pause: None, doubtful: false };
     stream::unfold(following, |mut following| async move { Some((following.next().await, following)) }).boxed()
 }
 
@@ -98,8 +121,8 @@ where
 {
     async fn next(&mut self) -> Event<K> {
         loop {
-            if std::mem::take(&mut self.pause) {
-                self.backoff.wait().await;
+            if let Some(at_least) = self.pause.take() {
+                tokio::time::sleep(self.backoff.pause().max(at_least)).await;
             }
             if let Some(event) = self.step().await {
                 return event;
@@ -126,12 +149,13 @@ where
                     Some(Event::Listed(object))
                 }
                 None => {
-                    self.place = Place::At(version);
-                    Some(Event::Complete)
+                    self.place = Place::At(version.clone());
+                    Some(Event::Complete(version))
                 }
             },
             Place::At(version) => {
-                let params = WatchParams::default().timeout(WATCH_SECONDS);
+                let mut params = WatchParams::default().timeout(WATCH_SECONDS);
+                (params.label_selector, params.field_selector) = (self.labels.clone(), self.fields.clone());
                 match answer(self.api.watch(&params, &version)).await {
                     Ok(events) => {
                         self.place = Place::Watch(version, Instant::now(), events.boxed());
@@ -148,6 +172,7 @@ where
     async fn list(&mut self, token: Option<String>) -> Option<Event<K>> {
         let mut params = ListParams::default().limit(PAGE);
         params.continue_token = token;
+        (params.label_selector, params.field_selector) = (self.labels.clone(), self.fields.clone());
         match answer(self.api.list(&params)).await {
             Ok(list) => {
                 let text = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -196,8 +221,8 @@ where
                     return self.failed(Place::At(version), Trouble::new("it ends watches at once"));
                 }
                 self.place = Place::At(version);
-                self.pause = since.elapsed() < QUIET;
-                self.doubtful = self.pause;
+                self.doubtful = since.elapsed() < QUIET;
+                self.pause = self.doubtful.then_some(Duration::ZERO);
                 None
             }
             Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
@@ -211,8 +236,9 @@ where
                 Some(Event::Gone(object))
             }
             Ok(Some(Ok(WatchEvent::Bookmark(bookmark)))) => {
-                self.place = Place::Watch(bookmark.metadata.resource_version, since, events);
-                None
+                let version = bookmark.metadata.resource_version;
+                self.place = Place::Watch(version.clone(), since, events);
+                Some(Event::At(version))
             }
             Ok(Some(Ok(WatchEvent::Error(status)))) if status.code == 410 => self.lost(),
             Ok(Some(Ok(WatchEvent::Error(status)))) => {
@@ -230,14 +256,14 @@ where
     /// The server has forgotten the place. That is ordinary, but must not happen again at once.
     fn lost(&mut self) -> Option<Event<K>> {
         self.place = Place::Lost;
-        self.pause = true;
+        self.pause = Some(Duration::ZERO);
         self.doubtful = true;
         None
     }
 
     fn failed(&mut self, place: Place<K>, trouble: Trouble) -> Option<Event<K>> {
         self.place = place;
-        self.pause = true;
+        self.pause = Some(trouble.retry_after.unwrap_or_default().min(LONGEST_PAUSE));
         self.doubtful = true;
         Some(Event::Trouble(trouble))
     }
@@ -251,9 +277,10 @@ impl<K> Event<K> {
         match self {
             Self::Begin => Event::Begin,
             Self::Listed(object) => Event::Listed(make(object)),
-            Self::Complete => Event::Complete,
+            Self::Complete(version) => Event::Complete(version),
             Self::Changed(object) => Event::Changed(make(object)),
             Self::Gone(object) => Event::Gone(make(object)),
+            Self::At(version) => Event::At(version),
             Self::Quiet => Event::Quiet,
             Self::Trouble(trouble) => Event::Trouble(trouble),
         }
@@ -264,14 +291,26 @@ impl<K> Event<K> {
 
 impl Trouble {
     fn new(reason: &str) -> Self {
-        Self { unknown_kind: false, reason: reason.to_owned() }
+        Self { cause: Cause::Other, reason: reason.to_owned(), retry_after: None }
     }
 }
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        let unknown_kind = matches!(&failure, Failure::Kube(kube::Error::Api(status)) if status.code == 404);
-        Self { unknown_kind, reason: failure.to_string() }
+        let reason = failure.to_string();
+        match &failure {
+            Failure::Kube(error) => {
+                let asked = match error {
+                    kube::Error::Api(status) => {
+                        status.details.as_ref().map_or(0, |details| details.retry_after_seconds)
+                    }
+                    _ => 0,
+                };
+                let retry_after = (asked > 0).then(|| Duration::from_secs(asked.into()));
+                Self { cause: cause(error), reason, retry_after }
+            }
+            Failure::Silent => Self { cause: Cause::Unreachable, reason, retry_after: None },
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     index::{Index, Object, ObjectName},
     manifest::{MAX_FILE, Manifest},
 };
+use crate::condition::Reason;
 use model::{locality::Locality, locality::Network};
 use notify::Watcher as _;
 use sha2::{Digest, Sha256};
@@ -17,7 +18,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// How often the directory is looked at without being told: not every file system tells of changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -150,19 +154,20 @@ impl Directory {
     }
 
     fn in_trouble(&mut self) -> bool {
-        self.index.observed().trouble.is_some()
+        self.index.observed().conditions.get(Reason::Unreachable).is_some()
     }
 
     fn set_trouble(&mut self, trouble: Option<String>) -> bool {
-        let held = &mut self.index.observed().trouble;
-        if held.as_deref() == trouble.as_deref() {
+        let readable = trouble.is_none();
+        if !self.index.observed().conditions.set(Reason::Unreachable, trouble) {
             return false;
         }
-        match &trouble {
+        let observed = self.index.observed();
+        match observed.conditions.get(Reason::Unreachable) {
             Some(trouble) => tracing::error!("{trouble}; what it held is kept"),
             None => tracing::info!(path = %self.config.path.display(), "directory is readable again"),
         }
-        *held = trouble.map(Into::into);
+        observed.frozen_since = (!readable).then(Instant::now);
         true
     }
 

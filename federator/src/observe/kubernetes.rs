@@ -1,207 +1,311 @@
-//! A cluster by its API server: list and watch of Services, EndpointSlices and Nodes (metadata only). Trouble is
-//! shown and what is known is kept; only a complete list or a delete event takes anything away.
+//! A cluster by its API server: list and watch of every kind, under the eyes of a sentinel. Trouble is shown and what
+//! is known is kept. Only a delete event, or a list and a get that agree, take anything away; of an API server that is
+//! found to lie nothing is taken away at all, until its lists agree with its gets.
+
+mod canary;
+mod candidate;
+mod cluster;
+mod held;
+mod kinds;
+mod questions;
+pub mod sentinel;
 
 use super::{
     Observed,
-    index::{Index, Kind, Object, ObjectName},
+    index::{Index, Kind},
 };
-use crate::{
-    backoff::Backoff,
-    kubernetes::{
-        explain::explain,
-        follow::{Event, follow},
-    },
-};
-use futures::{StreamExt as _, stream, stream::BoxStream};
-use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Service},
-    discovery::v1::EndpointSlice,
-};
-use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta},
-};
+use crate::{condition::Reason, kubernetes::follow::Event};
+use candidate::Candidate;
+use cluster::{Cluster, Todo};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream, stream::BoxStream};
+use kinds::{KINDS, Seen, follow_kind};
+use kube::Client;
 use model::locality::{Locality, Network};
-use serde::de::DeserializeOwned;
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt::Debug,
+use questions::{Questions, Why, lists_agree};
+use sentinel::{Connector, Orders, Sign};
+use std::collections::HashMap;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
 };
-use tokio::sync::watch;
-
-/// The kinds that must be listed once before absence means something.
-const KINDS: [Kind; 3] = [Kind::Service, Kind::EndpointSlice, Kind::Node];
 
 /// Events taken together when they are there together, so that a burst is one look; none waits for another.
 const BURST: usize = 256;
 
+/// Signs that may wait: the sentinel waits for whoever does not listen.
+const SIGNS: usize = 8;
+
+/// Remembered objects that are looked at again between two beats of the sentinel.
+const RECHECKED: usize = 100;
+
 /// What one Kubernetes source needs.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// A client of the cluster's API server.
-    pub client: Client,
-    /// The API server, for people.
-    pub server: String,
     /// The network of the cluster.
     pub network: Network,
     /// Where endpoints run of which nothing better is known.
     pub default_locality: Locality,
+    /// How its API server is watched over.
+    pub sentinel: sentinel::Config,
 }
 
-/// An object as it was seen: what it is called, of which version, and what it is or why that cannot be read.
-struct Seen {
-    name: ObjectName,
-    version: Option<String>,
-    object: Result<Object, String>,
-}
+/// All watches of a cluster.
+type Events = BoxStream<'static, Vec<(Kind, Event<Seen>)>>;
 
-/// The state of one cluster's watches.
-struct Cluster {
-    server: String,
-    index: Index,
-    /// What the list in progress has named so far, by kind.
-    listing: BTreeMap<Kind, HashSet<ObjectName>>,
-    listed: HashSet<Kind>,
-    trouble: BTreeMap<Kind, String>,
-}
-
-/// Observes the cluster until nobody wants the result any more.
-pub async fn run(config: Config, observed: watch::Sender<Observed>) {
-    let mut cluster = Cluster::new(&config);
+/// Observes the cluster until nobody wants the result any more. What `connectors` says last is how it is reached.
+pub async fn run(config: Config, mut connectors: watch::Receiver<Connector>, observed: watch::Sender<Observed>) {
+    let connector = connectors.borrow_and_update().clone();
+    let (orders, taken) = watch::channel(Orders { connector, doubts: 0 });
+    let (signs, listened) = mpsc::channel(SIGNS);
+    let watching = Watching::new(&config, orders, listened);
     tokio::select! {
-        uid = identify(&config, &mut cluster, &observed) => cluster.index.observed().meta.uid = uid.into(),
-        () = observed.closed() => return,
-    }
-    let client = config.client;
-    let events = stream::select_all([
-        follow_kind(&client, Kind::Service, |service: DeserializeGuard<Service>| {
-            service.0.map(|service| Object::Service(Box::new(service))).map_err(|error| error.to_string())
-        }),
-        follow_kind(&client, Kind::EndpointSlice, |slice: DeserializeGuard<EndpointSlice>| {
-            slice.0.map(|slice| Object::EndpointSlice(Box::new(slice))).map_err(|error| error.to_string())
-        }),
-        follow_kind(&client, Kind::Node, |node: PartialObjectMeta<Node>| Ok(Object::Node(Box::new(node.metadata)))),
-    ]);
-    let mut events = events.ready_chunks(BURST);
-    loop {
-        tokio::select! {
-            Some(burst) = events.next() => {
-                burst.into_iter().for_each(|(kind, event)| cluster.take(kind, event));
-                observed.send_replace(cluster.result());
-            }
-            () = observed.closed() => return,
-        }
+        () = sentinel::run(config.sentinel, taken, signs) => {}
+        () = watching.run(connectors, observed) => {}
     }
 }
 
-/// Follows all objects of a kind; `read` says what an object is, or why it cannot be read.
-fn follow_kind<K>(
-    client: &Client,
-    kind: Kind,
-    read: fn(K) -> Result<Object, String>,
-) -> BoxStream<'static, (Kind, Event<Seen>)>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let seen = move |object: K| Seen {
-        name: ObjectName::new(kind, object.meta()),
-        version: object.resource_version(),
-        object: read(object),
-    };
-    follow(Api::<K>::all(client.clone())).map(move |event| (kind, event.map(seen))).boxed()
+/// The watches of one cluster, and what is done about what they tell.
+struct Watching {
+    cluster: Cluster,
+    patience: std::time::Duration,
+    lease: (String, String),
+    orders: watch::Sender<Orders>,
+    signs: mpsc::Receiver<Sign>,
+    client: Option<Client>,
+    events: Events,
+    questions: Questions,
+    /// Whether lists agree with gets, while that is being found out.
+    agreeing: Option<BoxFuture<'static, bool>>,
+    trial: Option<Trial>,
+    beats: usize,
 }
 
-/// The uid of the `kube-system` namespace; asks until it is told.
-async fn identify(config: &Config, cluster: &mut Cluster, observed: &watch::Sender<Observed>) -> String {
-    let namespaces: Api<Namespace> = Api::all(config.client.clone());
-    let mut backoff = Backoff::default();
-    loop {
-        match namespaces.get("kube-system").await {
-            Ok(namespace) => {
-                cluster.trouble.clear();
-                return namespace.metadata.uid.unwrap_or_default();
-            }
-            Err(error) => {
-                cluster.in_trouble(Kind::Service, explain(&error));
-                observed.send_replace(cluster.result());
-                backoff.wait().await;
-            }
-        }
-    }
+/// New credentials on trial.
+enum Trial {
+    /// It is found out which cluster they lead to; a failure is told, and tried again.
+    Asked(Connector, BoxStream<'static, Result<(Client, String), String>>),
+    /// They show what is there.
+    Shown(Candidate, Events),
 }
 
-// === impl Cluster ===
+/// What a trial brought.
+enum Tried {
+    Asked(Result<(Client, String), String>),
+    Shown(Vec<(Kind, Event<Seen>)>),
+}
 
-impl Cluster {
-    fn new(config: &Config) -> Self {
+// === impl Watching ===
+
+impl Watching {
+    fn new(config: &Config, orders: watch::Sender<Orders>, signs: mpsc::Receiver<Sign>) -> Self {
         let mut index = Index::new(Observed::default(), config.default_locality.clone());
         index.observed().meta.network = config.network.clone();
         Self {
-            server: config.server.clone(),
-            index,
-            listing: BTreeMap::new(),
-            listed: HashSet::new(),
-            trouble: BTreeMap::new(),
+            cluster: Cluster::new(index),
+            patience: config.sentinel.found_within / 2,
+            lease: (config.sentinel.namespace.clone(), config.sentinel.name.clone()),
+            orders,
+            signs,
+            client: None,
+            events: stream::pending().boxed(),
+            questions: Questions::new(),
+            agreeing: None,
+            trial: None,
+            beats: 0,
         }
     }
 
-    fn take(&mut self, kind: Kind, event: Event<Seen>) {
-        match event {
-            Event::Begin => {
-                self.listing.insert(kind, HashSet::new());
-            }
-            Event::Listed(seen) => {
-                self.listing.entry(kind).or_default().insert(seen.name.clone());
-                self.keep(seen);
-            }
-            Event::Complete => {
-                let listed = self.listing.remove(&kind).unwrap_or_default();
-                for name in self.index.names(kind).difference(&listed) {
-                    self.index.delete(name);
+    async fn run(mut self, mut connectors: watch::Receiver<Connector>, observed: watch::Sender<Observed>) {
+        loop {
+            tokio::select! {
+                Some(burst) = self.events.next() => {
+                    for (kind, event) in burst {
+                        let todo = self.cluster.take(kind, event);
+                        self.heed(todo);
+                    }
                 }
-                self.listed.insert(kind);
-                self.trouble.remove(&kind);
+                Some(sign) = self.signs.recv() => self.heard(sign),
+                (name, why, told) = self.questions.next(self.client.as_ref()) => {
+                    let todo = self.cluster.told(&name, why, told, Instant::now() + self.patience);
+                    self.heed(todo);
+                }
+                agree = given(&mut self.agreeing) => {
+                    self.agreeing = None;
+                    if agree && self.cluster.is_frozen() {
+                        self.cluster.thaw();
+                        self.open();
+                    }
+                }
+                Some(tried) = tried(&mut self.trial) => self.try_out(tried),
+                Ok(()) = connectors.changed() => self.rotate(connectors.borrow_and_update().clone()),
+                () = observed.closed() => return,
             }
-            Event::Changed(seen) => {
-                self.trouble.remove(&kind);
-                self.keep(seen);
-            }
-            Event::Gone(seen) => {
-                self.trouble.remove(&kind);
-                self.index.delete(&seen.name);
-            }
-            Event::Quiet => {
-                self.trouble.remove(&kind);
-            }
-            Event::Trouble(trouble) => self.in_trouble(kind, trouble.reason),
+            observed.send_replace(self.cluster.result());
         }
     }
 
-    /// Takes over an object. One that cannot be read is not one that is gone: what it was is kept.
-    fn keep(&mut self, seen: Seen) {
-        match seen.object {
-            Ok(object) => self.index.apply(&object),
-            Err(reason) => self.index.leave_out(&seen.name, Some(reason)),
-        }
-        if let Some(version) = seen.version {
-            self.index.observed().source_version = version.into();
+    fn heed(&mut self, todo: Todo) {
+        match todo {
+            Todo::Nothing => {}
+            Todo::Probe => self.orders.send_modify(|orders| orders.doubts += 1),
+            Todo::WentBack => self.cluster.roll_back(u64::MAX, Instant::now()),
+            Todo::Ask => self.cluster.asking().for_each(|(name, why)| self.questions.ask(name, why)),
         }
     }
 
-    fn in_trouble(&mut self, kind: Kind, reason: String) {
-        if self.trouble.get(&kind) != Some(&reason) {
-            tracing::error!("API server {}: {kind:?}: {reason}; what is known is kept", self.server);
-            self.trouble.insert(kind, reason);
+    fn heard(&mut self, sign: Sign) {
+        let now = Instant::now();
+        match sign {
+            Sign::Reached(client, uid) => {
+                if !self.is_same(&uid, now) {
+                    return;
+                }
+                self.cluster.reached();
+                self.client = Some(client);
+                // A frozen cluster is opened when it thaws.
+                if !self.cluster.is_frozen() {
+                    self.open();
+                }
+            }
+            Sign::Proved(uid) => {
+                if self.is_same(&uid, now) {
+                    self.cluster.reached();
+                }
+            }
+            Sign::Beat => self.beat(now),
+            Sign::Unreachable(why) => self.cluster.unreachable(why, now),
+            Sign::Refused(why) => self.cluster.freeze(Reason::CredentialsRefused, why, now),
+            Sign::Deaf => self.deaf(now),
+            Sign::RolledBack(floor) => self.cluster.roll_back(floor, now),
+            Sign::NoCanary(why) => {
+                tracing::info!(server = %self.orders.borrow().connector.server, why, "no canary: samples instead");
+            }
         }
     }
 
-    fn result(&mut self) -> Observed {
-        let server = &self.server;
-        let trouble = self.trouble.values().next().map(|reason| format!("API server {server}: {reason}").into());
-        let observed = self.index.observed();
-        observed.synced = KINDS.iter().all(|kind| self.listed.contains(kind));
-        observed.trouble = trouble;
-        self.index.flush()
+    /// Whether this is the cluster that was known. Of another one nothing is believed.
+    fn is_same(&mut self, uid: &str, now: Instant) -> bool {
+        let known = &mut self.cluster.observed().meta.uid;
+        if known.is_empty() {
+            *known = uid.into();
+        } else if **known != *uid {
+            let why = format!("the API server is that of another cluster now: its uid is {uid}, and was {known}");
+            self.cluster.freeze(Reason::AnotherCluster, why, now);
+            (self.client, self.events) = (None, stream::pending().boxed());
+            self.questions.clear();
+            return false;
+        }
+        true
+    }
+
+    fn deaf(&mut self, now: Instant) {
+        let why = format!("it tells of no changes: one that was made {:?} ago did not arrive", self.patience);
+        self.cluster.freeze(Reason::Deaf, why, now);
+    }
+
+    fn beat(&mut self, now: Instant) {
+        self.beats += 1;
+        if self.cluster.is_late(now) && !self.cluster.is_frozen() {
+            self.deaf(now);
+        }
+        let Some(client) = &self.client else { return };
+        if self.cluster.is_frozen() {
+            let telling = self.cluster.telling();
+            let agree = lists_agree(client.clone(), self.lease.clone(), telling);
+            self.agreeing.get_or_insert_with(|| agree.boxed());
+        } else if let Some(name) = self.cluster.sample() {
+            self.questions.ask(name, Why::Sample);
+        }
+        for name in self.cluster.to_recheck(self.beats, RECHECKED) {
+            self.questions.ask(name, Why::Remembered);
+        }
+    }
+
+    /// Begins all watches anew, each from where it was.
+    fn open(&mut self) {
+        if let Some(client) = &self.client {
+            self.events = follow_all(client, self.cluster.positions());
+        }
+    }
+
+    /// Tries new credentials, while the old ones go on.
+    fn rotate(&mut self, connector: Connector) {
+        if self.client.is_none() {
+            // There is nothing to be kept whole.
+            self.orders.send_modify(|orders| orders.connector = connector);
+            return;
+        }
+        let asked = sentinel::introductions(connector.clone());
+        self.trial = Some(Trial::Asked(connector, asked));
+    }
+
+    fn try_out(&mut self, tried: Tried) {
+        self.trial = match (self.trial.take(), tried) {
+            (Some(Trial::Asked(connector, _)), Tried::Asked(Ok((client, uid)))) => {
+                if *uid == *self.cluster.observed().meta.uid {
+                    Some(Trial::Shown(Candidate::new(connector), follow_all(&client, &HashMap::new())))
+                } else {
+                    let known = self.cluster.observed().meta.uid.clone();
+                    let why = format!("the new kubeconfig leads to another cluster, {uid}; {known} is kept");
+                    self.cluster.condition(Reason::AnotherCluster, Some(why));
+                    None
+                }
+            }
+            (trial, Tried::Asked(Err(why))) => {
+                self.refused(&why);
+                trial
+            }
+            (Some(Trial::Shown(mut candidate, events)), Tried::Shown(burst)) => {
+                for (kind, event) in burst {
+                    if let Err(why) = candidate.take(kind, event, self.cluster.held()) {
+                        self.refused(&why);
+                    }
+                }
+                if candidate.is_whole() {
+                    self.adopt(candidate, events);
+                    None
+                } else {
+                    Some(Trial::Shown(candidate, events))
+                }
+            }
+            (trial, _) => trial,
+        };
+    }
+
+    fn refused(&mut self, why: &str) {
+        let why = format!("the new credentials do not do, and the old ones are kept: {why}");
+        self.cluster.condition(Reason::KubeconfigRefused, Some(why));
+    }
+
+    /// The new credentials have shown everything: the old ones are dropped.
+    fn adopt(&mut self, candidate: Candidate, events: Events) {
+        let whole = candidate.finish();
+        self.orders.send_modify(|orders| orders.connector = whole.connector.clone());
+        self.cluster.condition(Reason::KubeconfigRefused, None);
+        self.cluster.adopt(whole);
+        self.events = events;
+        self.heed(Todo::Ask);
+    }
+}
+
+/// Follows every kind, from where it was or from the beginning.
+fn follow_all(client: &Client, positions: &HashMap<Kind, String>) -> Events {
+    let streams = KINDS.map(|kind| follow_kind(client, kind, positions.get(&kind).cloned()));
+    stream::select_all(streams).ready_chunks(BURST).boxed()
+}
+
+async fn given(agreeing: &mut Option<BoxFuture<'static, bool>>) -> bool {
+    match agreeing {
+        Some(agreeing) => agreeing.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tried(trial: &mut Option<Trial>) -> Option<Tried> {
+    match trial {
+        Some(Trial::Asked(_, asked)) => asked.next().await.map(Tried::Asked),
+        Some(Trial::Shown(_, events)) => events.next().await.map(Tried::Shown),
+        None => std::future::pending().await,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    condition::Reason,
     store::{Committed, Store as _, Txn, embedded::Embedded},
     testing::{head, id, key, meta, now, observed, plain, slice},
 };
@@ -13,7 +14,9 @@ const HEAD: &str = "records/east/demo/web/head";
 const SLICE: &str = "records/east/demo/web/slices/s0";
 
 fn fold(own: &[&str]) -> Fold {
-    Fold::new(&"global".into(), own.iter().map(|name| id(name)))
+    let mut fold = Fold::new(&"global".into());
+    fold.own(&own.iter().map(|name| id(name)).collect());
+    fold
 }
 
 fn write(store: &Embedded, writes: &[(&str, Option<Vec<u8>>)]) -> u64 {
@@ -46,10 +49,13 @@ fn web(fold: &Fold) -> String {
     }
 }
 
-/// A transaction as publishers make them, and worse ones: any keys, whatever behind them, and a marker.
+/// A transaction as publishers make them, and worse ones: any keys, whatever behind them, and the cluster's marker.
 fn any_transaction() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
-    let cluster = prop_oneof![Just("east"), Just("west")];
-    let write = (cluster.clone(), 0..3_u8, 0..9_u8, 0..4_u8).prop_map(|(cluster, n, kind, value)| {
+    prop_oneof![Just("east"), Just("west")].prop_flat_map(transaction_of)
+}
+
+fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
+    let write = (0..3_u8, 0..9_u8, 0..4_u8).prop_map(move |(n, kind, value)| {
         let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, value), v6: Ipv6Addr::LOCALHOST };
         let (key, good) = match kind {
             0 => (format!("clusters/{cluster}/meta"), meta("uid", &format!("n{value}")).encode()),
@@ -70,7 +76,7 @@ fn any_transaction() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
         };
         (key, value)
     });
-    (cluster, prop::collection::btree_map(0..9_u8, write, 0..5), 0..3_u64).prop_map(|(cluster, writes, epoch)| {
+    (prop::collection::btree_map(0..9_u8, write, 0..5), 0..3_u64).prop_map(move |(writes, epoch)| {
         // A key may stand in a transaction once.
         let mut writes: BTreeMap<_, _> = writes.into_values().collect();
         writes.insert(format!("clusters/{cluster}/synced"), Some(marker(epoch)));
@@ -275,7 +281,11 @@ fn what_left_the_own_cluster_leaves_even_when_nobody_remembers_it_left() {
 fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
     let read = |fold: &mut Fold| fold.replace(&snapshot(&Embedded::new())).expect("it did not go back");
     let partial = || Observed { synced: false, ..observed([]) };
-    let trouble = || Observed { trouble: Some("no route".into()), ..partial() };
+    let trouble = || {
+        let mut seen = partial();
+        seen.conditions.set(Reason::Unreachable, Some("no route".to_owned()));
+        seen
+    };
     let complete = |fold: &Fold| fold.result().complete;
 
     let mut fold = fold(&["east"]);

@@ -77,7 +77,7 @@ fn manifests_right_in_the_directory_are_read() {
     ]);
     fs::create_dir(bench.path("sub.yaml")).unwrap();
     let seen = bench.check(&["a", "b", "c"], &[]);
-    assert!(seen.synced && seen.trouble.is_none());
+    assert!(seen.synced && seen.conditions.is_empty());
     assert_eq!((&*seen.meta.uid, seen.meta.network.as_str()), ("u1", "n"));
     assert_eq!(&*seen.source_version, "1");
 }
@@ -183,10 +183,13 @@ fn a_directory_that_goes_takes_nothing_with_it_and_may_come_back() {
     bench.check(&["a"], &[]);
     let (here, away) = (bench.path(""), bench.home.path().join("away"));
     fs::rename(&here, &away).unwrap();
-    let trouble = bench.check(&["a"], &[]).trouble.unwrap();
+    let seen = bench.check(&["a"], &[]);
+    assert!(seen.frozen_since.is_some());
+    let trouble = seen.conditions.get(Reason::Unreachable).unwrap();
     assert!(trouble.starts_with("directory ") && !trouble.contains('\n'), "{trouble}");
     fs::rename(&away, &here).unwrap();
-    assert_eq!(bench.check(&["a"], &[]).trouble, None);
+    let seen = bench.check(&["a"], &[]);
+    assert!(seen.conditions.is_empty() && seen.frozen_since.is_none());
 }
 
 #[test]
@@ -210,10 +213,10 @@ async fn edits_are_seen_at_the_latest_when_looking_again() {
         bench.write("b.yaml", &service("b"));
         observed.wait_for(|seen| seen.exports.len() == 2).await.unwrap();
         fs::remove_dir_all(bench.path("")).unwrap();
-        observed.wait_for(|seen| seen.trouble.is_some()).await.unwrap();
+        observed.wait_for(|seen| !seen.conditions.is_empty()).await.unwrap();
         fs::create_dir(bench.path("")).unwrap();
         bench.write("c.yaml", &service("c"));
-        let one = |seen: &Observed| seen.trouble.is_none() && seen.exports.len() == 1;
+        let one = |seen: &Observed| seen.conditions.is_empty() && seen.exports.len() == 1;
         observed.wait_for(one).await.unwrap();
         drop(observed);
     };

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// What the API server is asked.
 #[derive(Debug)]
 struct Ask {
-    /// `services`, `endpointslices`, `nodes` or `kube-system`.
+    /// `services`, `endpointslices`, `nodes`, `leases`, or the name of what is asked for alone.
     of: String,
     /// From where on to watch; a list otherwise.
     watch: Option<String>,
@@ -54,16 +54,21 @@ async fn observing(
         let answer = answer(&ask).unwrap_or_else(|| ordinary(&ask));
         async move { response(answer).await }
     };
-    let config = Config {
-        client: Client::new(Router::new().fallback(respond), "default"),
-        server: "https://east:6443".to_owned(),
-        network: Network::new("n"),
-        default_locality: Locality::default(),
+    let sentinel = sentinel::Config {
+        namespace: "istio-system".to_owned(),
+        name: "canary".to_owned(),
+        holder: "test".to_owned(),
+        found_within: Duration::from_secs(10),
+        proof: Duration::from_secs(120),
+        clock: || std::time::UNIX_EPOCH,
     };
+    let config = Config { network: Network::new("n"), default_locality: Locality::default(), sentinel };
+    let client = Client::new(Router::new().fallback(respond), "default");
+    let (_connectors, connector) = watch::channel(Connector::new("https://east:6443", move || Ok(client.clone())));
     let (sender, mut observed) = watch::channel(Observed::default());
     let running = async {
         tokio::select! {
-            () = run(config, sender) => panic!("it ends only when nobody looks"),
+            () = run(config, connector, sender) => panic!("it ends only when nobody looks"),
             () = test(&mut observed) => {}
         }
     };
@@ -87,8 +92,12 @@ fn ask(request: &Request) -> Ask {
 fn ordinary(ask: &Ask) -> Answer {
     match (&*ask.of, &ask.watch) {
         ("kube-system", _) => Says(json!({ "metadata": { "name": "kube-system", "uid": "u1" } })),
+        // The canary may not be written, which is not what most tests are about.
+        ("leases" | "canary", None) => Refuses(403),
         (_, Some(_)) => Tells(vec![]),
-        (_, None) => list(&[]),
+        ("services" | "endpointslices" | "nodes", None) => list(&[]),
+        // Whoever is asked for by name is not known to be there or not.
+        (_, None) => Refuses(500),
     }
 }
 
@@ -105,7 +114,12 @@ async fn response(answer: Answer) -> Result<Response<Body>, Infallible> {
 }
 
 fn status(code: u16) -> Value {
-    json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": format!("says {code}"), "reason": "" })
+    let mut status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "" });
+    status["message"] = format!("says {code}").into();
+    if code == 429 {
+        status["details"] = json!({ "retryAfterSeconds": 7 });
+    }
+    status
 }
 
 fn list(items: &[Value]) -> Answer {
@@ -119,8 +133,13 @@ fn event(kind: &str, object: Value) -> Value {
 }
 
 fn service(name: &str) -> Value {
-    let metadata = json!({ "namespace": "shop", "name": name, "resourceVersion": "11" });
+    let metadata = json!({ "namespace": "shop", "name": name, "resourceVersion": "5" });
     json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {} })
+}
+
+fn at(version: u64, mut object: Value) -> Value {
+    object["metadata"]["resourceVersion"] = version.to_string().into();
+    object
 }
 
 fn malformed(name: &str) -> Value {
@@ -136,13 +155,17 @@ fn slice(of: &str, node: &str) -> Value {
         "metadata": {
             "namespace": "shop",
             "name": format!("{of}-1"),
-            "resourceVersion": "12",
+            "resourceVersion": "6",
             "labels": { "kubernetes.io/service-name": of },
         },
         "addressType": "IPv4",
         "endpoints": [{ "addresses": ["10.1.0.1"], "nodeName": node }],
         "ports": [],
     })
+}
+
+fn says(seen: &Observed, part: &str) -> bool {
+    seen.conditions.iter().any(|(_, message)| message.contains(part))
 }
 
 fn services(seen: &Observed) -> Vec<String> {
@@ -167,8 +190,8 @@ async fn all_pages_of_a_list_and_then_changes() {
                     "BOOKMARK",
                     json!({ "kind": "Service", "apiVersion": "v1", "metadata": { "resourceVersion": "20" } }),
                 ),
-                event("ADDED", service("c")),
-                event("DELETED", service("a")),
+                event("ADDED", at(21, service("c"))),
+                event("DELETED", at(22, service("a"))),
             ]))
         }
         ("endpointslices", None, _) => Some(list(&[slice("b", "n1")])),
@@ -182,7 +205,7 @@ async fn all_pages_of_a_list_and_then_changes() {
     observing(answer, async |observed| {
         let seen = until(observed, |seen| seen.synced && services(seen) == ["b", "c"]).await;
         assert_eq!((&*seen.meta.uid, seen.meta.network.as_str()), ("u1", "n"));
-        assert_eq!((seen.trouble, seen.left_out.len()), (None, 0));
+        assert!(seen.conditions.is_empty() && seen.left_out.is_empty());
         let export = seen.exports.get(&ServiceKey::parse("shop", "b").unwrap()).unwrap();
         let (_, endpoint) = export.endpoints().next().unwrap();
         assert_eq!(endpoint.locality.to_string(), "eu");
@@ -205,13 +228,14 @@ async fn a_lost_place_is_a_new_list_and_what_it_drops_is_gone() {
                 "start" => Refuses(410),
                 _ => Tells(vec![event("ERROR", status(410))]),
             }),
+            ("b", ..) => Some(Refuses(404)),
             _ => None,
         };
         observing(answer, async |observed| {
             until(observed, |seen| services(seen).len() == 2).await;
             let seen = until(observed, |seen| services(seen).len() != 2).await;
             assert_eq!(services(&seen), ["a"], "{how}: what is still there was there all the time");
-            assert_eq!(seen.trouble, None, "{how}: it is ordinary");
+            assert!(seen.conditions.is_empty(), "{how}: it is ordinary");
         })
         .await;
     }
@@ -219,24 +243,29 @@ async fn a_lost_place_is_a_new_list_and_what_it_drops_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_malformed_object_is_named_and_stays_what_it_was() {
-    let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
+    let mut relisted = false;
+    let answer = move |ask: &Ask| match (&*ask.of, &ask.watch) {
         ("services", None) if ask.nth == 0 => Some(list(&[malformed("never"), service("web")])),
-        ("services", None) => Some(list(&[malformed("web")])),
+        ("services", None) => {
+            relisted = true;
+            Some(Says(json!({ "metadata": { "resourceVersion": "20" }, "items": [at(11, malformed("web"))] })))
+        }
         ("services", Some(_)) if ask.nth == 0 => {
-            Some(Tells(vec![event("MODIFIED", malformed("web")), event("ADDED", service("next"))]))
+            Some(Tells(vec![event("MODIFIED", at(11, malformed("web"))), event("ADDED", at(12, service("next")))]))
         }
         // After a while the place is lost.
         ("services", Some(_)) if ask.nth == 1 => Some(Refuses(410)),
+        ("never" | "next", _) if relisted => Some(Refuses(404)),
         _ => None,
     };
     observing(answer, async |observed| {
-        let seen = until(observed, |seen| seen.synced && seen.exports.len() == 2).await;
+        let seen = until(observed, |seen| seen.synced && seen.exports.len() == 2 && seen.left_out.len() == 2).await;
         assert_eq!(services(&seen), ["next", "web"]);
         let names: Vec<_> = seen.left_out.keys().map(String::as_str).collect();
         assert_eq!(names, ["Service shop/never", "Service shop/web"]);
         let reason = &seen.left_out["Service shop/web"];
         assert!(reason.contains("Invalid type") && !reason.contains('\n'), "{reason}");
-        let seen = until(observed, |seen| seen.exports.len() == 1).await;
+        let seen = until(observed, |seen| seen.exports.len() == 1 && seen.left_out.len() == 1).await;
         assert_eq!(services(&seen), ["web"]);
         assert_eq!(seen.left_out.keys().collect::<Vec<_>>(), ["Service shop/web"]);
     })
@@ -245,19 +274,22 @@ async fn a_malformed_object_is_named_and_stays_what_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn trouble_says_what_to_do_and_is_over_when_it_is_over() {
-    for (code, text) in [
-        (401, "API server https://east:6443: it refuses the credentials (401 Unauthorized): renew"),
-        (403, "it refuses this (403 Forbidden): says 403: bind the ClusterRole"),
-        (503, "says 503 (503)"),
+    for (code, reason, text) in [
+        (401, Reason::CredentialsRefused, "it refuses the credentials (401 Unauthorized): renew"),
+        (403, Reason::Forbidden, "it refuses this (403 Forbidden): says 403: bind the ClusterRole"),
+        (503, Reason::Unreachable, "says 503 (503)"),
     ] {
         for of in ["kube-system", "services", "nodes"] {
+            // Who may not even see which cluster this is has the wrong credentials.
+            let reason = if of == "kube-system" && code == 403 { Reason::CredentialsRefused } else { reason };
             let answer = move |ask: &Ask| (ask.of == of && ask.watch.is_none() && ask.nth < 5).then_some(Refuses(code));
             observing(answer, async |observed| {
-                let seen = until(observed, |seen| seen.trouble.is_some()).await;
-                let trouble = seen.trouble.clone().unwrap();
+                let seen = until(observed, |seen| !seen.conditions.is_empty()).await;
+                let trouble =
+                    seen.conditions.get(reason).unwrap_or_else(|| panic!("{of} {code}: {:?}", seen.conditions));
                 assert!(trouble.contains(text) && !trouble.contains('\n'), "{trouble}");
                 assert!(!seen.synced && seen.settled());
-                until(observed, |seen| seen.synced && seen.trouble.is_none()).await;
+                until(observed, |seen| seen.synced && seen.conditions.is_empty()).await;
             })
             .await;
         }
@@ -275,11 +307,11 @@ async fn trouble_takes_nothing_away() {
     observing(answer, async |observed| {
         until(observed, |seen| seen.synced).await;
         for part in ["says 500", "401"] {
-            let state = |seen: &Observed| seen.trouble.as_deref().is_some_and(|trouble| trouble.contains(part));
+            let state = |seen: &Observed| says(seen, part);
             assert_eq!(services(&until(observed, state).await), ["web"]);
         }
         // Nothing happens in the watch that works again; that is good news too.
-        let seen = until(observed, |seen| seen.trouble.is_none()).await;
+        let seen = until(observed, |seen| seen.conditions.is_empty()).await;
         assert!(seen.synced && services(&seen) == ["web"]);
     })
     .await;
@@ -290,10 +322,8 @@ async fn silence_is_trouble() {
     let answer = |ask: &Ask| (ask.of == "services" && ask.nth == 0).then_some(Hangs);
     observing(answer, async |observed| {
         for _ in ["the list", "the start of the watch"] {
-            let seen = until(observed, |seen| seen.trouble.is_some()).await;
-            let trouble = seen.trouble.unwrap();
-            assert!(trouble.contains("does not answer within 30 seconds"), "{trouble}");
-            until(observed, |seen| seen.trouble.is_none()).await;
+            until(observed, |seen| says(seen, "does not answer within 30 seconds")).await;
+            until(observed, |seen| seen.conditions.is_empty()).await;
         }
         assert!(until(observed, |_| true).await.synced);
     })
@@ -307,16 +337,16 @@ async fn a_watch_that_ends_goes_on_where_it_was() {
             assert_eq!(nth, 0, "nothing is lost, so nothing is listed");
             None
         }
-        ("services", Some(_), 0) => Some(Ends(vec![event("ADDED", service("a"))])),
+        ("services", Some(_), 0) => Some(Ends(vec![event("ADDED", at(11, service("a")))])),
         ("services", Some(from), 1) => {
             assert_eq!(from, "11");
-            Some(Tells(vec![event("ADDED", service("b"))]))
+            Some(Tells(vec![event("ADDED", at(12, service("b")))]))
         }
         _ => None,
     };
     observing(answer, async |observed| {
         let seen = until(observed, |seen| services(seen) == ["a", "b"]).await;
-        assert_eq!(seen.trouble, None, "watches are to end");
+        assert!(seen.conditions.is_empty(), "watches are to end");
     })
     .await;
 }
@@ -348,10 +378,45 @@ async fn nothing_is_asked_in_a_hurry() {
             assert!((30..300).contains(count), "{how}: {count} in two minutes");
             *bad = false;
             if how == "ends watches" {
-                let trouble = observed.borrow().trouble.clone().unwrap();
-                assert!(trouble.contains("it ends watches at once"), "{trouble}");
+                let seen = observed.borrow().clone();
+                assert!(says(&seen, "it ends watches at once"), "{:?}", seen.conditions);
             }
         })
         .await;
     }
+}
+
+/// A server that asks to be left alone for a while is left alone.
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_asked_for_is_kept() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let times = asked.clone();
+    let answer = move |ask: &Ask| {
+        (ask.of == "services" && ask.watch.is_none()).then(|| times.lock().unwrap().push(Instant::now()));
+        (ask.of == "services" && ask.watch.is_none() && ask.nth == 0).then_some(Refuses(429))
+    };
+    observing(answer, async |observed| {
+        until(observed, |seen| seen.synced).await;
+        let times = asked.lock().unwrap();
+        assert!(times[1] - times[0] >= Duration::from_secs(7), "{times:?}");
+    })
+    .await;
+}
+
+/// A list that lacks half of everything is not believed alone: each object is asked for, and what is there stays.
+#[tokio::test(start_paused = true)]
+async fn what_a_list_lacks_is_asked_for() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
+        ("services", None) if ask.nth == 0 => Some(list(&[service("a"), service("b"), service("c")])),
+        ("services", None) => Some(list(&[service("a")])),
+        ("services", Some(_)) if ask.nth == 0 => Some(Tells(vec![event("ERROR", status(410))])),
+        ("b", None) => Some(Says(service("b"))),
+        ("c", None) => Some(Refuses(if ask.nth == 0 { 500 } else { 404 })),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        until(observed, |seen| services(seen) == ["a", "b", "c"]).await;
+        until(observed, |seen| services(seen) == ["a", "b"]).await;
+    })
+    .await;
 }

@@ -1,0 +1,131 @@
+//! Questions to an API server about single objects: a get tells the truth where a list may not. They wait in one queue
+//! and go out at a bounded rate, so that a thousand of them are no storm.
+
+use super::kinds::{self, Seen};
+use crate::{kubernetes::explain::explain, observe::index::ObjectName};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+/// Between two questions.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Questions that wait for an answer at a time.
+const AT_ONCE: usize = 8;
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Why an object is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Why {
+    /// A list did not name it.
+    Missing,
+    /// To see whether the watch tells of all that happens.
+    Sample,
+    /// The storage went back, and it may have changed since.
+    Remembered,
+}
+
+/// What stands in storage: an object, nothing, or why that is not known.
+pub(super) type Told = Result<Option<Seen>, String>;
+
+/// The queue.
+pub(super) struct Questions {
+    waiting: VecDeque<(ObjectName, Why)>,
+    queued: HashSet<(ObjectName, Why)>,
+    asked: FuturesUnordered<BoxFuture<'static, (ObjectName, Why, Told)>>,
+    pace: Interval,
+}
+
+// === impl Questions ===
+
+impl Questions {
+    pub(super) fn new() -> Self {
+        let mut pace = interval(EVERY);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { waiting: VecDeque::new(), queued: HashSet::new(), asked: FuturesUnordered::new(), pace }
+    }
+
+    /// Asks for an object, unless that is being done already.
+    pub(super) fn ask(&mut self, name: ObjectName, why: Why) {
+        if self.queued.insert((name.clone(), why)) {
+            self.waiting.push_back((name, why));
+        }
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.queued.clear();
+        self.asked.clear();
+    }
+
+    /// The next answer. May be dropped and called again without losing any; waits for ever when nothing is asked.
+    pub(super) async fn next(&mut self, client: Option<&Client>) -> (ObjectName, Why, Told) {
+        loop {
+            let may_ask = client.is_some() && !self.waiting.is_empty() && self.asked.len() < AT_ONCE;
+            tokio::select! {
+                Some((name, why, told)) = self.asked.next() => {
+                    self.queued.remove(&(name.clone(), why));
+                    return (name, why, told);
+                }
+                _ = self.pace.tick(), if may_ask => {
+                    if let (Some(client), Some((name, why))) = (client.cloned(), self.waiting.pop_front()) {
+                        self.asked.push(async move {
+                            let told = ask(&client, &name).await;
+                            (name, why, told)
+                        }.boxed());
+                    }
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+async fn ask(client: &Client, name: &ObjectName) -> Told {
+    match timeout(ANSWER, kinds::get(client, name)).await {
+        Ok(told) => told.map_err(|error| explain(&error)),
+        Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
+    }
+}
+
+/// Whether lists say what gets say, of the canary and of some objects.
+pub(super) async fn lists_agree(client: Client, lease: (String, String), names: Vec<ObjectName>) -> bool {
+    let agree = async {
+        if !canary_agrees(&client, &lease).await? {
+            return Ok(false);
+        }
+        for name in names {
+            let version = |seen: Option<Seen>| seen.map_or(0, |seen| seen.version);
+            let before = version(kinds::get(&client, &name).await?);
+            let listed = version(kinds::list(&client, &name).await?);
+            // It may have changed between the two.
+            if listed != before && listed != version(kinds::get(&client, &name).await?) {
+                tracing::debug!(%name, listed, before, "lists do not say what gets say");
+                return Ok(false);
+            }
+        }
+        Ok::<_, kube::Error>(true)
+    };
+    matches!(timeout(ANSWER * 4, agree).await, Ok(Ok(true)))
+}
+
+/// One that may not be read says nothing.
+async fn canary_agrees(client: &Client, (namespace, name): &(String, String)) -> kube::Result<bool> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let version = |lease: Option<Lease>| lease.and_then(|lease| lease.resource_version()?.parse().ok()).unwrap_or(0);
+    let before: u64 = match leases.get_opt(name).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(true),
+        found => version(found?),
+    };
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    let listed = version(leases.list(&params).await?.items.into_iter().next());
+    Ok((before..=version(leases.get_opt(name).await?)).contains(&listed))
+}
