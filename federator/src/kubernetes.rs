@@ -1,6 +1,7 @@
 //! What observing and emitting have in common: a client of an API server, following one kind of object for ever, and
-//! what errors mean. Knows nothing of any kind in particular.
+//! what errors mean; and what may stand in a kubeconfig that others wrote. Knows nothing of any kind in particular.
 
 pub mod client;
 pub mod explain;
 pub mod follow;
+pub mod kubeconfig;
