@@ -2,6 +2,7 @@
 //! what errors mean; and what may stand in a kubeconfig that others wrote. Knows nothing of any kind in particular.
 
 pub mod client;
+mod connection;
 pub mod explain;
 pub mod follow;
 pub mod kubeconfig;

@@ -1,18 +1,18 @@
 //! Clients of API servers, made of a kubeconfig file or of the pod's own service account.
 
-use super::kubeconfig::{Access, Identity, Trust};
+use super::{
+    connection::{self, Reach},
+    kubeconfig::{Access, Identity, Trust},
+};
 use crate::config::file::Kubernetes;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::Uri;
 use kube::{
     Client, Config,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use std::time::Duration;
-
-/// How long connecting may take: an API server that is not there is to be known soon.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client of what a kubeconfig of a Secret leads to. It is made of the inline data alone: no file is read, no variable
 /// of the environment is looked at, and nothing runs.
@@ -42,9 +42,7 @@ pub fn connect(access: &Access) -> anyhow::Result<Client> {
             ..AuthInfo::default()
         },
     };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.default_retry = false;
-    Ok(Client::try_from(config)?)
+    connection::client(&config, Reach::Harmless { loopback: access.loopback })
 }
 
 /// A client, and the server's address for people.
@@ -52,18 +50,22 @@ pub fn connect(access: &Access) -> anyhow::Result<Client> {
 /// # Errors
 /// When a kubeconfig cannot be read or says what cannot be.
 pub async fn client(typed: &Kubernetes) -> anyhow::Result<(Client, String)> {
-    let mut config = match &typed.kubeconfig {
+    let config = match &typed.kubeconfig {
         None => Config::incluster().context("no `kubeconfig` is given, and this is not a pod")?,
         Some(path) => {
             let shown = path.display().to_string();
-            let kubeconfig = Kubeconfig::read_from(path).context(shown)?;
+            let kubeconfig = Kubeconfig::read_from(path).context(shown.clone())?;
+            let proxies: Vec<_> =
+                kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref()?.proxy_url.clone()).collect();
             let options = KubeConfigOptions { context: typed.context.clone(), ..KubeConfigOptions::default() };
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.context(path.display().to_string())?
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.context(shown.clone())?;
+            // A proxy of the environment's is not meant for API servers; one of the file's own is, and cannot be had.
+            let proxy = config.proxy_url.as_ref().map(ToString::to_string);
+            let same = |typed: &String| typed.parse::<Uri>().is_ok_and(|typed| Some(typed.to_string()) == proxy);
+            ensure!(!proxies.iter().any(same), "{shown}: proxy-url: connections through proxies are not supported");
+            config
         }
     };
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // An error is to be seen at once; trying again is the stages' business.
-    config.default_retry = false;
     let server = config.cluster_url.to_string();
-    Ok((Client::try_from(config)?, server))
+    Ok((connection::client(&config, Reach::Anywhere)?, server))
 }
