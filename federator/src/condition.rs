@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 /// What is wrong with a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
+    /// What a Secret calls a cluster cannot be a cluster id.
+    IdRefused,
     /// A kubeconfig of a Secret cannot be used: it is unreadable, or says what is not allowed.
     KubeconfigRefused,
     /// Two Secrets name one cluster id; the one that did first is used.
@@ -88,6 +90,7 @@ impl Reason {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::IdRefused => "IdRefused",
             Self::KubeconfigRefused => "KubeconfigRefused",
             Self::DuplicateId => "DuplicateId",
             Self::SameCluster => "SameCluster",

@@ -30,6 +30,7 @@ pub mod cli;
 pub mod condition;
 pub mod config;
 pub mod kubernetes;
+pub mod membership;
 pub mod shutdown;
 pub mod telemetry;
 

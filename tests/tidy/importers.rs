@@ -27,7 +27,12 @@ const RULES: [Rule; 8] = [
     },
     Rule {
         what: &["kube", "k8s_openapi"],
-        only_in: &["federator/src/observe", "federator/src/emit", "federator/src/kubernetes"],
+        only_in: &[
+            "federator/src/observe",
+            "federator/src/emit",
+            "federator/src/kubernetes",
+            "federator/src/membership",
+        ],
         why: "Kubernetes types are translated at the edge, both ways",
     },
     Rule {
