@@ -2,6 +2,7 @@
 //! starts. The only place that reads the environment. Binds nothing and opens nothing but the file.
 
 pub mod file;
+pub mod membership;
 mod overrides;
 
 use model::{
@@ -22,6 +23,8 @@ pub struct Config {
     pub zone: Arc<str>,
     /// The clusters it observes.
     pub clusters: Vec<Cluster>,
+    /// How remote Secrets name more clusters, if they do.
+    pub membership: Option<membership::Membership>,
     /// Where records go.
     pub store: Store,
     /// What answers names.
@@ -165,6 +168,10 @@ impl Config {
             model::name::Label::parse(label).map_err(|error| field("zone", error.to_string()))?;
         }
         let own = clusters.iter().find(|known| known.id == cluster).map(|known| known.source.clone());
+        let membership = match file.membership {
+            Some(typed) => Some(membership::Membership::check(typed, own.as_ref())?),
+            None => None,
+        };
         let target = match (file.emit.kubernetes, file.emit.directory) {
             (Some(_), Some(_)) => return Err(field("emit", "give `kubernetes` or `directory`, not both")),
             (None, None) => EmitTarget::Nothing,
@@ -193,6 +200,7 @@ impl Config {
             agent,
             zone: zone.into(),
             clusters,
+            membership,
             store,
             dns: Dns { listeners: file.dns.listeners, ttl: file.dns.ttl, negative_ttl: file.dns.negative_ttl },
             emit: Emit { namespace: file.emit.namespace, target },
@@ -218,17 +226,10 @@ impl Cluster {
             }
             _ => return Err(field(at, "give either `kubernetes` or `directory`")),
         };
-        let mut levels = typed.locality.split('/').map(str::to_owned);
-        let mut level = || levels.next().unwrap_or_default();
-        let locality = Locality::new(&level(), &level(), &level());
-        if levels.next().is_some() || locality.to_string() != typed.locality {
-            let reason = format!("`{}` is not region/zone/subzone, with no empty level", typed.locality);
-            return Err(field(format!("{at}.locality"), reason));
-        }
         Ok(Self {
             id: cluster_id(&format!("{at}.id"), &typed.id)?,
             network: Network::new(&typed.network),
-            locality,
+            locality: locality(&format!("{at}.locality"), &typed.locality)?,
             source,
         })
     }
@@ -242,6 +243,17 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 fn cluster_id(at: &str, text: &str) -> Result<ClusterId, ConfigError> {
     ClusterId::parse(text).map_err(|error: NameError| field(at, error.to_string()))
+}
+
+/// `region/zone/subzone`, or less of it.
+fn locality(at: &str, text: &str) -> Result<Locality, ConfigError> {
+    let mut levels = text.split('/').map(str::to_owned);
+    let mut level = || levels.next().unwrap_or_default();
+    let locality = Locality::new(&level(), &level(), &level());
+    if levels.next().is_some() || locality.to_string() != text {
+        return Err(field(at, format!("`{text}` is not region/zone/subzone, with no empty level")));
+    }
+    Ok(locality)
 }
 
 fn field(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {

@@ -3,7 +3,7 @@
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,6 +18,8 @@ pub struct File {
     pub zone: String,
     /// The clusters this agent observes: with a shared store its own, without one all.
     pub clusters: Vec<Cluster>,
+    /// Clusters that remote Secrets name, beside `clusters`. Without it Secrets are not read.
+    pub membership: Option<Membership>,
     /// Where records go.
     #[serde(default)]
     pub store: Store,
@@ -64,6 +66,34 @@ pub struct Kubernetes {
     pub kubeconfig: Option<PathBuf>,
     /// The context in it. Default: its current one.
     pub context: Option<String>,
+}
+
+/// Clusters by the remote Secrets of the agent's own cluster: those labelled `istio/multiCluster=true`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Membership {
+    /// The agent's own cluster; `{}` reaches it as it is observed.
+    pub kubernetes: Kubernetes,
+    /// Namespaces to read beside the agent's own.
+    pub namespaces: Vec<String>,
+    /// Cluster ids for what a Secret calls otherwise.
+    pub aliases: BTreeMap<String, String>,
+    /// What a kubeconfig may say that is refused otherwise.
+    pub allow: Vec<String>,
+    /// What holds for clusters of which `clusters` says nothing else.
+    pub defaults: Place,
+    /// What holds for single clusters, by id.
+    pub clusters: BTreeMap<String, Place>,
+}
+
+/// Where a cluster is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Place {
+    /// The network of its pods.
+    pub network: Option<String>,
+    /// `region/zone/subzone` of endpoints of which nothing better is known.
+    pub locality: Option<String>,
 }
 
 /// Where records go. Without `etcd`: nowhere, this agent observes every cluster itself.

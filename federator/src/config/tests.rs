@@ -81,6 +81,35 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
 }
 
 #[test]
+fn remote_secrets_are_read_where_it_says_so() {
+    assert!(read(MINIMAL).unwrap().membership.is_none());
+    let text = "cluster: east\nclusters: [{id: east, kubernetes: {kubeconfig: k}}]\nmembership: ";
+    let place = |config: &Config, id: &str| {
+        let (network, locality) = config.membership.as_ref().unwrap().place(&ClusterId::parse(id).unwrap());
+        format!("{network} {locality}")
+    };
+    let config = read(&format!("{text}{{}}\n")).unwrap();
+    let membership = config.membership.as_ref().unwrap();
+    // `{}` is the cluster as it is observed.
+    assert_eq!(membership.kubernetes.kubeconfig.as_deref(), Some(std::path::Path::new("k")));
+    assert!(membership.namespaces.is_empty() && membership.allow.is_empty());
+    assert_eq!(place(&config, "west"), "(unnamed) ");
+    let said =
+        "{kubernetes: {context: c}, namespaces: [istio-system], aliases: {'arn:aws:x': prod-eu}, allow: [loopback],
+                 defaults: {network: n0, locality: eu}, clusters: {west: {network: n1}, north: {locality: us/us-a}}}";
+    let config = read(&format!("{text}{said}\n")).unwrap();
+    let membership = config.membership.as_ref().unwrap();
+    assert_eq!(membership.kubernetes.context.as_deref(), Some("c"));
+    assert_eq!(membership.aliases["arn:aws:x"].as_str(), "prod-eu");
+    assert_eq!(["west", "north", "south"].map(|id| place(&config, id)), ["n1 eu", "n0 us/us-a", "n0 eu"]);
+    refuse("membership: {namespaces: [A]}\n", "field `membership.namespaces[0]`: `A`");
+    refuse("membership: {aliases: {x: local}}\n", "field `membership.aliases.x`: `local`");
+    refuse("membership: {clusters: {'1': {}}}\n", "field `membership.clusters.1`: `1`");
+    refuse("membership: {clusters: {west: {locality: /a}}}\n", "field `membership.clusters.west.locality`");
+    refuse("membership: {defaults: {locality: a//b}}\n", "field `membership.defaults.locality`");
+}
+
+#[test]
 fn a_zone_may_end_in_a_dot() {
     assert_eq!(&*read(&format!("{MINIMAL}zone: mesh.example.\n")).unwrap().zone, "mesh.example");
 }
