@@ -5,7 +5,10 @@ pub mod http;
 pub mod metrics;
 pub mod report;
 
-use crate::{emit, gather::Gathered, observe::Observed, publish};
+use crate::{
+    condition::Conditions, emit, gather::Gathered, kubernetes::kubeconfig::Access, membership::roster::Roster,
+    observe::Observed, publish,
+};
 use model::{name::ClusterId, reach::Place};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -20,9 +23,26 @@ pub struct Sources {
     /// What was gathered.
     pub gathered: watch::Receiver<Gathered>,
     /// What is observed and published, by cluster.
-    pub own: BTreeMap<ClusterId, Own>,
+    pub own: watch::Receiver<BTreeMap<ClusterId, Own>>,
+    /// What remote Secrets say.
+    pub roster: watch::Receiver<Roster<Access>>,
     /// How emitting stands.
     pub emitted: watch::Receiver<emit::Status>,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    /// What is wrong, by cluster; what a Secret names that cannot be a cluster stands under its place.
+    fn conditions(&self) -> BTreeMap<String, Conditions> {
+        let mut all = self.roster.borrow().conditions.clone();
+        for (id, own) in &*self.own.borrow() {
+            let observed = own.observed.borrow().conditions.clone();
+            let conditions = all.entry(id.to_string()).or_default();
+            *conditions = own.conditions.borrow().clone().and(&std::mem::take(conditions)).and(&observed);
+        }
+        all
+    }
 }
 
 /// The stages of a cluster that this agent observes.
@@ -32,4 +52,6 @@ pub struct Own {
     pub observed: watch::Receiver<Observed>,
     /// How publishing stands.
     pub published: watch::Receiver<publish::Status>,
+    /// Why it is not observed at all.
+    pub conditions: watch::Receiver<Conditions>,
 }

@@ -2,6 +2,8 @@
 //! is below it, the only place that spawns tasks and reads the clock. A stage that ends by itself is a fault: it stops
 //! everything, in order, and the process says so with its exit code.
 
+mod clusters;
+mod one;
 mod projection;
 mod stages;
 

@@ -10,7 +10,7 @@ use model::{
     name::{ClusterId, NameError},
     vip::{VipRangeError, VipRanges},
 };
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// What an agent needs to know.
 #[derive(Clone, Debug)]
@@ -35,8 +35,21 @@ pub struct Config {
     pub vips: VipRanges,
     /// Where `/status` and the like are served.
     pub admin: SocketAddr,
+    /// How API servers are watched over.
+    pub watch: Watch,
     /// How it logs.
     pub log: file::Log,
+}
+
+/// How API servers are watched over.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The namespace of the canary.
+    pub namespace: String,
+    /// An API server that tells no news is found out within this.
+    pub found_within: Duration,
+    /// Between two proofs that credentials are taken and a cluster is the same.
+    pub proof: Duration,
 }
 
 /// A cluster to observe.
@@ -146,6 +159,12 @@ impl Config {
         Self::check(file)
     }
 
+    /// Whether the store is this agent's own, so that it observes every cluster itself.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.store, Store::Embedded)
+    }
+
     /// Checks what was typed.
     ///
     /// # Errors
@@ -207,7 +226,25 @@ impl Config {
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
                 .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
             admin: file.admin.address,
+            watch: Watch::check(file.watch)?,
             log: file.log,
+        })
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    fn check(typed: file::Watch) -> Result<Self, ConfigError> {
+        model::name::Label::parse(&typed.namespace).map_err(|error| field("watch.namespace", error.to_string()))?;
+        let seconds = |name: &str, value: u32| match value {
+            0 => Err(field(format!("watch.{name}"), "give at least 1")),
+            value => Ok(Duration::from_secs(value.into())),
+        };
+        Ok(Self {
+            found_within: seconds("foundWithinSeconds", typed.found_within_seconds)?,
+            proof: seconds("proofSeconds", typed.proof_seconds)?,
+            namespace: typed.namespace,
         })
     }
 }

@@ -47,8 +47,14 @@ pub enum StoreHealth {
     Lost(String),
 }
 
-/// The clusters that this agent observes, and what it sees of each; `None` as long as it is not known which these are.
-pub type OwnClusters = Option<BTreeMap<ClusterId, watch::Receiver<Observed>>>;
+/// The clusters that this agent observes.
+#[derive(Clone, Debug, Default)]
+pub struct OwnClusters {
+    /// Whether these are all: remote Secrets may not be read yet.
+    pub complete: bool,
+    /// What is seen of each.
+    pub clusters: BTreeMap<ClusterId, watch::Receiver<Observed>>,
+}
 
 /// Follows the store until nobody wants the result any more. `own` are the clusters that this agent observes; they
 /// come and go.
@@ -159,8 +165,8 @@ struct Own {
 
 /// What is new of the clusters that this agent observes.
 enum News {
-    /// There are these now.
-    Clusters(BTreeSet<ClusterId>),
+    /// There are these now, and whether these are all.
+    Clusters(BTreeSet<ClusterId>, bool),
     /// This was seen of one.
     Seen(ClusterId, Box<Observed>),
 }
@@ -179,7 +185,7 @@ impl Own {
         tokio::select! {
             biased;
             Ok(()) = self.clusters.changed() => {
-                let clusters = self.clusters.borrow_and_update().clone().unwrap_or_default();
+                let OwnClusters { complete, clusters } = self.clusters.borrow_and_update().clone();
                 let gone: Vec<_> = self.seen.keys().filter(|id| !clusters.contains_key(*id)).cloned().collect();
                 for id in gone {
                     self.seen.remove(&id);
@@ -190,7 +196,7 @@ impl Own {
                         self.seen.insert(id, WatchStream::new(seen));
                     }
                 }
-                Some(News::Clusters(ids))
+                Some(News::Clusters(ids, complete))
             }
             Some((id, seen)) = self.seen.next() => Some(News::Seen(id, Box::new(seen))),
             else => None,
@@ -203,7 +209,7 @@ impl Own {
 impl Stage {
     fn observed(&mut self, news: News) {
         let matters = match news {
-            News::Clusters(clusters) => self.fold.own(&clusters),
+            News::Clusters(clusters, complete) => self.fold.own(&clusters, complete),
             News::Seen(id, seen) => self.fold.observed(&id, *seen),
         };
         if matters {

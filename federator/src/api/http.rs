@@ -52,7 +52,7 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     if gathered.store == crate::gather::StoreHealth::NeverRead {
         awaited.push("the store was not read yet".to_owned());
     }
-    for (id, own) in &admin.sources.own {
+    for (id, own) in &*admin.sources.own.borrow() {
         if !own.observed.borrow().settled() {
             awaited.push(format!("cluster {id} was not seen whole yet"));
         }

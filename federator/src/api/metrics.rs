@@ -43,19 +43,43 @@ impl Collector for Stages {
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
-        let per_cluster: [(&str, &str, ReadOwn); 3] = [
+        let per_cluster: [(&str, &str, ReadOwn); 5] = [
             ("observed", "Whether a cluster was seen whole", |own| i64::from(own.observed.borrow().synced)),
             ("owner", "Whether this agent publishes a cluster", |own| i64::from(own.published.borrow().owner)),
             ("left_out_objects", "Objects of a cluster that are left out", |own| {
                 size(own.observed.borrow().left_out.len())
             }),
+            ("cluster_frozen", "Whether nothing of a cluster is taken away at the moment", |own| {
+                i64::from(own.observed.borrow().frozen_since.is_some())
+            }),
+            ("remembered_objects", "Objects of a cluster that its restored storage does not confirm", |own| {
+                size(own.observed.borrow().remembered)
+            }),
         ];
         for (name, help, read) in per_cluster {
             let shape = ConstGauge::new(0_i64);
             let mut family = encoder.encode_descriptor(name, help, None, shape.metric_type())?;
-            for (id, own) in own {
+            for (id, own) in &*own.borrow() {
                 let labels = [("cluster", id.as_str())];
                 ConstGauge::new(read(own)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        self.conditions(&mut encoder)
+    }
+}
+
+// === impl Stages ===
+
+impl Stages {
+    /// One for each condition that holds, so that an alert needs to know none of them.
+    fn conditions(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let shape = ConstGauge::new(1_i64);
+        let help = "What is wrong with a cluster";
+        let mut family = encoder.encode_descriptor("cluster_condition", help, None, shape.metric_type())?;
+        for (cluster, conditions) in self.0.conditions() {
+            for (reason, _) in conditions.iter() {
+                let labels = [("cluster", cluster.as_str()), ("reason", reason.as_str())];
+                shape.encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

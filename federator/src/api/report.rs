@@ -8,7 +8,7 @@ use model::{
     view::View,
 };
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `/status`.
 #[derive(Debug, Serialize)]
@@ -32,6 +32,10 @@ pub struct Report {
     pub store: StoreReport,
     /// The clusters, by id.
     pub clusters: BTreeMap<String, ClusterReport>,
+    /// What remote Secrets name that is not used, by cluster id or by place in a Secret, and why.
+    pub refused: BTreeMap<String, BTreeMap<&'static str, String>>,
+    /// Namespaces whose remote Secrets cannot be read, and why.
+    pub secrets: BTreeMap<String, String>,
     /// The services, by `namespace/name`.
     pub services: BTreeMap<String, ServiceReport>,
     /// Records that cannot be used, by key, with the reason.
@@ -66,6 +70,9 @@ pub struct ClusterReport {
     pub owner: Option<String>,
     /// How far its source was read.
     pub source_version: String,
+    /// What is wrong with it, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub conditions: BTreeMap<&'static str, String>,
     /// What this agent sees of it, where it observes it itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<ObservedReport>,
@@ -79,6 +86,14 @@ pub struct ObservedReport {
     pub synced: bool,
     /// Whether this agent publishes it.
     pub owner: bool,
+    /// Seconds for which nothing new is known for sure: what is here may be as old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen_seconds: Option<u64>,
+    /// Objects that its restored storage does not confirm: they are only remembered.
+    pub remembered: usize,
+    /// Some of these, by kind and name.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub remembered_names: BTreeSet<String>,
     /// What is wrong, in observing and in publishing.
     pub troubles: Vec<String>,
     /// Objects that are left out, with the reason.
@@ -145,11 +160,22 @@ impl Report {
         let emitted = sources.emitted.borrow().clone();
         let mut clusters: BTreeMap<String, ClusterReport> =
             view.clusters().keys().map(|id| (id.to_string(), ClusterReport::of(view, id, &gathered.owners))).collect();
-        for (id, own) in &sources.own {
+        for (id, own) in &*sources.own.borrow() {
             let report =
                 clusters.entry(id.to_string()).or_insert_with(|| ClusterReport::of(view, id, &gathered.owners));
             report.observed = Some(ObservedReport::new(own));
         }
+        let mut refused = BTreeMap::new();
+        for (id, conditions) in sources.conditions() {
+            let shown: BTreeMap<_, _> =
+                conditions.iter().map(|(reason, message)| (reason.as_str(), message.to_owned())).collect();
+            match clusters.get_mut(&id) {
+                _ if shown.is_empty() => {}
+                Some(cluster) => cluster.conditions = shown,
+                None => _ = refused.insert(id, shown),
+            }
+        }
+        let secrets = sources.roster.borrow().troubles.clone();
         Self {
             agent: sources.agent.clone(),
             cluster: sources.place.cluster.to_string(),
@@ -160,6 +186,8 @@ impl Report {
             digest: view.digest().to_string(),
             store: StoreReport::new(&gathered.store),
             clusters,
+            refused,
+            secrets,
             services: view
                 .services()
                 .iter()
@@ -202,6 +230,7 @@ impl ClusterReport {
             synced: synced.is_complete(),
             owner: owners.get(id).cloned(),
             source_version: synced.source_version.to_string(),
+            conditions: BTreeMap::new(),
             observed: None,
         }
     }
@@ -216,6 +245,9 @@ impl ObservedReport {
         let troubles = seen.conditions.iter().map(|(reason, message)| format!("{reason}: {message}"));
         Self {
             synced: seen.synced,
+            frozen_seconds: seen.frozen_since.map(|since| since.elapsed().as_secs()),
+            remembered: seen.remembered,
+            remembered_names: (*seen.remembered_names).clone(),
             owner: published.owner,
             troubles: troubles.chain(published.trouble.clone()).chain(waiting).collect(),
             left_out: (*seen.left_out).clone(),

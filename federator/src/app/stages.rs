@@ -1,20 +1,24 @@
 //! Starting the stages: which there are, and which channel leads from which to which. Reads like the picture in
 //! `lib.rs`.
 
-use super::{AppError, Ended, projection::Projection};
+use super::{
+    AppError, Ended,
+    clusters::{Clusters, Outlets},
+    projection::Projection,
+};
 use crate::{
-    api::{self, Own, Sources, metrics},
-    config::{Cluster, Config, EmitTarget, Source, Store as StoreConfig, file::AnswerMode},
+    api::{self, Sources, metrics},
+    config::{Config, EmitTarget, Store as StoreConfig, file::AnswerMode},
     emit::{
         self,
         object::{Desired, ObjectKey},
     },
-    gather::{self, Gathered},
-    kubernetes::client::client,
-    observe::{
-        self, Observed,
-        kubernetes::sentinel::{self, Connector},
+    gather::{self, Gathered, OwnClusters},
+    kubernetes::{
+        client::connector,
+        kubeconfig::{self, Access},
     },
+    membership::{self, registrar::Names, roster::Roster},
     project::{
         dns::{self as zones, Zones},
         service_entry::{self, ServiceEntries},
@@ -24,7 +28,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use model::{name::ClusterId, reach::Place, tracked::Tracked};
+use model::{reach::Place, tracked::Tracked};
 use prometheus_client::registry::Registry;
 use std::{
     collections::BTreeMap,
@@ -52,20 +56,24 @@ pub(super) async fn start(
 ) -> Result<(Stages, watch::Receiver<Gathered>), AppError> {
     let mut stages = Stages::default();
     let mut registry = Registry::with_prefix("federator");
+    let config = Arc::new(config);
     let store = store(&config.store).await?;
 
-    let mut own = BTreeMap::new();
-    for cluster in &config.clusters {
-        let observed = stages.observe(&config, cluster).await?;
-        let published = stages.publish(&config, cluster, store.clone(), observed.clone(), shutdown);
-        own.insert(cluster.id.clone(), Own { observed, published });
-    }
-    let gathered = stages.gather(&config, store, &own);
+    let (seen, own_clusters) = watch::channel(OwnClusters::default());
+    let gathered = stages.gather(&config, store.clone(), own_clusters);
+    let outlets = Outlets { seen, own: watch::Sender::default() };
+    let own = outlets.own.subscribe();
+    let mut clusters = Clusters::new(config.clone(), store, gathered.clone(), outlets, clock, shutdown.clone());
+    clusters.start_configured().await?;
+    let roster = stages.follow_secrets(&config).await?;
+    let rostered = roster.clone();
+    stages.draining.spawn(clusters.run(rostered));
 
     let served: BTreeMap<_, _> =
         sockets.iter().map(|(_, mode)| (*mode, Arc::new(ArcSwap::from_pointee(dns::Zones::default())))).collect();
     let desired = watch::Sender::new(Tracked::new());
-    let emitted = stages.emit(&config, &own, desired.subscribe()).await?;
+    let home = own.borrow().get(&config.cluster).map(|home| home.published.clone());
+    let emitted = stages.emit(&config, home, desired.subscribe()).await?;
     stages.project(&config, gathered.clone(), served.clone(), desired)?;
     let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
     for (socket, mode) in sockets {
@@ -73,7 +81,7 @@ pub(super) async fn start(
     }
 
     let agent = config.agent.clone();
-    let sources = Sources { agent, place: place(&config), gathered: gathered.clone(), own, emitted };
+    let sources = Sources { agent, place: place(&config), gathered: gathered.clone(), own, roster, emitted };
     registry.register_collector(Box::new(metrics::Stages(sources.clone())));
     let shutdown = shutdown.clone();
     stages.draining.spawn(async move {
@@ -86,75 +94,38 @@ pub(super) async fn start(
 // === impl Stages ===
 
 impl Stages {
-    async fn observe(&mut self, config: &Config, cluster: &Cluster) -> Result<watch::Receiver<Observed>, AppError> {
-        let observed = watch::Sender::new(Observed::default());
-        let seen = observed.subscribe();
-        let (network, default_locality) = (cluster.network.clone(), cluster.locality.clone());
-        match &cluster.source {
-            Source::Directory(path) => {
-                let source = observe::directory::Config { path: path.clone(), network, default_locality };
-                self.others.spawn(async move {
-                    observe::directory::run(source, observed).await;
-                    Ok("observe")
-                });
-            }
-            Source::Kubernetes(kubernetes) => {
-                let (client, server) =
-                    client(kubernetes).await.with_context(|| format!("cluster {}: kubernetes", cluster.id))?;
-                let sentinel = sentinel::Config {
-                    namespace: "istio-system".to_owned(),
-                    name: format!("federator-{}", config.cluster),
-                    holder: config.agent.clone(),
-                    found_within: std::time::Duration::from_secs(10),
-                    proof: std::time::Duration::from_secs(120),
-                    clock,
-                };
-                let source = observe::kubernetes::Config { network, default_locality, sentinel };
-                let connector = Connector::new(&server, move || Ok(client.clone()));
-                let (_connectors, connector) = watch::channel(connector);
-                self.others.spawn(async move {
-                    observe::kubernetes::run(source, connector, observed).await;
-                    Ok("observe")
-                });
-            }
-        }
-        Ok(seen)
-    }
-
-    fn publish(
-        &mut self,
-        config: &Config,
-        cluster: &Cluster,
-        store: Arc<dyn Store>,
-        observed: watch::Receiver<Observed>,
-        shutdown: &CancellationToken,
-    ) -> watch::Receiver<publish::Status> {
-        let status = watch::Sender::new(publish::Status::default());
-        let published = status.subscribe();
-        let publishing = publish::Config {
-            cluster: cluster.id.clone(),
-            agent: config.agent.clone(),
-            zone: config.zone.clone(),
-            vips: config.vips,
+    /// Follows the remote Secrets, where they are to be read.
+    async fn follow_secrets(&mut self, config: &Config) -> Result<watch::Receiver<Roster<Access>>, AppError> {
+        let (roster, said) = watch::channel(Roster::default());
+        let Some(membership) = &config.membership else { return Ok(said) };
+        let connector = connector(&membership.kubernetes).await.context("membership.kubernetes")?;
+        let client = connector.connect().context("membership.kubernetes")?;
+        let allowed = membership.allowed;
+        let names = Names {
+            home: config.cluster.clone(),
+            configured: config.clusters.iter().map(|cluster| cluster.id.clone()).collect(),
+            aliases: membership.aliases.clone(),
         };
-        let shutdown = shutdown.clone();
-        self.draining.spawn(async move {
-            publish::run(publishing, store, observed, status, shutdown).await?;
-            Ok("publish")
+        let following = membership::watch::Config {
+            namespaces: membership.namespaces.clone(),
+            names,
+            parse: Arc::new(move |text| kubeconfig::parse(text, &allowed).map_err(|refused| refused.to_string())),
+        };
+        self.others.spawn(async move {
+            membership::watch::run(following, client, roster).await;
+            Ok("membership")
         });
-        published
+        Ok(said)
     }
 
     fn gather(
         &mut self,
         config: &Config,
         store: Arc<dyn Store>,
-        own: &BTreeMap<ClusterId, Own>,
+        own: watch::Receiver<OwnClusters>,
     ) -> watch::Receiver<Gathered> {
         let gathered = watch::Sender::new(Gathered::default());
         let seen = gathered.subscribe();
-        let own = own.iter().map(|(id, own)| (id.clone(), own.observed.clone())).collect();
-        let (_, own) = watch::channel(Some(own));
         let zone = config.zone.clone();
         self.others.spawn(async move {
             gather::run(zone, store, own, gathered).await;
@@ -195,12 +166,12 @@ impl Stages {
     async fn emit(
         &mut self,
         config: &Config,
-        own: &BTreeMap<ClusterId, Own>,
+        home: Option<watch::Receiver<publish::Status>>,
         desired: watch::Receiver<Tracked<ObjectKey, Desired>>,
     ) -> Result<watch::Receiver<emit::Status>, AppError> {
         let status = watch::Sender::new(emit::Status::default());
         let emitted = status.subscribe();
-        match (&config.emit.target, own.get(&config.cluster)) {
+        match (&config.emit.target, home) {
             (EmitTarget::Directory(directory), _) => {
                 let directory = directory.clone();
                 self.others.spawn(async move {
@@ -209,9 +180,10 @@ impl Stages {
                     Ok("emit")
                 });
             }
-            (EmitTarget::Kubernetes(kubernetes), Some(home)) => {
-                let (client, _) = client(kubernetes).await.context("emit.kubernetes")?;
-                let emitting = emit::kubernetes::Config { client, published: home.published.clone() };
+            (EmitTarget::Kubernetes(kubernetes), Some(published)) => {
+                let client = connector(kubernetes).await.and_then(|connector| connector.connect());
+                let client = client.context("emit.kubernetes")?;
+                let emitting = emit::kubernetes::Config { client, published };
                 self.others.spawn(async move {
                     emit::kubernetes::run(emitting, desired, status).await;
                     Ok("emit")

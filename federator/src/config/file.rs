@@ -35,6 +35,9 @@ pub struct File {
     /// Status, metrics, probes.
     #[serde(default)]
     pub admin: Admin,
+    /// How API servers are watched over.
+    #[serde(default)]
+    pub watch: Watch,
     /// Logging.
     #[serde(default)]
     pub log: Log,
@@ -69,7 +72,7 @@ pub struct Kubernetes {
 }
 
 /// Clusters by the remote Secrets of the agent's own cluster: those labelled `istio/multiCluster=true`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Membership {
     /// The agent's own cluster; `{}` reaches it as it is observed.
@@ -84,6 +87,8 @@ pub struct Membership {
     pub defaults: Place,
     /// What holds for single clusters, by id.
     pub clusters: BTreeMap<String, Place>,
+    /// Seconds for which a cluster's services stay after its Secret was deleted, without a shared store.
+    pub drain_seconds: u32,
 }
 
 /// Where a cluster is.
@@ -184,6 +189,18 @@ pub struct Admin {
     pub address: SocketAddr,
 }
 
+/// How API servers are watched over.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Watch {
+    /// The namespace of the Lease that is renewed in every cluster, where the credentials allow it.
+    pub namespace: String,
+    /// Seconds within which an API server is found out that answers and tells no news, or old ones.
+    pub found_within_seconds: u32,
+    /// Seconds between two proofs that the credentials are still taken and the cluster is still the same.
+    pub proof_seconds: u32,
+}
+
 /// Logging, to standard error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -208,6 +225,26 @@ pub enum LogFormat {
 impl Default for Dns {
     fn default() -> Self {
         Self { listeners: Vec::new(), ttl: 5, negative_ttl: 5 }
+    }
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Self {
+            kubernetes: Kubernetes::default(),
+            namespaces: Vec::new(),
+            aliases: BTreeMap::new(),
+            allow: Vec::new(),
+            defaults: Place::default(),
+            clusters: BTreeMap::new(),
+            drain_seconds: 30,
+        }
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { namespace: "istio-system".to_owned(), found_within_seconds: 10, proof_seconds: 120 }
     }
 }
 

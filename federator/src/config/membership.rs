@@ -2,11 +2,12 @@
 //! name. Opens nothing.
 
 use super::{ConfigError, Source, cluster_id, field, file, locality};
+use crate::kubernetes::kubeconfig::Allowed;
 use model::{
     locality::{Locality, Network},
     name::{ClusterId, Label},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// How remote Secrets name clusters.
 #[derive(Clone, Debug)]
@@ -18,7 +19,9 @@ pub struct Membership {
     /// Cluster ids for what a Secret calls otherwise.
     pub aliases: BTreeMap<String, ClusterId>,
     /// What a kubeconfig may say that is refused otherwise.
-    pub allow: Vec<String>,
+    pub allowed: Allowed,
+    /// How long a cluster's services stay after its Secret was deleted, without a shared store.
+    pub grace: Duration,
     defaults: Place,
     clusters: BTreeMap<ClusterId, Place>,
 }
@@ -53,7 +56,19 @@ impl Membership {
             clusters.insert(cluster_id(&at, &id)?, Place::check(&at, &place)?);
         }
         let defaults = Place::check("membership.defaults", &typed.defaults)?;
-        Ok(Self { kubernetes, namespaces: typed.namespaces, aliases, allow: typed.allow, defaults, clusters })
+        let mut allowed = Allowed::default();
+        for (n, what) in typed.allow.iter().enumerate() {
+            match what.as_str() {
+                "insecure-skip-tls-verify" => allowed.insecure_skip_tls_verify = true,
+                "loopback" => allowed.loopback = true,
+                _ => {
+                    let reason = format!("`{what}` is not one of insecure-skip-tls-verify, loopback");
+                    return Err(field(format!("membership.allow[{n}]"), reason));
+                }
+            }
+        }
+        let grace = Duration::from_secs(typed.drain_seconds.into());
+        Ok(Self { kubernetes, namespaces: typed.namespaces, aliases, allowed, grace, defaults, clusters })
     }
 
     /// The network of a cluster that a Secret names, and where its endpoints run when nothing says so.

@@ -92,7 +92,9 @@ fn remote_secrets_are_read_where_it_says_so() {
     let membership = config.membership.as_ref().unwrap();
     // `{}` is the cluster as it is observed.
     assert_eq!(membership.kubernetes.kubeconfig.as_deref(), Some(std::path::Path::new("k")));
-    assert!(membership.namespaces.is_empty() && membership.allow.is_empty());
+    assert!(
+        membership.namespaces.is_empty() && membership.allowed == crate::kubernetes::kubeconfig::Allowed::default()
+    );
     assert_eq!(place(&config, "west"), "(unnamed) ");
     let said =
         "{kubernetes: {context: c}, namespaces: [istio-system], aliases: {'arn:aws:x': prod-eu}, allow: [loopback],

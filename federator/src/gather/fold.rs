@@ -33,8 +33,9 @@ pub struct Fold {
     /// Every key that stands in the store, for mark and sweep.
     keys: HashSet<String>,
     services: HashMap<ServiceKey, Known>,
-    /// The clusters that this agent observes itself; `None` as long as it is not known which these are.
-    own: Option<BTreeMap<ClusterId, Own>>,
+    own: BTreeMap<ClusterId, Own>,
+    /// Whether it is known which clusters this agent observes itself.
+    own_complete: bool,
     local: u64,
     quarantined: Arc<BTreeMap<String, String>>,
     owners: Arc<BTreeMap<ClusterId, String>>,
@@ -79,7 +80,8 @@ impl Fold {
             store: StoreHealth::NeverRead,
             keys: HashSet::new(),
             services: HashMap::new(),
-            own: None,
+            own: BTreeMap::new(),
+            own_complete: false,
             local: 0,
             quarantined: Arc::default(),
             owners: Arc::default(),
@@ -108,9 +110,8 @@ impl Fold {
         let known = |(id, own): (&ClusterId, &Own)| own.late || own.seen.settled() || self.is_synced(id);
         Gathered {
             view: self.view.clone(),
-            local: if self.own.iter().flatten().any(|(_, own)| own.folded > 0) { self.local } else { 0 },
-            complete: self.store != StoreHealth::NeverRead
-                && self.own.as_ref().is_some_and(|own| own.iter().all(known)),
+            local: if self.own.values().any(|own| own.folded > 0) { self.local } else { 0 },
+            complete: self.store != StoreHealth::NeverRead && self.own_complete && self.own.iter().all(known),
             store: self.store.clone(),
             quarantined: self.quarantined.clone(),
             owners: self.owners.clone(),
@@ -165,30 +166,32 @@ impl Fold {
         self.merge(touched);
     }
 
-    /// Takes note of which clusters this agent observes itself. Says whether it matters.
-    pub fn own(&mut self, clusters: &BTreeSet<ClusterId>) -> bool {
-        let late = self.own.is_some();
-        let known: BTreeSet<ClusterId> = self.own.iter().flatten().map(|(id, _)| id.clone()).collect();
+    /// Takes note of which clusters this agent observes itself, and whether these are all. Says whether it matters.
+    pub fn own(&mut self, clusters: &BTreeSet<ClusterId>, complete: bool) -> bool {
+        let gone: Vec<_> = self.own.keys().filter(|id| !clusters.contains(*id)).cloned().collect();
         let mut touched = BTreeSet::new();
-        for id in known.difference(clusters) {
+        for id in &gone {
             self.drop_own(id, &mut touched);
-            self.own.get_or_insert_default().remove(id);
+            self.own.remove(id);
         }
-        let own = self.own.get_or_insert_default();
-        for id in clusters.difference(&known) {
-            own.insert(id.clone(), Own { late, ..Own::default() });
+        let known = self.own.len();
+        let late = self.own_complete;
+        for id in clusters {
+            self.own.entry(id.clone()).or_insert_with(|| Own { late, ..Own::default() });
         }
         if !touched.is_empty() {
             self.local += 1;
         }
         self.merge(touched);
-        !late || known != *clusters
+        let matters = !gone.is_empty() || self.own.len() != known || complete != self.own_complete;
+        self.own_complete |= complete;
+        matters
     }
 
     /// Takes note of what this agent sees in a cluster of its own. It is used as long as the store has no marker of
     /// that cluster: before the first publication, or with a store that was never there. Says whether it matters.
     pub fn observed(&mut self, id: &ClusterId, seen: Observed) -> bool {
-        let Some(own) = self.own.as_mut().and_then(|own| own.get_mut(id)) else {
+        let Some(own) = self.own.get_mut(id) else {
             return false;
         };
         let was_settled = own.seen.settled();
@@ -214,7 +217,7 @@ impl Fold {
 
     /// Folds in what is new in an own cluster's observation.
     fn fold_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
-        let Some(own) = self.own.as_mut().and_then(|own| own.get_mut(id)) else { return };
+        let Some(own) = self.own.get_mut(id) else { return };
         if !own.seen.synced {
             return;
         }
@@ -246,7 +249,7 @@ impl Fold {
 
     /// The store has a word on this cluster now: what this agent saw itself is not used any more.
     fn drop_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
-        let Some(own) = self.own.as_mut().and_then(|own| own.get_mut(id)).filter(|own| own.folded > 0) else {
+        let Some(own) = self.own.get_mut(id).filter(|own| own.folded > 0) else {
             return;
         };
         own.folded = 0;

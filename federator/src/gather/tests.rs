@@ -24,7 +24,8 @@ impl Gatherer {
         let (own, seen) = watch::channel(Observed::default());
         let (sender, gathered) = watch::channel(Gathered::default());
         let mut task = JoinSet::new();
-        let (_, clusters) = watch::channel(Some(BTreeMap::from([(id("own"), seen)])));
+        let (_, clusters) =
+            watch::channel(OwnClusters { complete: true, clusters: BTreeMap::from([(id("own"), seen)]) });
         task.spawn(run("global".into(), Arc::new(store), clusters, sender));
         Self { own, gathered, task }
     }

@@ -13,6 +13,15 @@ use kube::{
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use std::{fmt, sync::Arc};
+
+/// Makes clients of one API server, each with a connection of its own.
+#[derive(Clone)]
+pub struct Connector {
+    /// The API server, for people.
+    pub server: Arc<str>,
+    connect: Arc<dyn Fn() -> anyhow::Result<Client> + Send + Sync>,
+}
 
 /// A client of what a kubeconfig of a Secret leads to. It is made of the inline data alone: no file is read, no variable
 /// of the environment is looked at, and nothing runs.
@@ -45,11 +54,11 @@ pub fn connect(access: &Access) -> anyhow::Result<Client> {
     connection::client(&config, Reach::Harmless { loopback: access.loopback })
 }
 
-/// A client, and the server's address for people.
+/// Clients of what an operator's own kubeconfig file, or the pod's service account, leads to.
 ///
 /// # Errors
 /// When a kubeconfig cannot be read or says what cannot be.
-pub async fn client(typed: &Kubernetes) -> anyhow::Result<(Client, String)> {
+pub async fn connector(typed: &Kubernetes) -> anyhow::Result<Connector> {
     let config = match &typed.kubeconfig {
         None => Config::incluster().context("no `kubeconfig` is given, and this is not a pod")?,
         Some(path) => {
@@ -66,6 +75,44 @@ pub async fn client(typed: &Kubernetes) -> anyhow::Result<(Client, String)> {
             config
         }
     };
-    let server = config.cluster_url.to_string();
-    Ok((connection::client(&config, Reach::Anywhere)?, server))
+    let connector =
+        Connector::new(&config.cluster_url.to_string(), move || connection::client(&config, Reach::Anywhere));
+    // What is wrong with the file is to be known now.
+    connector.connect()?;
+    Ok(connector)
+}
+
+// === impl Connector ===
+
+impl Connector {
+    /// A connector to `server`.
+    pub fn new(server: &str, connect: impl Fn() -> anyhow::Result<Client> + Send + Sync + 'static) -> Self {
+        Self { server: server.into(), connect: Arc::new(connect) }
+    }
+
+    /// A client with a connection of its own, which is made when something is asked.
+    ///
+    /// # Errors
+    /// When the credentials cannot be used, like a key that does not fit its certificate.
+    pub fn connect(&self) -> anyhow::Result<Client> {
+        (self.connect)()
+    }
+
+    /// Whether this is that very connector.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.connect, &other.connect)
+    }
+}
+
+impl From<Access> for Connector {
+    fn from(access: Access) -> Self {
+        Self::new(&access.server.to_string(), move || connect(&access))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connector").field(&self.server).finish()
+    }
 }

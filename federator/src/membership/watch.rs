@@ -9,7 +9,7 @@ use super::{
     secret::{RemoteSecret, SELECTOR, SecretName},
     versions::Versions,
 };
-use crate::kubernetes::follow::{Event, follow_selected};
+use crate::kubernetes::follow::{Event, Selection, follow};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::select_all};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::ListParams};
@@ -58,7 +58,8 @@ where
     let mut events = select_all(namespaces.iter().map(|namespace| {
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let namespace = namespace.clone();
-        follow_selected(api, Some(SELECTOR.to_owned())).map(move |event| (namespace.clone(), event))
+        follow(api, Selection { labels: Some(SELECTOR.to_owned()), ..Selection::default() })
+            .map(move |event| (namespace.clone(), event))
     }));
     // Nothing but the roster's own state decides what is asked next, so one look at a time is enough.
     let mut turn = namespaces.iter().cycle();
@@ -109,12 +110,13 @@ fn translate(event: Event<Secret>, versions: &mut Versions) -> Option<Seen> {
     match event {
         Event::Begin => Some(Seen::Begin),
         Event::Listed(secret) => read(secret).map(Seen::Listed),
-        Event::Complete => Some(Seen::Complete),
+        Event::Complete(_) => Some(Seen::Complete),
         Event::Changed(secret) => {
             let name = name_of(&secret)?;
             Some(read(secret).map_or(Seen::Gone(name), Seen::Changed))
         }
         Event::Gone(secret) => name_of(&secret).map(Seen::Gone),
+        Event::At(_) => None,
         Event::Quiet => Some(Seen::Quiet),
         Event::Trouble(trouble) => Some(Seen::Trouble(trouble.reason)),
     }

@@ -14,7 +14,10 @@ use super::{
     Observed,
     index::{Index, Kind},
 };
-use crate::{condition::Reason, kubernetes::follow::Event};
+use crate::{
+    condition::Reason,
+    kubernetes::{client::Connector, follow::Event},
+};
 use candidate::Candidate;
 use cluster::{Cluster, Todo};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream, stream::BoxStream};
@@ -22,7 +25,7 @@ use kinds::{KINDS, Seen, follow_kind};
 use kube::Client;
 use model::locality::{Locality, Network};
 use questions::{Questions, Why, lists_agree};
-use sentinel::{Connector, Orders, Sign};
+use sentinel::{Orders, Sign};
 use std::collections::HashMap;
 use tokio::{
     sync::{mpsc, watch},

@@ -15,7 +15,7 @@ const SLICE: &str = "records/east/demo/web/slices/s0";
 
 fn fold(own: &[&str]) -> Fold {
     let mut fold = Fold::new(&"global".into());
-    fold.own(&own.iter().map(|name| id(name)).collect());
+    fold.own(&own.iter().map(|name| id(name)).collect(), true);
     fold
 }
 

@@ -4,10 +4,9 @@
 use super::{
     held::Held,
     kinds::{KINDS, Seen},
-    sentinel::Connector,
 };
 use crate::{
-    kubernetes::follow::Event,
+    kubernetes::{client::Connector, follow::Event},
     observe::index::{Kind, ObjectName},
 };
 use std::collections::{HashMap, HashSet};

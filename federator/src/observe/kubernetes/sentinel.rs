@@ -6,6 +6,7 @@ use super::canary::{Canary, Renewal, Verdict};
 use crate::{
     backoff::Backoff,
     kubernetes::{
+        client::Connector,
         explain::{Cause, cause, explain},
         follow::{Event, Selection, follow},
     },
@@ -20,11 +21,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -38,14 +35,6 @@ const PROBE_FOR: Duration = Duration::from_secs(2);
 
 /// Counts the renewals of a Lease, so that an earlier one is told from a later one.
 const SEQUENCE_ANNOTATION: &str = "federator.io/sequence";
-
-/// Makes a client with connections of its own.
-#[derive(Clone)]
-pub struct Connector {
-    /// The API server, for people.
-    pub server: Arc<str>,
-    connect: Arc<dyn Fn() -> anyhow::Result<Client> + Send + Sync>,
-}
 
 /// How a cluster's API server is watched over.
 #[derive(Clone, Debug)]
@@ -221,7 +210,7 @@ pub(super) fn introductions(connector: Connector) -> BoxStream<'static, Result<(
 
 /// Asks on a fresh connection which cluster this is.
 async fn probe(connector: &Connector) -> Result<(Client, String), Failure> {
-    let client = (connector.connect)().map_err(|error| Failure::Refused(format!("{error:#}")))?;
+    let client = connector.connect().map_err(|error| Failure::Refused(format!("{error:#}")))?;
     let uid = answer(PROBE_FOR, identify(&client)).await?;
     Ok((client, uid))
 }
@@ -372,25 +361,4 @@ fn sequence(lease: &Lease) -> u64 {
 
 fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref()
-}
-
-// === impl Connector ===
-
-impl Connector {
-    /// A connector to `server`.
-    pub fn new(server: &str, connect: impl Fn() -> anyhow::Result<Client> + Send + Sync + 'static) -> Self {
-        Self { server: server.into(), connect: Arc::new(connect) }
-    }
-
-    /// Whether this is that very connector.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.connect, &other.connect)
-    }
-}
-
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Connector").field(&self.server).finish()
-    }
 }
