@@ -33,6 +33,8 @@ pub struct Gathered {
     pub quarantined: Arc<BTreeMap<String, String>>,
     /// Who owns each cluster.
     pub owners: Arc<BTreeMap<ClusterId, String>>,
+    /// Clusters that are removed from the fleet: they are not in the View.
+    pub removed: Arc<BTreeSet<ClusterId>>,
 }
 
 /// How the store is, as far as following it shows.

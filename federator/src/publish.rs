@@ -8,22 +8,27 @@ pub mod plan;
 
 use crate::{
     backoff::Backoff,
+    condition::{Conditions, Reason},
     observe::Observed,
     store::{Committed, Store, StoreError},
 };
 use batch::Batch;
-use ledger::{Ledger, Surprise};
+use ledger::{Known, Ledger, Surprise};
 use model::{
-    cluster::Meta,
+    cluster::{Meta, Tombstone},
     key::Key,
     name::ClusterId,
     record::{Owner, Record as _},
     tracked::Since,
     vip::VipRanges,
 };
-use std::{collections::BTreeSet, sync::Arc};
-use tokio::sync::watch;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
+
+/// The pause between two looks at the tombstone of a cluster that has nothing to write: a removal is seen about this
+/// late. Every write looks by itself.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What one publisher needs.
 #[derive(Clone, Debug)]
@@ -47,6 +52,8 @@ pub struct Status {
     pub standing_by_for: Option<String>,
     /// What is wrong, for people.
     pub trouble: Option<String>,
+    /// What is wrong, by name.
+    pub conditions: Conditions,
 }
 
 /// Why publishing ended for good.
@@ -73,6 +80,10 @@ enum Ended {
     Store(StoreError),
     /// The owner key or the marker is not what it should be.
     Deposed,
+    /// The tombstone is not what it was.
+    Buried,
+    /// The cluster is removed from the fleet.
+    Removed,
     /// It is time to stop, or nobody observes any more.
     Done,
 }
@@ -99,6 +110,14 @@ pub async fn run(
             Ended::Done => return Ok(()),
             Ended::Fatal(error) => return Err(error),
             Ended::Deposed => "another agent took over".to_owned(),
+            Ended::Buried => "the cluster was removed from the fleet or readmitted".to_owned(),
+            Ended::Removed => {
+                removed(&config, &status);
+                if shutdown.run_until_cancelled(sleep(LOOK)).await.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
             Ended::Store(error) => error.to_string(),
         };
         tracing::warn!(cluster = %config.cluster, trouble, "publishing interrupted");
@@ -109,6 +128,18 @@ pub async fn run(
         if shutdown.run_until_cancelled(backoff.wait()).await.is_none() {
             return Ok(());
         }
+    }
+}
+
+/// Says that the cluster is removed, and when that is new, whose act it takes to change that.
+fn removed(config: &Config, status: &watch::Sender<Status>) {
+    let mut conditions = Conditions::default();
+    let message = format!("removed from the fleet; `federator cluster readmit {}` takes it back", config.cluster);
+    conditions.set(Reason::Removed, Some(message.clone()));
+    let now = Status { trouble: Some(message), conditions, ..Status::default() };
+    if *status.borrow() != now {
+        tracing::warn!(cluster = %config.cluster, "the cluster is removed from the fleet; nothing of it is published");
+        status.send_replace(now);
     }
 }
 
@@ -156,8 +187,12 @@ async fn tenure(
     ended
 }
 
-/// Refuses to publish under an id that is pinned to another cluster; says who the owner is now, if anybody is.
+/// Refuses to publish a cluster that is removed, and under an id that is pinned to another cluster; says who the owner is now, if anybody is.
 async fn look_before(config: &Config, store: &dyn Store, ours: &str) -> Result<Option<String>, Ended> {
+    let tombstone = look(config, store).await.map_err(Ended::Store)?;
+    if tombstone.value.is_some_and(|tombstone| tombstone.removed) {
+        return Err(Ended::Removed);
+    }
     let (meta, owner) = (Key::Meta(config.cluster.clone()), Key::Owner(config.cluster.clone()));
     let found = store.read(&format!("clusters/{}/", config.cluster)).await.map_err(Ended::Store)?;
     let value = |key: &Key| found.entries.get(&key.to_string()).map(|entry| entry.value.as_slice());
@@ -168,6 +203,16 @@ async fn look_before(config: &Config, store: &dyn Store, ours: &str) -> Result<O
         }
         _ => Ok(value(&owner).and_then(|bytes| Owner::decode(bytes).ok()).map(|owner| owner.agent)),
     }
+}
+
+/// The tombstone as it stands in the store.
+async fn look(config: &Config, store: &dyn Store) -> Result<Known<Option<Tombstone>>, StoreError> {
+    let key = Key::Tombstone(config.cluster.clone()).to_string();
+    let mut found = store.read(&key).await?;
+    Ok(match found.entries.remove(&key) {
+        Some(entry) => Known { value: Tombstone::decode(&entry.value).ok(), modified: entry.modified },
+        None => Known::default(),
+    })
 }
 
 /// Brings the store to the latest observation, again and again.
@@ -182,6 +227,9 @@ async fn publish(
         Ok(ledger) => ledger,
         Err(error) => return Ended::Store(error),
     };
+    if ledger.is_removed() {
+        return Ended::Removed;
+    }
     let mut seen = 0;
     let mut swept = false;
     let mut todo = BTreeSet::new();
@@ -207,8 +255,15 @@ async fn publish(
             },
             None => {
                 todo.clear();
-                if observed.changed().await.is_err() {
-                    return Ended::Done;
+                tokio::select! {
+                    changed = observed.changed() => if changed.is_err() {
+                        return Ended::Done;
+                    },
+                    () = sleep(LOOK) => match look(config, store).await {
+                        Ok(found) if found.modified != ledger.tombstone().modified => return Ended::Buried,
+                        // A store that does not answer is noticed by the next write.
+                        _ => {}
+                    },
                 }
             }
         }
@@ -241,6 +296,7 @@ async fn commit(
                     return Ok(batch.settles);
                 }
                 Surprise::NotOwner => return Err(Ended::Deposed),
+                Surprise::Buried => return Err(Ended::Buried),
                 Surprise::Learned => return Ok(BTreeSet::new()),
             },
             Err(error @ StoreError::Unavailable(_)) => {

@@ -1,5 +1,5 @@
-//! What a cluster asserts about itself, and the marker that says how far its records are complete. Knows nothing
-//! of how a cluster is watched or who owns it.
+//! What a cluster asserts about itself, the marker that says how far its records are complete, and the tombstone that
+//! says whether it belongs to the fleet. Knows nothing of how a cluster is watched or who owns it.
 
 use crate::locality::Network;
 use sha2::{Digest, Sha256};
@@ -28,6 +28,18 @@ pub struct Synced {
     pub hash: SetHash,
     /// How far the source was read: the API server's resourceVersion, or a directory's own counter.
     pub source_version: Arc<str>,
+}
+
+/// Whether an administrator removed the cluster from the fleet. It outlives the cluster: every publisher compares the
+/// one it has read with what stands in the store, so that one which slept meanwhile writes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The uid of the cluster that was removed, as far as it was known; empty once the id is free again.
+    pub uid: Arc<str>,
+    /// Counts removals and readmissions.
+    pub number: u64,
+    /// Whether it is removed now.
+    pub removed: bool,
 }
 
 /// An order-free hash of a set of records: the sum of their hashes, so one record more or less costs one addition.

@@ -11,6 +11,7 @@
 //! | `order/<namespace>/<service>` | clusters in first-seen order |
 //! | `vips/hosts/<host>` | the host's virtual addresses |
 //! | `vips/addresses/<address>` | the host that has it |
+//! | `tombstones/<id>` | whether an administrator removed the cluster |
 
 use crate::name::{ClusterId, ServiceKey};
 use std::{fmt, net::IpAddr, sync::Arc};
@@ -34,6 +35,8 @@ pub enum Key {
     VipOfHost(Arc<str>),
     /// The host of a virtual address.
     HostOfVip(IpAddr),
+    /// Whether a cluster was removed from the fleet.
+    Tombstone(ClusterId),
 }
 
 /// A key under our root that none of our grammar made.
@@ -89,6 +92,7 @@ impl Key {
                     }
                 }
             }
+            "tombstones" => ClusterId::parse(rest).ok().map(Self::Tombstone),
             "order" => {
                 let (namespace, name) = rest.split_once('/')?;
                 ServiceKey::parse(namespace, name).ok().map(Self::Order)
@@ -118,6 +122,7 @@ impl fmt::Display for Key {
             Self::Order(service) => write!(f, "order/{service}"),
             Self::VipOfHost(host) => write!(f, "vips/hosts/{host}"),
             Self::HostOfVip(address) => write!(f, "vips/addresses/{address}"),
+            Self::Tombstone(id) => write!(f, "tombstones/{id}"),
         }
     }
 }
@@ -131,7 +136,7 @@ mod tests {
         let id = "[a-y][a-z0-9]{0,5}".prop_map(|s| ClusterId::parse(&format!("z{s}")).expect("a label"));
         let service =
             ("[a-z][a-z0-9]{0,5}", "[a-z0-9]{1,9}").prop_map(|(ns, n)| ServiceKey::parse(&ns, &n).expect("labels"));
-        (id, service, "[a-z0-9.-]{1,20}", any::<IpAddr>(), 0..8_u8).prop_map(|(id, service, text, address, kind)| {
+        (id, service, "[a-z0-9.-]{1,20}", any::<IpAddr>(), 0..9_u8).prop_map(|(id, service, text, address, kind)| {
             match kind {
                 0 => Key::Meta(id),
                 1 => Key::Owner(id),
@@ -140,6 +145,7 @@ mod tests {
                 4 => Key::Slice(id, service, text.as_str().into()),
                 5 => Key::Order(service),
                 6 => Key::VipOfHost(text.as_str().into()),
+                7 => Key::Tombstone(id),
                 _ => Key::HostOfVip(address),
             }
         })
@@ -152,7 +158,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_formats_to_itself(text in "(clusters|records|order|vips|x)(/[a-z0-9.:-]{0,8}){0,5}") {
+        fn what_parses_formats_to_itself(text in "(clusters|records|order|vips|tombstones|x)(/[a-z0-9.:-]{0,8}){0,5}") {
             if let Ok(key) = Key::parse(&text) {
                 prop_assert_eq!(key.to_string(), text);
             }

@@ -3,7 +3,7 @@
 //! enum values from a newer version are ignored. Knows nothing of transactions.
 
 use crate::{
-    cluster::{Meta, SetHash, Synced},
+    cluster::{Meta, SetHash, Synced, Tombstone},
     export::{Endpoint, Head, Health, Kind, Port, Protocol, Slice, TargetPort},
     locality::{Locality, Network},
     name::ClusterId,
@@ -242,6 +242,17 @@ impl Record for VipHost {
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         Ok(Self(wire::VipHost::decode(bytes)?.host))
+    }
+}
+
+impl Record for Tombstone {
+    fn encode(&self) -> Vec<u8> {
+        wire::Tombstone { uid: self.uid.to_string(), number: self.number, removed: self.removed }.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Tombstone::decode(bytes)?;
+        Ok(Self { uid: wire.uid.into(), number: wire.number, removed: wire.removed })
     }
 }
 

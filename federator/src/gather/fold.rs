@@ -7,7 +7,7 @@ use crate::{
     store::{Batch, Entry, Snapshot, StoreError},
 };
 use model::{
-    cluster::{Meta, Synced},
+    cluster::{Meta, Synced, Tombstone},
     export::{Export, Head, Slice},
     key::Key,
     merge::{Parts, merge},
@@ -39,6 +39,8 @@ pub struct Fold {
     local: u64,
     quarantined: Arc<BTreeMap<String, String>>,
     owners: Arc<BTreeMap<ClusterId, String>>,
+    /// Clusters that are removed from the fleet, with what the store still holds of them. They are not in the View.
+    removed: BTreeMap<ClusterId, Cluster>,
 }
 
 /// What is known of one service.
@@ -85,6 +87,7 @@ impl Fold {
             local: 0,
             quarantined: Arc::default(),
             owners: Arc::default(),
+            removed: BTreeMap::new(),
         }
     }
 
@@ -107,7 +110,9 @@ impl Fold {
     pub fn result(&self) -> Gathered {
         // A cluster of our own that could not be observed yet, nor has a marker, may hold any name. One that came later
         // holds none that anybody has known.
-        let known = |(id, own): (&ClusterId, &Own)| own.late || own.seen.settled() || self.is_synced(id);
+        let known = |(id, own): (&ClusterId, &Own)| {
+            own.late || own.seen.settled() || self.is_synced(id) || self.removed.contains_key(id)
+        };
         Gathered {
             view: self.view.clone(),
             local: if self.own.values().any(|own| own.folded > 0) { self.local } else { 0 },
@@ -115,6 +120,7 @@ impl Fold {
             store: self.store.clone(),
             quarantined: self.quarantined.clone(),
             owners: self.owners.clone(),
+            removed: Arc::new(self.removed.keys().cloned().collect()),
         }
     }
 
@@ -211,8 +217,12 @@ impl Fold {
     }
 
     fn is_synced(&self, id: &ClusterId) -> bool {
-        let cluster = self.view.clusters().get(id);
-        cluster.and_then(|cluster| cluster.synced.as_ref()).is_some_and(Synced::is_complete)
+        self.cluster(id).and_then(|cluster| cluster.synced.as_ref()).is_some_and(Synced::is_complete)
+    }
+
+    /// What is known of a cluster, in the fleet or not.
+    fn cluster(&self, id: &ClusterId) -> Option<&Cluster> {
+        self.removed.get(id).or_else(|| self.view.clusters().get(id))
     }
 
     /// Folds in what is new in an own cluster's observation.
@@ -242,9 +252,10 @@ impl Fold {
             touched.insert(key.clone());
         }
         own.folded = own.seen.exports.sequence();
-        let mut cluster = self.view.clusters().get(id).cloned().unwrap_or_default();
-        cluster.meta.get_or_insert_with(|| own.seen.meta.clone());
-        self.view.set_cluster(id, Some(cluster));
+        let meta = own.seen.meta.clone();
+        self.set_cluster(id, |cluster| {
+            cluster.meta.get_or_insert(meta);
+        });
     }
 
     /// The store has a word on this cluster now: what this agent saw itself is not used any more.
@@ -344,6 +355,11 @@ impl Fold {
                 }
                 outcome
             }
+            Key::Tombstone(id) => {
+                let (tombstone, outcome) = decode::<Tombstone>(entry);
+                self.bury(&id, tombstone.is_some_and(|tombstone| tombstone.removed), touched);
+                outcome
+            }
             Key::HostOfVip(_) | Key::Owner(_) => Ok(()),
         }
     }
@@ -357,10 +373,30 @@ impl Fold {
     }
 
     fn set_cluster(&mut self, id: &ClusterId, change: impl FnOnce(&mut Cluster)) {
+        if let Some(cluster) = self.removed.get_mut(id) {
+            return change(cluster);
+        }
         let mut cluster = self.view.clusters().get(id).cloned().unwrap_or_default();
         change(&mut cluster);
         let known = (cluster != Cluster::default()).then_some(cluster);
         self.view.set_cluster(id, known);
+    }
+
+    /// Takes a cluster out of the View with all that it exports, or brings back what there is of it.
+    fn bury(&mut self, id: &ClusterId, removed: bool, touched: &mut BTreeSet<ServiceKey>) {
+        if removed == self.removed.contains_key(id) {
+            return;
+        }
+        let cluster = self.cluster(id).cloned().unwrap_or_default();
+        if removed {
+            self.removed.insert(id.clone(), cluster);
+            self.view.set_cluster(id, None);
+        } else {
+            self.removed.remove(id);
+            self.set_cluster(id, |known| *known = cluster);
+        }
+        let of_it = |known: &Known| known.records.contains_key(id) || known.local.contains_key(id);
+        touched.extend(self.services.iter().filter(|(_, known)| of_it(known)).map(|(key, _)| key.clone()));
     }
 
     fn records(&mut self, id: &ClusterId, service: &ServiceKey) -> &mut Records {
@@ -374,7 +410,7 @@ impl Fold {
                 continue;
             };
             known.records.retain(|_, records| records.head.is_some() || !records.slices.is_empty());
-            let parts = known.parts();
+            let parts = known.parts(|id| !self.removed.contains_key(id));
             let merged = merge(&key, &parts);
             if known.is_empty() {
                 self.services.remove(&key);
@@ -391,25 +427,29 @@ impl Known {
         self.records.is_empty() && self.order.is_empty() && self.vip.is_none() && self.local.is_empty()
     }
 
-    /// Without a head a cluster exports nothing, whatever slices it has.
-    fn parts(&self) -> Parts {
+    /// What the clusters of the fleet say. Without a head a cluster exports nothing, whatever slices it has.
+    fn parts(&self, in_fleet: impl Fn(&ClusterId) -> bool) -> Parts {
         let mut exports: BTreeMap<ClusterId, Arc<Export>> = BTreeMap::new();
-        for (id, records) in &self.records {
+        for (id, records) in self.records.iter().filter(|(id, _)| in_fleet(id)) {
             if let Some(head) = &records.head {
                 let export = Export { head: head.clone(), slices: records.slices.clone() };
                 exports.insert(id.clone(), Arc::new(export));
             }
         }
-        exports.extend(self.local.iter().map(|(id, export)| (id.clone(), export.clone())));
+        exports
+            .extend(self.local.iter().filter(|(id, _)| in_fleet(id)).map(|(id, export)| (id.clone(), export.clone())));
         Parts { exports, order: self.order.clone(), vip: self.vip }
     }
 }
 
-/// Whether a snapshot that lacks a key says that it is gone: not of a cluster that has no marker there.
+/// Whether a snapshot that lacks a key says that it is gone: not of a cluster that has no marker there, unless its
+/// tombstone says that somebody took it away.
 fn says_something(snapshot: &Snapshot, key: &str) -> bool {
     match Key::parse(key) {
         Ok(Key::Meta(id) | Key::Synced(id) | Key::Head(id, _) | Key::Slice(id, _, _)) => {
-            snapshot.entries.contains_key(&Key::Synced(id).to_string())
+            [Key::Synced(id.clone()), Key::Tombstone(id)]
+                .iter()
+                .any(|key| snapshot.entries.contains_key(&key.to_string()))
         }
         _ => true,
     }

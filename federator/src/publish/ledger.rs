@@ -5,7 +5,7 @@
 use super::batch::Batch;
 use crate::store::{Entry, Store, StoreError};
 use model::{
-    cluster::{Meta, SetHash, Synced},
+    cluster::{Meta, SetHash, Synced, Tombstone},
     key::Key,
     name::{ClusterId, ServiceKey},
     record::{Order, Record as _},
@@ -25,6 +25,7 @@ pub struct Ledger {
     epoch: u64,
     meta: Option<Meta>,
     marker: Marker,
+    tombstone: Known<Option<Tombstone>>,
     records: BTreeMap<ServiceKey, BTreeMap<Key, SetHash>>,
     orders: HashMap<ServiceKey, Known<Order>>,
     hosts: HashMap<Arc<str>, Known<Option<Vip>>>,
@@ -56,6 +57,8 @@ pub enum Surprise {
     DoneAlready(u64),
     /// Somebody else is the owner.
     NotOwner,
+    /// The cluster was removed from the fleet, or readmitted, since the ledger was read.
+    Buried,
     /// Something else stood there than was known, and is known now.
     Learned,
 }
@@ -73,12 +76,16 @@ impl Ledger {
             epoch,
             meta: None,
             marker: Marker::default(),
+            tombstone: Known::default(),
             records: BTreeMap::new(),
             orders: HashMap::new(),
             hosts: HashMap::new(),
             taken: HashSet::new(),
         };
-        for prefix in [format!("clusters/{cluster}/"), Key::records_of(cluster), Key::ORDERS.into(), Key::VIPS.into()] {
+        // The tombstone first: what was read before a removal must not be written after it.
+        let tombstone = Key::Tombstone(cluster.clone()).to_string();
+        let own = [tombstone, format!("clusters/{cluster}/"), Key::records_of(cluster)];
+        for prefix in own.into_iter().chain([Key::ORDERS.into(), Key::VIPS.into()]) {
             for (key, entry) in store.read(&prefix).await?.entries {
                 ledger.note(&key, Some(&entry));
             }
@@ -119,6 +126,18 @@ impl Ledger {
         &self.marker
     }
 
+    /// The tombstone.
+    #[must_use]
+    pub fn tombstone(&self) -> &Known<Option<Tombstone>> {
+        &self.tombstone
+    }
+
+    /// Whether the cluster is removed from the fleet.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.tombstone.value.as_ref().is_some_and(|tombstone| tombstone.removed)
+    }
+
     /// The order of a service's clusters.
     #[must_use]
     pub fn order(&self, service: &ServiceKey) -> Option<&Known<Order>> {
@@ -155,6 +174,11 @@ impl Ledger {
         {
             return Surprise::DoneAlready(entry.modified);
         }
+        let tombstone = found.get(&Key::Tombstone(self.cluster.clone()).to_string());
+        let modified = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.modified);
+        if tombstone.is_some_and(|entry| modified(entry) != self.tombstone.modified) {
+            return Surprise::Buried;
+        }
         let owner = found.get(&Key::Owner(self.cluster.clone()).to_string());
         let still_owner = owner.is_none_or(|entry| entry.as_ref().is_some_and(|entry| entry.created == self.epoch));
         let same_marker = found
@@ -179,6 +203,11 @@ impl Ledger {
             Key::Synced(id) if *id == self.cluster => {
                 let synced = entry.and_then(|entry| Synced::decode(&entry.value).ok()).unwrap_or_default();
                 self.marker = Marker { modified: entry.map_or(0, |entry| entry.modified), synced };
+            }
+            Key::Tombstone(id) if *id == self.cluster => {
+                let modified = entry.map_or(0, |entry| entry.modified);
+                self.tombstone =
+                    Known { value: entry.and_then(|entry| Tombstone::decode(&entry.value).ok()), modified };
             }
             Key::Head(id, service) | Key::Slice(id, service, _) if *id == self.cluster => {
                 let hash = entry.map(|entry| SetHash::of(text, &entry.value));

@@ -197,6 +197,8 @@ impl<'a> Draft<'a> {
         let marker = Key::Synced(cluster.clone()).to_string();
         self.txn.guards.push(Guard::created(Key::Owner(cluster.clone()).to_string(), epoch));
         self.txn.guards.push(Guard::modified(&marker, known.modified));
+        let tombstone = Key::Tombstone(cluster.clone()).to_string();
+        self.txn.guards.push(Guard::modified(tombstone, self.ledger.tombstone().modified));
         self.txn.writes.push((marker, Some(self.marker.encode())));
         Some(Batch { txn: self.txn, marker: self.marker, settles })
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    membership::removal::{How, readmit, remove},
     store::{Committed, Entry, Guard, Txn, embedded::Embedded},
     testing::{Fault, Faulty, id, key, meta, observed, plain},
 };
@@ -20,20 +21,23 @@ struct Publisher {
     task: JoinSet<Result<(), PublishError>>,
 }
 
+fn config(agent: &str) -> Config {
+    Config {
+        cluster: id("east"),
+        agent: agent.to_owned(),
+        zone: "global".into(),
+        vips: VipRanges::new("240.64.0.0/12".parse().expect("a net"), "fd66::/64".parse().expect("a net"))
+            .expect("good ranges"),
+    }
+}
+
 impl Publisher {
     fn start(agent: &str, store: impl Store + 'static, observed: Observed) -> Self {
         let (observed, seen) = watch::channel(observed);
         let (said, status) = watch::channel(Status::default());
         let shutdown = CancellationToken::new();
-        let config = Config {
-            cluster: id("east"),
-            agent: agent.to_owned(),
-            zone: "global".into(),
-            vips: VipRanges::new("240.64.0.0/12".parse().expect("a net"), "fd66::/64".parse().expect("a net"))
-                .expect("good ranges"),
-        };
         let mut task = JoinSet::new();
-        task.spawn(run(config, Arc::new(store), seen, said, shutdown.clone()));
+        task.spawn(run(config(agent), Arc::new(store), seen, said, shutdown.clone()));
         Self { observed, status, shutdown, task }
     }
 
@@ -233,4 +237,51 @@ async fn a_store_that_is_not_there_is_waited_for() {
     faulty.set(Some(&store));
     publisher.says(|status| status.owner && status.trouble.is_none()).await;
     holds(&store, &publisher.observed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_cluster_writes_nothing_until_it_is_readmitted() {
+    let store = Embedded::new();
+    let mut publisher = Publisher::start("east-1", store.clone(), observed([("demo/web", plain("10.0.0.1"))]));
+    holds(&store, &publisher.observed).await;
+    remove(&store, &id("east"), How::default()).await.expect("it does");
+    // It has nothing to write, and hears of it all the same.
+    let removed = |status: &Status| status.conditions.get(Reason::Removed).is_some();
+    let status = publisher.says(removed).await;
+    assert!(!status.owner && status.trouble.is_some_and(|trouble| trouble.contains("cluster readmit east")));
+    publisher.set("demo/web", plain("10.0.0.2"));
+    sleep(NEVER).await;
+    let entries = store.read("").await.expect("it is there").entries;
+    assert!(!entries.keys().any(|key| key.contains("/east/")), "{:?}", entries.keys());
+    assert_eq!(publisher.task.len(), 1, "it waits");
+    // Another cluster may have the id now: the uid it was pinned to is forgotten.
+    readmit(&store, &id("east"), How::default()).await.expect("it does");
+    publisher.observed.send_modify(|seen| seen.meta = meta("another", "n1"));
+    publisher.says(|status| status.owner && status.conditions.is_empty()).await;
+    holds(&store, &publisher.observed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_slept_over_a_removal_cannot_write_one_key() {
+    for readmitted in [false, true] {
+        let store = Embedded::new();
+        let config = config("east-1");
+        let now = observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]);
+        let mut tenure = store.campaign("clusters/east/owner", b"").await.expect("it is free");
+        let mut ledger = Ledger::read(&store, &config.cluster, tenure.epoch()).await.expect("it is there");
+        let todo = now.exports.iter().map(|(key, _)| key.clone()).collect();
+        let batch = plan::batch(&config, &ledger, &now, &todo).expect("something to write");
+        // It reads, it plans, it sleeps; and the lease outlives it all.
+        remove(&store, &id("east"), How { force: true, ..How::default() }).await.expect("it does");
+        if readmitted {
+            readmit(&store, &id("east"), How::default()).await.expect("it does");
+        }
+        let before = store.read("").await.expect("it is there");
+        let status = watch::Sender::new(Status::default());
+        let ended = commit(&config, &store, &mut ledger, batch, &status).await;
+        assert!(matches!(ended, Err(Ended::Buried)));
+        assert_eq!(store.read("").await.expect("it is there"), before);
+        let lost = timeout(Duration::from_secs(1), tenure.lost()).await;
+        assert!(lost.is_err(), "it is still the owner");
+    }
 }

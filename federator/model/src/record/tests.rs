@@ -61,6 +61,7 @@ proptest! {
     #[test]
     fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = (Head::decode(&bytes), Slice::decode(&bytes), Synced::decode(&bytes), Order::decode(&bytes));
+        let _ = Tombstone::decode(&bytes);
         let _ = (Meta::decode(&bytes), Owner::decode(&bytes), Vip::decode(&bytes), VipHost::decode(&bytes));
     }
 }
@@ -75,6 +76,8 @@ fn the_small_ones_round_trip() {
     assert_eq!(Synced::decode(&synced.encode()), Ok(synced));
     let order = Order(vec![ClusterId::parse("west").expect("an id"), ClusterId::parse("east").expect("an id")]);
     assert_eq!(Order::decode(&order.encode()), Ok(order));
+    let tombstone = Tombstone { uid: "u".into(), number: 3, removed: true };
+    assert_eq!(Tombstone::decode(&tombstone.encode()), Ok(tombstone));
     let host = VipHost("web.demo.global".into());
     assert_eq!(VipHost::decode(&host.encode()), Ok(host));
 }

@@ -55,7 +55,7 @@ fn any_transaction() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
 }
 
 fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
-    let write = (0..3_u8, 0..9_u8, 0..4_u8).prop_map(move |(n, kind, value)| {
+    let write = (0..3_u8, 0..10_u8, 0..4_u8).prop_map(move |(n, kind, value)| {
         let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, value), v6: Ipv6Addr::LOCALHOST };
         let (key, good) = match kind {
             0 => (format!("clusters/{cluster}/meta"), meta("uid", &format!("n{value}")).encode()),
@@ -67,6 +67,10 @@ fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, O
             ),
             6 => (format!("order/demo/s{n}"), Order(vec![id(cluster), id("north")]).encode()),
             7 => (format!("vips/hosts/s{n}.demo.global"), vip.encode()),
+            8 => {
+                let tombstone = Tombstone { uid: "".into(), number: value.into(), removed: value == 2 };
+                (format!("tombstones/{cluster}"), tombstone.encode())
+            }
             _ => (format!("{cluster}/unknown/{n}"), vec![]),
         };
         let value = match value {
@@ -313,4 +317,65 @@ fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
     let mut fold = self::fold(&["east"]);
     fold.replace(&snapshot(&store)).expect("it did not go back");
     assert!(complete(&fold));
+}
+
+#[test]
+fn a_removed_cluster_is_not_there_at_all() {
+    let store = Embedded::new();
+    let tombstone = |number, removed| {
+        let tombstone = Tombstone { uid: "uid".into(), number, removed };
+        ("tombstones/east", Some(tombstone.encode()))
+    };
+    write(
+        &store,
+        &[
+            ("clusters/east/meta", Some(meta("uid", "n1").encode())),
+            ("clusters/east/synced", Some(marker(1))),
+            (HEAD, Some(head("http:80").encode())),
+            (SLICE, Some(slice("http:80", "10.0.0.1").encode())),
+        ],
+    );
+    let mut late = fold(&[]);
+    let mut fold = fold(&["east"]);
+    fold.replace(&snapshot(&store)).expect("it did not go back");
+    late.replace(&snapshot(&store)).expect("it did not go back");
+    assert_eq!(web(&fold), "10.0.0.1");
+    let mut watch = now(store.watch(snapshot(&store).revision + 1)).expect("it is there");
+    let mut goes_on = |fold: &mut Fold, writes: &[(&str, Option<Vec<u8>>)]| {
+        write(&store, writes);
+        fold.apply(&now(watch.next()).expect("a change"));
+        (web(fold), fold.view().clusters().len())
+    };
+    assert_eq!(goes_on(&mut fold, &[tombstone(1, true)]), ("-".to_owned(), 0));
+    assert!(fold.result().removed.contains(&id("east")) && fold.result().complete);
+    // What a publisher wrote that does not look is not used, nor what the agent sees itself.
+    assert_eq!(goes_on(&mut fold, &[(SLICE, Some(slice("http:80", "10.0.0.2").encode()))]), ("-".to_owned(), 0));
+    let gone = [(HEAD, None), (SLICE, None), ("clusters/east/synced", None), ("clusters/east/meta", None)];
+    let mut half = fold_of(&store);
+    assert_eq!((web(&half), half.view().clusters().len()), ("-".to_owned(), 0));
+    assert_eq!(goes_on(&mut fold, &gone), ("-".to_owned(), 0));
+    fold.observed(&id("east"), observed([("demo/web", plain("10.0.0.3"))]));
+    assert_eq!((web(&fold), fold.view().clusters().len()), ("-".to_owned(), 0));
+
+    // Who read before and again after, takes none of it for what must be held.
+    half.replace(&snapshot(&store)).expect("it did not go back");
+    late.replace(&snapshot(&store)).expect("it did not go back");
+    assert_eq!(goes_on(&mut fold, &[tombstone(2, false)]).0, "10.0.0.3");
+    for fold in [&mut half, &mut late] {
+        fold.replace(&snapshot(&store)).expect("it did not go back");
+        assert_eq!((web(fold), fold.view().clusters().len()), ("-".to_owned(), 0));
+        assert_eq!(fold.view().canonical(), fold_of(&store).view().canonical());
+    }
+    let back = [
+        ("clusters/east/synced", Some(marker(9))),
+        (HEAD, Some(head("http:80").encode())),
+        (SLICE, Some(slice("http:80", "10.0.0.4").encode())),
+    ];
+    assert_eq!(goes_on(&mut fold, &back), ("10.0.0.4".to_owned(), 1));
+}
+
+fn fold_of(store: &Embedded) -> Fold {
+    let mut fold = fold(&[]);
+    fold.replace(&snapshot(store)).expect("it did not go back");
+    fold
 }

@@ -182,6 +182,7 @@ fn a_new_service_comes_with_its_order_and_addresses_and_their_guards() {
         format!("guard vips/addresses/{}", vip.v6),
         "guard clusters/east/owner".to_owned(),
         "guard clusters/east/synced".to_owned(),
+        "guard tombstones/east".to_owned(),
         "put order/demo/web".to_owned(),
         "put vips/hosts/web.demo.global".to_owned(),
         format!("put vips/addresses/{}", vip.v4),
@@ -204,7 +205,7 @@ fn a_change_costs_what_changed_and_the_marker() {
     let mut check = |service: &str, export: Option<Arc<Export>>, writes: &[&str]| {
         seen.exports.set(key(service), export);
         let batch = bed.plan(&seen, &bed.todo(&seen)).expect("there is work");
-        let mut expected = vec!["guard clusters/east/owner", "guard clusters/east/synced"];
+        let mut expected = vec!["guard clusters/east/owner", "guard clusters/east/synced", "guard tombstones/east"];
         expected.extend(writes);
         expected.push("put clusters/east/synced");
         assert_eq!(shown(&batch), expected);

@@ -122,6 +122,18 @@ pub struct VipHost {
     #[prost(string, tag = "1")]
     pub host: ::prost::alloc::string::String,
 }
+/// tombstones/<id>
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tombstone {
+    /// uid of the cluster that was removed, as far as it was known; empty once the id is free again.
+    #[prost(string, tag = "1")]
+    pub uid: ::prost::alloc::string::String,
+    /// Counts removals and readmissions.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(bool, tag = "3")]
+    pub removed: bool,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Kind {
