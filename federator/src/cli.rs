@@ -1,6 +1,7 @@
 //! The command line: what was typed, which command it is, and the exit code. The only place that prints.
 
 mod agent;
+mod cluster;
 mod demo;
 
 use crate::{app::AppError, config::ConfigError};
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 /// Exit codes, as `--help` documents them.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  stopped as asked
+  0  done, or stopped as asked
   1  something failed while running
   2  the command line or the configuration is wrong
   3  an address to listen on cannot be had
@@ -28,6 +29,8 @@ pub struct Cli {
 enum Command {
     /// Run the agent of one cluster.
     Agent(agent::Args),
+    /// Take a cluster out of the fleet, or back in.
+    Cluster(cluster::Args),
     /// Show three clusters from directories that answer as one; needs nothing else.
     Demo(demo::Args),
 }
@@ -47,6 +50,7 @@ impl Cli {
         let outcome = runtime.block_on(async {
             match self.command {
                 Command::Agent(args) => agent::run(args).await,
+                Command::Cluster(args) => cluster::run(args).await,
                 Command::Demo(args) => demo::run(args).await,
             }
         });
@@ -59,11 +63,16 @@ impl Cli {
     }
 }
 
+/// What was typed cannot be done as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
 /// Says in one line what went wrong, and turns it into an exit code.
 #[expect(clippy::print_stderr, reason = "the command line talks to people")]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("federator: {error:#}");
-    let code = if error.is::<ConfigError>() {
+    let code = if error.is::<ConfigError>() || error.is::<Misuse>() {
         2
     } else {
         match error.downcast_ref::<AppError>() {
