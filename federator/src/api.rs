@@ -39,7 +39,9 @@ impl Sources {
         for (id, own) in &*self.own.borrow() {
             let observed = own.observed.borrow().conditions.clone();
             let conditions = all.entry(id.to_string()).or_default();
-            *conditions = own.conditions.borrow().clone().and(&std::mem::take(conditions)).and(&observed);
+            let publishing = own.published.borrow().conditions.clone();
+            let of_secret = std::mem::take(conditions);
+            *conditions = own.conditions.borrow().clone().and(&of_secret).and(&publishing).and(&observed);
         }
         all
     }

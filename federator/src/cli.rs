@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod demo;
+mod remote_secret;
 
 use crate::{app::AppError, config::ConfigError};
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Command {
     Cluster(cluster::Args),
     /// Show three clusters from directories that answer as one; needs nothing else.
     Demo(demo::Args),
+    /// Let agents elsewhere observe a cluster.
+    RemoteSecret(remote_secret::Args),
 }
 
 // === impl Cli ===
@@ -52,6 +55,7 @@ impl Cli {
                 Command::Agent(args) => agent::run(args).await,
                 Command::Cluster(args) => cluster::run(args).await,
                 Command::Demo(args) => demo::run(args).await,
+                Command::RemoteSecret(args) => remote_secret::run(args).await,
             }
         });
         // Blocking work, like name resolution, is not waited for.

@@ -13,7 +13,7 @@ use kube::{
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 /// Makes clients of one API server, each with a connection of its own.
 #[derive(Clone)]
@@ -59,24 +59,33 @@ pub fn connect(access: &Access) -> anyhow::Result<Client> {
 /// # Errors
 /// When a kubeconfig cannot be read or says what cannot be.
 pub async fn connector(typed: &Kubernetes) -> anyhow::Result<Connector> {
-    let config = match &typed.kubeconfig {
-        None => Config::incluster().context("no `kubeconfig` is given, and this is not a pod")?,
-        Some(path) => {
-            let shown = path.display().to_string();
-            let kubeconfig = Kubeconfig::read_from(path).context(shown.clone())?;
-            let proxies: Vec<_> =
-                kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref()?.proxy_url.clone()).collect();
-            let options = KubeConfigOptions { context: typed.context.clone(), ..KubeConfigOptions::default() };
-            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.context(shown.clone())?;
-            // A proxy of the environment's is not meant for API servers; one of the file's own is, and cannot be had.
-            let proxy = config.proxy_url.as_ref().map(ToString::to_string);
-            let same = |typed: &String| typed.parse::<Uri>().is_ok_and(|typed| Some(typed.to_string()) == proxy);
-            ensure!(!proxies.iter().any(same), "{shown}: proxy-url: connections through proxies are not supported");
-            config
-        }
-    };
-    let connector =
-        Connector::new(&config.cluster_url.to_string(), move || connection::client(&config, Reach::Anywhere));
+    match &typed.kubeconfig {
+        None => trusted(Config::incluster().context("no `kubeconfig` is given, and this is not a pod")?),
+        Some(path) => administrator(Some(path), typed.context.as_deref()).await,
+    }
+}
+
+/// Clients of what a kubeconfig file leads to that an operator chose, by default the one that kubectl would use.
+///
+/// # Errors
+/// When the kubeconfig cannot be read or says what cannot be.
+pub async fn administrator(path: Option<&Path>, context: Option<&str>) -> anyhow::Result<Connector> {
+    let shown = path.map_or_else(|| "the kubeconfig".to_owned(), |path| path.display().to_string());
+    let read = path.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let kubeconfig = read.with_context(|| shown.clone())?;
+    let clusters = kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    let proxies: Vec<_> = clusters.filter_map(|cluster| cluster.proxy_url.clone()).collect();
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(|| shown.clone())?;
+    // A proxy of the environment's is not meant for API servers; one of the file's own is, and cannot be had.
+    let same = |typed: &String| typed.parse().ok().is_some_and(|typed: Uri| config.proxy_url.as_ref() == Some(&typed));
+    ensure!(!proxies.iter().any(same), "{shown}: proxy-url: connections through proxies are not supported");
+    trusted(config)
+}
+
+fn trusted(config: Config) -> anyhow::Result<Connector> {
+    let server = config.cluster_url.to_string();
+    let connector = Connector::new(&server, move || connection::client(&config, Reach::Anywhere));
     // What is wrong with the file is to be known now.
     connector.connect()?;
     Ok(connector)

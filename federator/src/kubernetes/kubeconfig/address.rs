@@ -25,7 +25,7 @@ const LOOPBACK: &str = "leads to this machine (loopback): give the address that 
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence that begins with the field.
-pub(super) fn server(text: &str, loopback: bool) -> Result<Uri, &'static str> {
+pub(in crate::kubernetes) fn server(text: &str, loopback: bool) -> Result<Uri, &'static str> {
     // The parser drops a fragment without a word.
     if text.contains('#') {
         return Err("has a fragment (`#`): remove it");
