@@ -1,13 +1,12 @@
 //! Agents and the store die under a constant load of queries, and nobody notices; afterwards all converge.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Cluster, Fleet, RecordType, Result, SOON, eventually};
-use tokio::time::{Instant, interval, sleep_until};
+use harness::{Agent, Expected, Fleet, Load, RecordType, Result, SOON, eventually};
+use tokio::time::{Instant, sleep_until};
 
 use crate::federation::{answers, converged, pods};
 
@@ -19,33 +18,6 @@ const PERIOD: Duration = Duration::from_millis(50);
 
 /// A load of fewer answers than this in an outage would prove little; a busy machine gives four times as many.
 const ENOUGH: usize = 300;
-
-/// Asks every cluster's CoreDNS again and again while `during` goes on; every answer must be one of `right`.
-/// Returns how many were given.
-async fn under_load<T>(
-    clusters: &[&Cluster],
-    name: &str,
-    right: &RefCell<BTreeSet<BTreeSet<IpAddr>>>,
-    during: impl Future<Output = Result<T>>,
-) -> Result<(T, usize)> {
-    let count = RefCell::new(0);
-    let load = async |cluster: &&Cluster| {
-        let mut ticks = interval(PERIOD);
-        loop {
-            ticks.tick().await;
-            let reply = cluster.dig(name, RecordType::A).await?;
-            let seen = reply.addresses();
-            ensure!(right.borrow().contains(&seen), "in {}: {reply}", cluster.name());
-            *count.borrow_mut() += 1;
-        }
-    };
-    let loads = futures::future::try_join_all(clusters.iter().map(load));
-    let done = tokio::select! {
-        lost = loads => lost.map(|_: Vec<std::convert::Infallible>| unreachable!("a load never ends by itself"))?,
-        done = during => done?,
-    };
-    Ok((done, count.into_inner()))
-}
 
 #[test]
 fn no_answer_is_lost_when_agents_or_etcd_die() -> Result {
@@ -70,19 +42,16 @@ fn no_answer_is_lost_when_agents_or_etcd_die() -> Result {
         answers(east, &name, &before).await?;
         answers(west, &name, &before).await?;
         converged(&all).await?;
-        let right = RefCell::new(BTreeSet::from([before.clone()]));
+        let load = |right| Load::start(&[east.dns(), west.dns()], &name, Expected::exactly(right), PERIOD);
 
         // Every cluster loses the agent that owns it. The replicas answer, take over, and publish what changes.
-        let dead = async {
-            let until = Instant::now() + OUTAGE;
-            for agent in &firsts {
-                agent.kill()?;
-            }
-            sleep_until(until).await;
-            Ok(())
-        };
-        let ((), count) = under_load(&[east, west], &name, &right, dead).await?;
-        assert!(count >= ENOUGH, "only {count} answers were asked for");
+        let lasting = load(&before);
+        let until = Instant::now() + OUTAGE;
+        for agent in &firsts {
+            agent.kill()?;
+        }
+        sleep_until(until).await;
+        lasting.stop().await?.flawless(ENOUGH)?;
         west.scale(&ns, "web", 1).await?;
         let after = both().await?;
         assert_eq!(after.len(), 3);
@@ -93,23 +62,20 @@ fn no_answer_is_lost_when_agents_or_etcd_die() -> Result {
         converged(&all).await?;
 
         // The store is gone: everything known is served.
-        *right.borrow_mut() = BTreeSet::from([after.clone()]);
+        let lasting = load(&after);
+        let until = Instant::now() + OUTAGE;
         let etcd = fleet.store();
-        let dead = async {
-            let until = Instant::now() + OUTAGE;
-            etcd.etcd().kill()?;
-            eventually(SOON, "an agent says that the store is lost", async || {
-                let status = firsts[0].status().await?;
-                ensure!(status["store"]["state"] == "lost", "{}", status["store"]);
-                Ok(())
-            })
-            .await?;
-            sleep_until(until).await;
-            etcd.etcd().start()?;
-            etcd.ready().await
-        };
-        let ((), count) = under_load(&[east, west], &name, &right, dead).await?;
-        assert!(count >= ENOUGH, "only {count} answers were asked for");
+        etcd.etcd().kill()?;
+        eventually(SOON, "an agent says that the store is lost", async || {
+            let status = firsts[0].status().await?;
+            ensure!(status["store"]["state"] == "lost", "{}", status["store"]);
+            Ok(())
+        })
+        .await?;
+        sleep_until(until).await;
+        etcd.etcd().start()?;
+        etcd.ready().await?;
+        lasting.stop().await?.flawless(ENOUGH)?;
         west.scale(&ns, "web", 3).await?;
         let last = both().await?;
         assert_eq!(last.len(), 5);

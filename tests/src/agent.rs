@@ -14,7 +14,7 @@ use crate::dig::{Reply, Resolver};
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::REPLICA;
-use crate::{Cluster, RecordType, Result, eventually, http, parts};
+use crate::{Cluster, Leaks, RecordType, Result, eventually, http, leaks, parts};
 
 /// From the start of the process to its first answer on the admin port.
 const START: Duration = Duration::from_secs(10);
@@ -68,6 +68,15 @@ impl<'a> AgentSetup<'a> {
         self.config["dns"]["listeners"][0]["address"] = json!(place.port(lane.endpoints() + REPLICA));
         self.config["dns"]["listeners"][1]["address"] = json!(place.port(lane.vip() + REPLICA));
         self.config["admin"]["address"] = json!(place.port(lane.admin() + REPLICA));
+        self
+    }
+
+    /// Without the shared store: it keeps its own in memory, and observes all of its `clusters` itself.
+    #[must_use]
+    pub fn embedded(mut self) -> Self {
+        if let Some(config) = self.config.as_object_mut() {
+            config.remove("store");
+        }
         self
     }
 
@@ -215,6 +224,16 @@ impl Agent {
     /// Undoes [`Agent::pause`].
     pub fn resume(&self) -> Result {
         self.process.resume()
+    }
+
+    /// What its process holds now: files, connections, threads, memory.
+    pub fn leaks(&self) -> Result<Leaks> {
+        Leaks::of(self.process.pid()?)
+    }
+
+    /// The other ends of its established TCP connections: `10.0.0.2:6443` is west's API server.
+    pub fn connections(&self) -> Result<Vec<SocketAddr>> {
+        leaks::connections(self.process.pid()?)
     }
 
     /// Everything it has logged in all its lives.

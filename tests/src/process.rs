@@ -104,6 +104,16 @@ impl Process {
         child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Its number, to look at it in `/proc`.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        if let Some(child) = self.lock().as_mut()
+            && child.try_wait()?.is_none()
+        {
+            return Ok(child.id());
+        }
+        bail!("{} does not run in {}", self.name, self.place.name())
+    }
+
     /// How it ended, if it did so by itself.
     pub(crate) fn exited(&self) -> Result<Option<ExitStatus>> {
         let mut child = self.lock();
