@@ -7,3 +7,5 @@ mod battery;
 mod bed;
 mod faults;
 mod federation;
+mod remote;
+mod spare;

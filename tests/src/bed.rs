@@ -19,7 +19,7 @@ use crate::network::Network;
 use crate::parts::{Parts, require_sandbox};
 use crate::process::Process;
 use crate::scheduler;
-use crate::site::{Lane, SITES, STORE};
+use crate::site::{Lane, SITES, SPARES, STORE, Site};
 
 /// Everything that the bed writes. The sandbox has a `/run` of its own, in memory.
 const ROOT: &str = "/run/fleet";
@@ -34,6 +34,8 @@ pub(crate) struct Bed {
     logs: PathBuf,
     numbers: AtomicU32,
     lanes: Mutex<BTreeSet<Lane>>,
+    /// Names of the spare clusters that some test has.
+    spares: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Bed {
@@ -53,7 +55,7 @@ impl Bed {
         fs::create_dir_all(&store_data)?;
         fs::create_dir_all(&store_logs)?;
 
-        let planes = SITES.iter().map(|site| ControlPlane::prepare(site, &parts, &data, &logs));
+        let planes = SITES.iter().map(|site| ControlPlane::prepare(site, Lane(0), &parts, &data, &logs));
         let bed = Self {
             planes: planes.collect::<Result<_>>()?,
             store: Etcd::new(STORE, parts.bin("etcd")?, &store_data, &store_logs),
@@ -62,6 +64,7 @@ impl Bed {
             logs,
             numbers: AtomicU32::new(0),
             lanes: Mutex::default(),
+            spares: Mutex::default(),
         };
         // The processes live as long as the sandbox; so may what describes them.
         let bed: &'static Self = Box::leak(Box::new(bed));
@@ -74,7 +77,7 @@ impl Bed {
         self.store.process().start()?;
         for plane in &self.planes {
             plane.start()?;
-            scheduler::run(plane)?;
+            scheduler::run(plane, std::future::pending())?;
         }
         try_join_all(self.planes.iter().map(async |plane| {
             let client = plane.client().await?;
@@ -112,6 +115,23 @@ impl Bed {
 
     pub(crate) fn return_lane(&self, lane: Lane) {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
+    }
+
+    /// The plan of a cluster that no other test has now.
+    pub(crate) fn take_spare(&self) -> Option<&'static Site> {
+        let mut taken = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = SPARES.iter().find(|site| !taken.contains(site.name))?;
+        taken.insert(free.name);
+        Some(free)
+    }
+
+    pub(crate) fn return_spare(&self, site: &Site) {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).remove(site.name);
+    }
+
+    /// Where clusters keep their data, one directory each.
+    pub(crate) fn data(&self) -> PathBuf {
+        Path::new(ROOT).join("data")
     }
 
     /// Where logs are, one directory a place, and one a test.

@@ -46,7 +46,7 @@ impl Cluster {
         Ok(Self { bed, plane, client, lane, logs, breakable, coredns: OnceLock::new() })
     }
 
-    /// `east`, `west` or `south`.
+    /// `east`, `west` or `south`; a spare one is `north` or one of its sisters.
     pub fn name(&self) -> &'static str {
         self.plane.site.name
     }
@@ -114,6 +114,15 @@ impl Cluster {
     /// Waits until every part serves, after some were broken and started again.
     pub async fn ready(&self) -> Result {
         self.plane.ready(&self.client).await
+    }
+
+    pub(crate) const fn plane(&self) -> &'static ControlPlane {
+        self.plane
+    }
+
+    /// A number that nothing in the bed has had before.
+    pub(crate) fn number(&self) -> u32 {
+        self.bed.number()
     }
 
     pub(crate) fn logs(&self) -> &Path {

@@ -4,7 +4,7 @@
 //! [`Cluster`](crate::Cluster).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -13,10 +13,11 @@ use kube::api::GetParams;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use crate::coredns::CoreDns;
-use crate::credentials::Credentials;
+use crate::credentials::{self, Credentials};
 use crate::etcd::{self, Etcd};
 use crate::parts::Parts;
 use crate::process::Process;
+use crate::reader::AUDIT_POLICY;
 use crate::site::{Lane, Site, loopback};
 use crate::{Result, eventually, http};
 
@@ -43,11 +44,19 @@ pub(crate) struct ControlPlane {
     controllers: Process,
     kwok: Process,
     pub(crate) coredns: CoreDns,
+    /// What service accounts have asked the API server for.
+    pub(crate) audit_log: PathBuf,
 }
 
 impl ControlPlane {
-    /// Makes the credentials and describes the processes.
-    pub(crate) fn prepare(site: &'static Site, parts: &Parts, directory: &Path, logs: &Path) -> Result<Self> {
+    /// Makes the credentials and describes the processes; its CoreDNS forwards to the agents of `lane`.
+    pub(crate) fn prepare(
+        site: &'static Site,
+        lane: Lane,
+        parts: &Parts,
+        directory: &Path,
+        logs: &Path,
+    ) -> Result<Self> {
         let (directory, logs) = (directory.join(site.name), logs.join(site.name));
         fs::create_dir_all(&directory)?;
         fs::create_dir_all(&logs)?;
@@ -56,17 +65,18 @@ impl ControlPlane {
         let process = |name: &str, arguments: Vec<String>| -> Result<Process> {
             Ok(Process::new(name, place, parts.bin(name)?, arguments, &logs))
         };
-        let lane = Lane(0);
+        let audit_log = logs.join("audit.jsonl");
         let coredns = parts.bin("coredns")?;
         let stages = parts.share("kwok-stages.yaml")?;
         Ok(Self {
             site,
             etcd: Etcd::new(place, parts.bin("etcd")?, &directory, &logs),
-            apiserver: process("kube-apiserver", apiserver(site, &credentials, &directory))?,
+            apiserver: process("kube-apiserver", apiserver(site, &credentials, &directory, &audit_log)?)?,
             controllers: process("kube-controller-manager", controllers(&credentials))?,
             kwok: process("kwok", kwok(site, &credentials, &stages))?,
             coredns: CoreDns::new(site, lane, coredns, &credentials.kubeconfig, &directory, &logs)?,
             credentials,
+            audit_log,
         })
     }
 
@@ -87,6 +97,38 @@ impl ControlPlane {
         }
         self.start()?;
         self.ready(&self.client().await?).await
+    }
+
+    /// Ends every process.
+    pub(crate) fn end(&self) -> Result {
+        self.processes().into_iter().try_for_each(Process::kill)
+    }
+
+    /// Starts the API server anew, and the controllers, which would wait for resource versions that it never had.
+    pub(crate) fn restart_api_server(&self) -> Result {
+        for process in [&self.apiserver, &self.controllers] {
+            process.kill()?;
+            process.start()?;
+        }
+        Ok(())
+    }
+
+    /// Has the other authority vouch for the API server; returns it once what it vouches for is served.
+    pub(crate) async fn rotate_authority(&self) -> Result<String> {
+        self.credentials.rotate()?;
+        // Secrets of tokens get the new authority from the controllers, which read it when they start.
+        self.controllers.kill()?;
+        self.controllers.start()?;
+        let server = format!("https://{}", self.site.place().port(6443));
+        let (name, token) = (self.site.name, credentials::administrator(self.site));
+        let authority = self.credentials.authority();
+        let kubeconfig = credentials::kubeconfig(name, &server, authority, "admin", &token)?;
+        let client = self.client_of(&kubeconfig).await?;
+        eventually(START, &format!("{name} serves its new certificate"), async || {
+            Ok(client.apiserver_version().await?)
+        })
+        .await?;
+        Ok(authority.to_owned())
     }
 
     /// Waits until every part serves.
@@ -113,13 +155,22 @@ impl ControlPlane {
 
     /// A client for the runtime that calls, as administrator.
     pub(crate) async fn client(&self) -> Result<Client> {
-        let kubeconfig = Kubeconfig::read_from(&self.credentials.kubeconfig)?;
+        self.client_of(&fs::read_to_string(&self.credentials.kubeconfig)?).await
+    }
+
+    /// A client for the runtime that calls, as whoever the kubeconfig is for.
+    pub(crate) async fn client_of(&self, kubeconfig: &str) -> Result<Client> {
+        let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         // A test wants to see an error, not to wait it out.
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(2));
         config.proxy_url = None;
         Ok(Client::try_from(config)?)
+    }
+
+    pub(crate) const fn etcd(&self) -> &Etcd {
+        &self.etcd
     }
 
     /// The process of that name.
@@ -138,9 +189,11 @@ impl ControlPlane {
     }
 }
 
-fn apiserver(site: &Site, credentials: &Credentials, directory: &Path) -> Vec<String> {
+fn apiserver(site: &Site, credentials: &Credentials, directory: &Path, audit_log: &Path) -> Result<Vec<String>> {
+    let policy = directory.join("audit-policy.yaml");
+    fs::write(&policy, AUDIT_POLICY)?;
     let account_key = credentials.account_key.display();
-    vec![
+    Ok(vec![
         format!("--etcd-servers=http://{}", loopback(etcd::PORT)),
         "--bind-address=0.0.0.0".to_owned(),
         "--secure-port=6443".to_owned(),
@@ -156,7 +209,9 @@ fn apiserver(site: &Site, credentials: &Credentials, directory: &Path) -> Vec<St
         format!("--service-account-signing-key-file={account_key}"),
         // It would taint every new node, and no controller of ours takes the taint away.
         "--disable-admission-plugins=TaintNodesByCondition".to_owned(),
-    ]
+        format!("--audit-policy-file={}", policy.display()),
+        format!("--audit-log-path={}", audit_log.display()),
+    ])
 }
 
 fn controllers(credentials: &Credentials) -> Vec<String> {

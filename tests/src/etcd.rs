@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::place::Place;
+use crate::place::{Place, run};
 use crate::process::Process;
 use crate::site::loopback;
 use crate::{Result, eventually, http};
@@ -60,6 +61,15 @@ impl Etcd {
     /// Waits until it serves.
     pub(crate) async fn ready(&self) -> Result {
         eventually(START, "etcd serves", async || self.check().await).await.with_context(|| self.process.tail())
+    }
+
+    /// Starts a killed member with the data of a snapshot.
+    pub(crate) fn start_from(&self, etcdutl: &Path, snapshot: &Path) -> Result {
+        fs::remove_dir_all(&self.data)?;
+        let mut restore = Command::new(etcdutl);
+        restore.args(["snapshot", "restore"]).arg(snapshot).arg("--data-dir").arg(&self.data);
+        run(&mut restore).context("restore a snapshot")?;
+        self.process.start()
     }
 
     /// Starts a killed member without its data. Its etcd cluster id stays, being made of the address.

@@ -15,7 +15,7 @@ use futures::future::try_join_all;
 use crate::agent::AgentSetup;
 use crate::bed::Bed;
 use crate::site::{Lane, places};
-use crate::{Agent, Cluster, Cut, Namespace, Place, Result, Store, failure};
+use crate::{Agent, Cluster, Cut, Namespace, Place, Result, Spare, Store, failure};
 
 /// No test takes this long; one that hangs fails instead.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -38,14 +38,19 @@ impl Fleet {
     /// Runs a test beside others: it may do what it likes in namespaces and with agents of its own.
     pub fn shared(test: impl AsyncFnOnce(&Self) -> Result) -> Result {
         let _beside = ALONE.read().unwrap_or_else(PoisonError::into_inner);
-        Self::run(false, test)
+        Self::run(false, LIMIT, test)
     }
 
     /// Runs a test that has the fleet for itself: it may cut the network, and kill and pause every part.
     /// Whatever it leaves broken is mended after it. Its agents have the ports of the manual.
     pub fn exclusive(test: impl AsyncFnOnce(&Self) -> Result) -> Result {
+        Self::exclusive_within(LIMIT, test)
+    }
+
+    /// The same for what is known to take longer than a test may.
+    pub fn exclusive_within(limit: Duration, test: impl AsyncFnOnce(&Self) -> Result) -> Result {
         let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
-        Self::run(true, test)
+        Self::run(true, limit, test)
     }
 
     /// `east`, `west` or `south`.
@@ -57,6 +62,12 @@ impl Fleet {
     /// All three.
     pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         self.clusters.iter()
+    }
+
+    /// A cluster of this test's own, on the network of east and west, that it may destroy: `north`, or `north-2` and
+    /// so on where tests run side by side. Namespaces are added to it by [`Namespace::add_to`].
+    pub async fn spare(&self) -> Result<Spare> {
+        Spare::make(self.bed, self.lane, &self.bed.data(), &self.logs).await
     }
 
     /// The etcd that agents share.
@@ -82,7 +93,12 @@ impl Fleet {
     /// An agent for a cluster, in that cluster's place and not yet started. All agents of one test share one
     /// root in the store.
     pub fn agent(&self, cluster: &str) -> AgentSetup<'_> {
-        AgentSetup::new(self.cluster(cluster), &self.store().endpoint(), &self.root)
+        self.agent_of(self.cluster(cluster))
+    }
+
+    /// The same for any cluster, a [`Spare`] for example.
+    pub fn agent_of<'a>(&self, cluster: &'a Cluster) -> AgentSetup<'a> {
+        AgentSetup::new(cluster, &self.store().endpoint(), &self.root)
     }
 
     /// An agent for every cluster with its configuration as it is by default, started and ready:
@@ -96,13 +112,13 @@ impl Fleet {
         Ok(futures::try_join!(start("east"), start("west"), start("south"))?.into())
     }
 
-    fn run(exclusive: bool, test: impl AsyncFnOnce(&Self) -> Result) -> Result {
+    fn run(exclusive: bool, limit: Duration, test: impl AsyncFnOnce(&Self) -> Result) -> Result {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let bed = Bed::get(&runtime)?;
         let fleet = runtime.block_on(Self::new(bed, exclusive))?;
         let within_limit = async {
-            let limited = tokio::time::timeout(LIMIT, test(&fleet)).await;
-            limited.unwrap_or_else(|_| bail!("the test did not end within {LIMIT:?}"))
+            let limited = tokio::time::timeout(limit, test(&fleet)).await;
+            limited.unwrap_or_else(|_| bail!("the test did not end within {limit:?}"))
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(within_limit)));
         if !matches!(outcome, Ok(Ok(()))) {

@@ -25,8 +25,9 @@
 //! asks its DNS, like an operator would.
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
-//! `agent` and `dig` (Federator itself), `cut` (partitions); then how the bed is made: `bed`, `network`,
-//! `place`, `control_plane`, `process`.
+//! `agent`, `dig`, `load` and `leaks` (Federator itself), `reader`, `remote_secret` and `proxy` (what agents elsewhere
+//! get of a cluster), `cut` and `spare` (what breaks); then how the bed is made: `bed`, `network`, `place`,
+//! `control_plane`, `process`.
 
 mod fleet;
 
@@ -38,6 +39,10 @@ mod leaks;
 mod load;
 mod manifest;
 mod namespace;
+mod proxy;
+mod reader;
+mod remote_secret;
+mod spare;
 mod store;
 mod wait;
 mod workload;
@@ -70,6 +75,10 @@ pub use namespace::Namespace;
 pub use parts::{Parts, federator, require_sandbox};
 pub use place::Place;
 pub use process::Process;
+pub use proxy::Proxy;
+pub use reader::{Reader, Request, Rule};
+pub use remote_secret::RemoteSecret;
+pub use spare::{RestartApiServer, Snapshot, Spare};
 pub use store::Store;
 pub use wait::{SOON, eventually};
 pub use workload::Endpoint;

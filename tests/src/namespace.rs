@@ -20,6 +20,11 @@ const ACCOUNT: Duration = Duration::from_secs(20);
 pub struct Namespace(String);
 
 impl Namespace {
+    /// Adds it to a cluster that came later.
+    pub async fn add_to(&self, cluster: &Cluster) -> Result {
+        add(cluster, &self.0).await
+    }
+
     pub(crate) async fn make(name: String, clusters: &[Cluster]) -> Result<Self> {
         try_join_all(clusters.iter().map(|cluster| add(cluster, &name))).await?;
         Ok(Self(name))

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 
 use crate::Result;
 use crate::place::{Place, run};
-use crate::site::{SITES, places};
+use crate::site::{SITES, Site, places};
 
 /// The namespace of the bridge; nothing else lives in it.
 const HUB: &str = "hub";
@@ -32,13 +32,27 @@ impl Network {
             plug_in(place)?;
         }
         for site in &SITES {
-            let (name, pods) = (site.name, site.pod_cidr());
-            ip(&format!("-n {name} route add local {pods} dev lo"))?;
-            for peer in SITES.iter().filter(|peer| peer.network == site.network && peer.name != name) {
-                ip(&format!("-n {} route add {pods} via {}", peer.name, site.place().address()))?;
-            }
+            ip(&format!("-n {} route add local {} dev lo", site.name, site.pod_cidr()))?;
+            peers(site).try_for_each(|peer| route("add", peer, site))?;
         }
         Ok(Self { nft })
+    }
+
+    /// Adds a cluster that was not there from the beginning.
+    pub(crate) fn add(&self, site: &Site) -> Result {
+        plug_in(site.place())?;
+        ip(&format!("-n {} route add local {} dev lo", site.name, site.pod_cidr()))?;
+        peers(site).try_for_each(|peer| {
+            route("add", peer, site)?;
+            route("add", site, peer)
+        })
+    }
+
+    /// Takes away what [`Self::add`] has made; processes in there keep their namespace, which nobody reaches.
+    pub(crate) fn remove(&self, site: &Site) -> Result {
+        ip(&format!("-n {HUB} link delete {}", port(site.place())))?;
+        ip(&format!("netns delete {}", site.name))?;
+        peers(site).try_for_each(|peer| route("delete", peer, site))
     }
 
     /// Drops every frame between two places, in both directions; `table` names the cut for [`Self::heal`].
@@ -68,6 +82,16 @@ impl Network {
         ensure!(output.status.success(), "nft: {}\n{rules}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
+}
+
+/// The clusters that are always there and reach the pods of this one.
+fn peers(of: &Site) -> impl Iterator<Item = &'static Site> {
+    SITES.iter().filter(|peer| peer.network == of.network && peer.name != of.name)
+}
+
+/// Adds or deletes the way of a cluster to the pods of another.
+fn route(verb: &str, from: &Site, to: &Site) -> Result {
+    ip(&format!("-n {} route {verb} {} via {}", from.name, to.pod_cidr(), to.place().address()))
 }
 
 /// Gives a place its end of a cable and an address.

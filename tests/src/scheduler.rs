@@ -20,20 +20,27 @@ use crate::control_plane::ControlPlane;
 /// Between two attempts while the API server is away.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Schedules for as long as the sandbox lives, on a thread in the cluster's own place, so that no cut between
+/// Schedules until `end`, on a thread in the cluster's own place, so that no cut between
 /// places comes between a cluster and its scheduler.
-pub(crate) fn run(plane: &'static ControlPlane) -> Result {
+pub(crate) fn run(plane: &'static ControlPlane, end: impl Future<Output = ()> + Send + 'static) -> Result {
     let place = plane.site.place();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("scheduler of {}", place.name())).spawn(move || -> Result {
         place.move_here()?;
-        runtime.block_on(async {
+        let forever = async {
             loop {
                 // Whatever ended the watch, most often a test that killed the API server: list again.
                 let _ = schedule(plane).await;
                 tokio::time::sleep(RETRY).await;
             }
-        })
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                () = forever => {}
+                () = end => {}
+            }
+        });
+        Ok(())
     })?;
     Ok(())
 }

@@ -19,10 +19,18 @@ pub(crate) struct Site {
 }
 
 /// The three clusters: two on one network, one on another.
-pub(crate) const SITES: [Site; 3] = [
+pub(crate) static SITES: [Site; 3] = [
     Site { name: "east", digit: 1, network: "n1" },
     Site { name: "west", digit: 2, network: "n1" },
     Site { name: "south", digit: 3, network: "n2" },
+];
+
+/// Clusters that one test makes for itself, to destroy them; they are on the network of east and west.
+pub(crate) static SPARES: [Site; 4] = [
+    Site { name: "north", digit: 4, network: "n1" },
+    Site { name: "north-2", digit: 5, network: "n1" },
+    Site { name: "north-3", digit: 6, network: "n1" },
+    Site { name: "north-4", digit: 7, network: "n1" },
 ];
 
 /// Where the etcd runs that Federator's agents share.
@@ -31,7 +39,7 @@ pub(crate) const STORE: Place = Place::named("store", Ipv4Addr::new(10, 0, 0, 99
 /// The sandbox itself, where the test process and its clients are.
 pub(crate) const TEST: Place = Place::sandbox("test", Ipv4Addr::new(10, 0, 0, 100));
 
-/// Every place on the wire.
+/// Every place that is always on the wire.
 pub(crate) fn places() -> Vec<Place> {
     SITES.iter().map(Site::place).chain([STORE, TEST]).collect()
 }
