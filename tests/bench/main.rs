@@ -8,6 +8,7 @@
 mod ask;
 mod dns;
 mod machine;
+mod observe;
 mod propagation;
 mod report;
 
@@ -29,6 +30,8 @@ struct Arguments {
 enum Benchmark {
     /// From an EndpointSlice in one cluster to the answer and the ServiceEntry in another, beside the floor
     Propagation(propagation::Options),
+    /// Memory, first sync and requests of an agent with a large cluster, beside kubectl reading the same
+    Observe(observe::Options),
     /// CPU time of one UDP query, beside NSD and CoreDNS with the same names
     Dns(dns::Options),
 }
@@ -41,6 +44,7 @@ fn main() -> Result {
     match arguments.benchmark {
         None => Ok(()),
         Some(Benchmark::Propagation(options)) => propagation::run(&options),
+        Some(Benchmark::Observe(options)) => observe::run(&options),
         Some(Benchmark::Dns(options)) => dns::run(&options),
     }
 }
