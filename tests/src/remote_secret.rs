@@ -15,6 +15,9 @@ const LABEL: (&str, &str) = ("istio/multiCluster", "true");
 /// Where istioctl says which cluster the only kubeconfig is for.
 const CLUSTER: &str = "networking.istio.io/cluster";
 
+/// A key that names no cluster: the annotation does, or else the Secret's name.
+const ANY: &str = "config";
+
 /// One Secret with kubeconfigs of clusters in it.
 pub struct RemoteSecret {
     secrets: Api<Secret>,
@@ -59,7 +62,7 @@ impl RemoteSecret {
 
     fn secret(&self, clusters: &[(&str, &str)]) -> Secret {
         let annotation = match clusters {
-            [(cluster, _)] => Some([(CLUSTER.to_owned(), (*cluster).to_owned())].into()),
+            [(cluster, _)] if *cluster != ANY => Some([(CLUSTER.to_owned(), (*cluster).to_owned())].into()),
             _ => None,
         };
         let data = clusters.iter().map(|(id, kubeconfig)| ((*id).to_owned(), ByteString(kubeconfig.as_bytes().into())));
