@@ -7,5 +7,7 @@ mod battery;
 mod bed;
 mod faults;
 mod federation;
+mod lies;
+mod membership;
 mod remote;
 mod spare;

@@ -37,8 +37,13 @@ pub struct Fleet {
 impl Fleet {
     /// Runs a test beside others: it may do what it likes in namespaces and with agents of its own.
     pub fn shared(test: impl AsyncFnOnce(&Self) -> Result) -> Result {
+        Self::shared_within(LIMIT, test)
+    }
+
+    /// The same for what is known to take longer than a test may.
+    pub fn shared_within(limit: Duration, test: impl AsyncFnOnce(&Self) -> Result) -> Result {
         let _beside = ALONE.read().unwrap_or_else(PoisonError::into_inner);
-        Self::run(false, LIMIT, test)
+        Self::run(false, limit, test)
     }
 
     /// Runs a test that has the fleet for itself: it may cut the network, and kill and pause every part.

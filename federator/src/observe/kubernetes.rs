@@ -286,6 +286,7 @@ impl Watching {
         self.orders.send_modify(|orders| orders.connector = whole.connector.clone());
         self.cluster.condition(Reason::KubeconfigRefused, None);
         self.cluster.adopt(whole);
+        tracing::info!(server = %self.orders.borrow().connector.server, "new credentials are in use");
         self.events = events;
         self.heed(Todo::Ask);
     }
