@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use model::{
     cluster::Meta,
-    export::{Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort},
+    export::{Address, Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort, Workload},
     locality::{Locality, Network},
     name::{ClusterId, ServiceKey},
     tracked::Tracked,
@@ -49,7 +49,8 @@ pub(crate) fn headless(ports: &str) -> Head {
     Head { kind: Kind::Headless, ..head(ports) }
 }
 
-/// Ports as `name:number[/PROTOCOL]`, endpoints as `[host=]address[~|-][@region/zone]`: `~` drains, `-` is not ready.
+/// Ports as `name:number[/PROTOCOL]`, endpoints as `[host=]address[%network][~|-][@region/zone]`: `~` drains, `-` is
+/// not ready.
 pub(crate) fn slice(ports: &str, endpoints: &str) -> Slice {
     let endpoint = |text: &str| {
         let (text, at) = text.split_once('@').unwrap_or((text, ""));
@@ -60,11 +61,20 @@ pub(crate) fn slice(ports: &str, endpoints: &str) -> Slice {
             Some('-') => Health::NotReady,
             _ => Health::Ready,
         };
+        let text = text.trim_end_matches(['~', '-']);
+        let (address, network) = text.split_once('%').unwrap_or((text, ""));
         Endpoint {
-            address: text.trim_end_matches(['~', '-']).parse().expect("an address"),
+            address: address
+                .parse()
+                .ok()
+                .map(Address::Ip)
+                .or_else(|| Address::parse_host(address))
+                .expect("an address"),
+            network: (!network.is_empty()).then(|| Network::new(network)),
             health,
             hostname: hostname.into(),
             locality: Locality::new(region, zone, ""),
+            workload: Workload::unknown(),
         }
     };
     let port = |text| {

@@ -1,7 +1,12 @@
 //! What one cluster asserts about one service: a head (its type and ports) and slices of endpoints that mirror the
 //! source's EndpointSlices. Knows nothing of other clusters, and nothing of Kubernetes' own types.
 
-use crate::locality::Locality;
+mod endpoint;
+mod members;
+
+pub use endpoint::{Address, Endpoint, Health, Workload, can_be_an_endpoint};
+pub use members::Member;
+
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 /// One cluster's assertion about one service.
@@ -9,7 +14,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 pub struct Export {
     /// What the service is.
     pub head: Arc<Head>,
-    /// Its endpoints, by the name of the EndpointSlice they stand in.
+    /// Its endpoints, by the name of the EndpointSlice they stand in, or whatever else they were made of.
     pub slices: BTreeMap<Arc<str>, Arc<Slice>>,
 }
 
@@ -73,7 +78,7 @@ pub struct Slice {
 }
 
 /// Where the endpoints of a slice listen for one of the service's ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TargetPort {
     /// The name of the service's port.
     pub name: Arc<str>,
@@ -83,43 +88,20 @@ pub struct TargetPort {
     pub protocol: Protocol,
 }
 
-/// One endpoint with one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Where it is reached within its network.
-    pub address: IpAddr,
-    /// Whether it takes traffic.
-    pub health: Health,
-    /// Its own host name within a headless service, empty when it has none.
-    pub hostname: Arc<str>,
-    /// Where it runs.
-    pub locality: Locality,
-}
-
-/// Whether an endpoint takes traffic, from its EndpointSlice conditions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Health {
-    /// It does.
-    Ready,
-    /// It is being stopped but still serves: used when nothing is ready.
-    Draining,
-    /// It does not.
-    #[default]
-    NotReady,
-}
-
 // === impl Export ===
 
 impl Export {
-    /// All endpoints with the slice they stand in, in a fixed order.
-    pub fn endpoints(&self) -> impl Iterator<Item = (&Slice, &Endpoint)> {
-        self.slices.values().flat_map(|slice| slice.endpoints.iter().map(move |endpoint| (&**slice, endpoint)))
+    /// Its endpoints, each address once, in the order of their addresses. How they are spread over slices, and how
+    /// the slices are called, makes no difference.
+    pub fn endpoints(&self) -> impl Iterator<Item = Member<'_>> {
+        let slices = self.slices.values();
+        members::members(slices.flat_map(|slice| slice.endpoints.iter().map(|endpoint| (endpoint, &**slice))))
     }
 
     /// How many endpoints are ready.
     #[must_use]
     pub fn ready(&self) -> usize {
-        self.endpoints().filter(|(_, endpoint)| endpoint.health == Health::Ready).count()
+        self.endpoints().filter(|member| member.endpoint.health == Health::Ready).count()
     }
 }
 
@@ -176,16 +158,6 @@ impl Protocol {
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::NotReady => "not-ready",
-        })
     }
 }
 

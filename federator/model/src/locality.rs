@@ -69,6 +69,12 @@ impl Network {
     }
 }
 
+impl From<Arc<str>> for Network {
+    fn from(name: Arc<str>) -> Self {
+        Self(name)
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_unnamed() { "(unnamed)" } else { &self.0 })

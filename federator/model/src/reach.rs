@@ -2,7 +2,7 @@
 //! in, a choice out. Knows nothing of DNS or Istio, which dress the choice each in their own way.
 
 use crate::{
-    export::{Endpoint, Health, Slice},
+    export::{Health, Member},
     locality::Network,
     merge::Service,
     name::ClusterId,
@@ -15,7 +15,7 @@ use std::fmt;
 pub struct Place {
     /// The cluster of the one who asks.
     pub cluster: ClusterId,
-    /// The network of that cluster.
+    /// The network of that cluster, as long as it has not said what it is.
     pub network: Network,
 }
 
@@ -29,14 +29,14 @@ pub struct Offer<'a> {
 }
 
 /// An endpoint to use.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Usable<'a> {
     /// The cluster that asserts it.
     pub cluster: &'a ClusterId,
-    /// The slice it stands in, which says where it listens.
-    pub slice: &'a Slice,
-    /// The endpoint.
-    pub endpoint: &'a Endpoint,
+    /// The network it is on; `None` while its cluster has not said.
+    pub network: Option<&'a Network>,
+    /// The endpoint, and where it listens.
+    pub member: Member<'a>,
 }
 
 /// Endpoints of one cluster that cannot be used from here.
@@ -57,51 +57,58 @@ pub enum Reason<'a> {
     OtherNetwork(&'a Network),
     /// They are not ready.
     NotReady,
+    /// They are host names, and nobody looks them up here.
+    HostName,
 }
 
 /// What `place` can use of `service`: ready endpoints on its network, or, when none of those is ready, draining
 /// ones.
 #[must_use]
-pub fn offer<'a>(view: &'a View, place: &Place, service: &'a Service) -> Offer<'a> {
+pub fn offer<'a>(view: &'a View, place: &'a Place, service: &'a Service) -> Offer<'a> {
+    let here = network_of(view, &place.cluster).unwrap_or(&place.network);
     let mut offer = Offer::default();
     let mut draining = Vec::new();
     for (cluster, export) in &service.exports {
-        let network = network_of(view, cluster);
-        let mut not_ready = 0;
-        let mut elsewhere = 0;
-        for (slice, endpoint) in export.endpoints() {
-            let usable = Usable { cluster, slice, endpoint };
-            match endpoint.health {
-                Health::NotReady => not_ready += 1,
-                Health::Ready | Health::Draining if network.is_some_and(|network| *network != place.network) => {
-                    elsewhere += 1;
-                }
-                Health::Ready => offer.usable.push(usable),
-                Health::Draining => draining.push(usable),
+        let of_cluster = network_of(view, cluster);
+        for member in export.endpoints() {
+            let endpoint = member.endpoint;
+            let network = endpoint.network.as_ref().or(of_cluster);
+            match (endpoint.health, network) {
+                (Health::NotReady, _) => offer.leave_out(cluster, Reason::NotReady),
+                (_, Some(network)) if network != here => offer.leave_out(cluster, Reason::OtherNetwork(network)),
+                (Health::Ready, _) => offer.usable.push(Usable { cluster, network, member }),
+                (Health::Draining, _) => draining.push(Usable { cluster, network, member }),
             }
-        }
-        if let Some(network) = network.filter(|_| elsewhere > 0) {
-            let reason = Reason::OtherNetwork(network);
-            offer.left_out.push(LeftOut { cluster, endpoints: elsewhere, reason });
-        }
-        if not_ready > 0 {
-            offer.left_out.push(LeftOut { cluster, endpoints: not_ready, reason: Reason::NotReady });
         }
     }
     if offer.usable.is_empty() {
         offer.usable = draining;
     } else {
-        for usable in draining {
-            match offer.left_out.iter_mut().find(|l| l.cluster == usable.cluster && l.reason == Reason::NotReady) {
-                Some(left_out) => left_out.endpoints += 1,
-                None => {
-                    let reason = Reason::NotReady;
-                    offer.left_out.push(LeftOut { cluster: usable.cluster, endpoints: 1, reason });
-                }
-            }
-        }
+        draining.iter().for_each(|usable| offer.leave_out(usable.cluster, Reason::NotReady));
     }
     offer
+}
+
+// === impl Offer ===
+
+impl<'a> Offer<'a> {
+    /// What somebody can use who looks no host name up.
+    #[must_use]
+    pub fn with_addresses(mut self) -> Self {
+        let (addresses, hosts) =
+            self.usable.into_iter().partition(|usable| usable.member.endpoint.address.ip().is_some());
+        self.usable = addresses;
+        let hosts: Vec<Usable<'a>> = hosts;
+        hosts.iter().for_each(|usable| self.leave_out(usable.cluster, Reason::HostName));
+        self
+    }
+
+    fn leave_out(&mut self, cluster: &'a ClusterId, reason: Reason<'a>) {
+        match self.left_out.iter_mut().find(|known| known.cluster == cluster && known.reason == reason) {
+            Some(known) => known.endpoints += 1,
+            None => self.left_out.push(LeftOut { cluster, endpoints: 1, reason }),
+        }
+    }
 }
 
 /// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
@@ -114,6 +121,7 @@ impl fmt::Display for Reason<'_> {
         match self {
             Self::OtherNetwork(network) => write!(f, "on network {network}, and no gateway into it is known"),
             Self::NotReady => f.write_str("not ready"),
+            Self::HostName => f.write_str("host names, which are not looked up here"),
         }
     }
 }
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::Meta,
-        export::{Export, Head},
+        export::{Address, Endpoint, Export, Head, Slice, Workload},
         locality::Locality,
         merge::{Parts, merge},
         name::ServiceKey,
@@ -137,25 +145,35 @@ mod tests {
     };
     use std::{collections::BTreeMap, sync::Arc};
 
-    /// Exports as `cluster@network: address+health…`, asked from network `n1`: `+` ready, `~` draining, `-` not.
+    /// Exports as `cluster@network: address[@network]health…`, asked from `east`: `+` ready, `~` draining, `-` not.
+    /// A cluster without network has not said what it is.
     fn check(exports: &[(&str, &str, &[&str])]) -> (Vec<String>, Vec<String>) {
+        let (usable, left_out, _) = asked(exports);
+        (usable, left_out)
+    }
+
+    /// The same, and what is left when nobody looks host names up.
+    fn asked(exports: &[(&str, &str, &[&str])]) -> (Vec<String>, Vec<String>, Vec<String>) {
         let (mut view, mut parts) = (View::default(), Parts::default());
         for (cluster, network, endpoints) in exports {
             let id = ClusterId::parse(cluster).expect("an id");
-            let meta = Some(Meta { uid: "".into(), network: Network::new(network) });
+            let meta = (!network.is_empty()).then(|| Meta { uid: "".into(), network: Network::new(network) });
             view.set_cluster(&id, Some(Cluster { meta, synced: None }));
             let endpoint = |text: &&str| {
                 let (address, health) = text.split_at(text.len() - 1);
+                let (address, network) = address.split_once('@').unwrap_or((address, ""));
                 let health = match health {
                     "+" => Health::Ready,
                     "~" => Health::Draining,
                     _ => Health::NotReady,
                 };
                 Endpoint {
-                    address: address.parse().expect("an address"),
+                    address: Address::parse_ip(address).or_else(|| Address::parse_host(address)).expect("an address"),
+                    network: (!network.is_empty()).then(|| Network::new(network)),
                     health,
                     hostname: "".into(),
                     locality: Locality::default(),
+                    workload: Workload::unknown(),
                 }
             };
             let slice = Slice { ports: vec![], endpoints: endpoints.iter().map(endpoint).collect() };
@@ -165,11 +183,17 @@ mod tests {
         let key = ServiceKey::parse("demo", "web").expect("a key");
         let service = merge(&key, &parts).expect("exported");
         let place = Place { cluster: ClusterId::parse("east").expect("an id"), network: Network::new("n1") };
+        let shown = |offer: &Offer<'_>| {
+            let usable = |u: &Usable<'_>| format!("{}:{}", u.cluster, u.member.endpoint.address);
+            offer.usable.iter().map(usable).collect()
+        };
+        let said = |offer: &Offer<'_>| offer.left_out.iter().map(ToString::to_string).collect();
         let offer = offer(&view, &place, &service);
-        (
-            offer.usable.iter().map(|u| format!("{}:{}", u.cluster, u.endpoint.address)).collect(),
-            offer.left_out.iter().map(ToString::to_string).collect(),
-        )
+        let (usable, left_out) = (shown(&offer), said(&offer));
+        let offer = offer.with_addresses();
+        let mut without: Vec<String> = shown(&offer);
+        without.extend(said(&offer));
+        (usable, left_out, without)
     }
 
     #[test]
@@ -195,5 +219,52 @@ mod tests {
         let (usable, left_out) = check(&[("east", "n1", &["10.0.0.1~", "10.0.0.2-"])]);
         assert_eq!(usable, ["east:10.0.0.1"]);
         assert_eq!(left_out, ["1 endpoints of east: not ready"]);
+    }
+
+    #[test]
+    fn an_endpoint_may_be_on_another_network_than_its_cluster() {
+        let (usable, left_out) = check(&[
+            ("east", "n1", &["10.0.0.1+", "10.0.0.2@n2+"]),
+            ("south", "n2", &["10.2.0.1@n1+", "10.2.0.2+", "10.2.0.3@n3+", "10.2.0.4@n3-"]),
+        ]);
+        assert_eq!(usable, ["east:10.0.0.1", "south:10.2.0.1"]);
+        assert_eq!(
+            left_out,
+            [
+                "1 endpoints of east: on network n2, and no gateway into it is known",
+                "1 endpoints of south: on network n2, and no gateway into it is known",
+                "1 endpoints of south: on network n3, and no gateway into it is known",
+                "1 endpoints of south: not ready",
+            ]
+        );
+    }
+
+    #[test]
+    fn where_i_am_is_what_my_cluster_says() {
+        assert_eq!(check(&[("east", "n9", &["10.0.0.1+"]), ("west", "n9", &["10.1.0.1+"])]).0.len(), 2);
+        // While it says nothing, what was configured counts; and against a cluster that says nothing speaks nothing.
+        assert_eq!(check(&[("east", "", &[]), ("west", "n1", &["10.1.0.1+"])]).0, ["west:10.1.0.1"]);
+        assert_eq!(check(&[("east", "n1", &[]), ("west", "", &["10.1.0.1+"])]).0, ["west:10.1.0.1"]);
+    }
+
+    #[test]
+    fn host_names_are_for_those_who_look_them_up() {
+        let (usable, left_out, without) = asked(&[("east", "n1", &["db.example+", "10.0.0.1+", "old.example-"])]);
+        assert_eq!(usable, ["east:10.0.0.1", "east:db.example"]);
+        assert_eq!(left_out, ["1 endpoints of east: not ready"]);
+        assert_eq!(
+            without,
+            [
+                "east:10.0.0.1",
+                "1 endpoints of east: not ready",
+                "1 endpoints of east: host names, which are not looked up here",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_address_in_two_slices_counts_once() {
+        let (usable, left_out) = check(&[("east", "n1", &["10.0.0.1~", "10.0.0.1+", "10.0.0.1-"])]);
+        assert_eq!((usable, left_out), (vec!["east:10.0.0.1".to_owned()], vec![]));
     }
 }

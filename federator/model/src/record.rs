@@ -2,10 +2,12 @@
 //! total; decoding refuses what cannot be true and says why, so that one bad record is left out alone. Fields and
 //! enum values from a newer version are ignored. Knows nothing of transactions.
 
+mod slice;
+
 use crate::{
     cluster::{Meta, SetHash, Synced, Tombstone},
-    export::{Endpoint, Head, Health, Kind, Port, Protocol, Slice, TargetPort},
-    locality::{Locality, Network},
+    export::{Head, Kind, Port, Protocol},
+    locality::Network,
     name::ClusterId,
     vip::Vip,
     wire,
@@ -55,6 +57,12 @@ pub enum RecordError {
     /// An address that no endpoint can have for another cluster.
     #[error("address {0} cannot be an endpoint's")]
     Address(IpAddr),
+    /// A host name that is none, or that does not mean the same everywhere.
+    #[error("host `{0}` cannot be an endpoint's")]
+    Host(String),
+    /// A workload that the slice does not have.
+    #[error("there is no workload {0}")]
+    Workload(u32),
     /// A port that is zero or above 65535.
     #[error("port {0} does not exist")]
     Port(u32),
@@ -157,59 +165,6 @@ impl Record for Head {
     }
 }
 
-impl Record for Slice {
-    fn encode(&self) -> Vec<u8> {
-        let target = |target: &TargetPort| wire::TargetPort {
-            name: target.name.to_string(),
-            number: target.number.into(),
-            protocol: protocol_to_wire(target.protocol),
-        };
-        let endpoint = |endpoint: &Endpoint| wire::Endpoint {
-            address: address_to_wire(endpoint.address),
-            health: match endpoint.health {
-                Health::NotReady => wire::Health::NotReady,
-                Health::Ready => wire::Health::Ready,
-                Health::Draining => wire::Health::Draining,
-            }
-            .into(),
-            hostname: endpoint.hostname.to_string(),
-            region: endpoint.locality.region.to_string(),
-            zone: endpoint.locality.zone.to_string(),
-            subzone: endpoint.locality.subzone.to_string(),
-        };
-        wire::Slice {
-            ports: self.ports.iter().map(target).collect(),
-            endpoints: self.endpoints.iter().map(endpoint).collect(),
-        }
-        .encode_to_vec()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let wire = wire::Slice::decode(bytes)?;
-        let target = |target: wire::TargetPort| {
-            let (number, protocol) = (port_from_wire(target.number)?, protocol_from_wire(target.protocol()));
-            Ok(TargetPort { name: target.name.into(), number, protocol })
-        };
-        let endpoint = |endpoint: wire::Endpoint| {
-            let address = address_from_wire(&endpoint.address)?;
-            if !can_be_an_endpoint(address) {
-                return Err(RecordError::Address(address));
-            }
-            let health = match endpoint.health() {
-                wire::Health::NotReady => Health::NotReady,
-                wire::Health::Ready => Health::Ready,
-                wire::Health::Draining => Health::Draining,
-            };
-            let locality = Locality::new(&endpoint.region, &endpoint.zone, &endpoint.subzone);
-            Ok(Endpoint { address, health, hostname: endpoint.hostname.into(), locality })
-        };
-        Ok(Self {
-            ports: wire.ports.into_iter().map(target).collect::<Result<_, RecordError>>()?,
-            endpoints: wire.endpoints.into_iter().map(endpoint).collect::<Result<_, RecordError>>()?,
-        })
-    }
-}
-
 impl Record for Order {
     fn encode(&self) -> Vec<u8> {
         wire::Order { clusters: self.0.iter().map(ToString::to_string).collect() }.encode_to_vec()
@@ -253,24 +208,6 @@ impl Record for Tombstone {
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Tombstone::decode(bytes)?;
         Ok(Self { uid: wire.uid.into(), number: wire.number, removed: wire.removed })
-    }
-}
-
-/// Whether an address can be some other machine's: not loopback, link-local (the metadata service among them),
-/// multicast, unspecified or broadcast. An API server refuses the same ones in an EndpointSlice.
-#[must_use]
-pub fn can_be_an_endpoint(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_unspecified() || v4.is_broadcast())
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-                || v6.is_unspecified()
-                || v6.to_ipv4_mapped().is_some())
-        }
     }
 }
 

@@ -157,6 +157,15 @@ fn canonical(service: &Service) -> String {
                 if !endpoint.locality.is_unknown() {
                     let _ = write!(text, " at={}", endpoint.locality);
                 }
+                if let Some(network) = &endpoint.network {
+                    let _ = write!(text, " network={network}");
+                }
+                for (key, value) in &endpoint.workload.labels {
+                    let _ = write!(text, " {key}={value}");
+                }
+                if !endpoint.workload.service_account.is_empty() {
+                    let _ = write!(text, " account={}", endpoint.workload.service_account);
+                }
                 text.push('\n');
             }
         }

@@ -36,7 +36,7 @@ pub struct Desired {
     pub revision: u64,
 }
 
-/// `ServiceEntry.spec`: MESH_INTERNAL, STATIC.
+/// `ServiceEntry.spec`, MESH_INTERNAL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceEntry {
@@ -49,7 +49,7 @@ pub struct ServiceEntry {
     pub ports: Vec<Port>,
     /// Whether it belongs to the mesh.
     pub location: &'static str,
-    /// How endpoints are found.
+    /// How endpoints are found: `STATIC`, or `DNS` when one of them is a host name.
     pub resolution: &'static str,
     /// Its endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -70,7 +70,7 @@ pub struct Port {
 /// `ServiceEntry.spec.endpoints[]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Endpoint {
-    /// Its address; never empty, because one that is makes Envoy refuse the whole service.
+    /// Its address or host name; never empty, because one that is makes Envoy refuse the whole service.
     pub address: String,
     /// Port name to the number it listens on, where that differs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -8,10 +8,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use model::{
-    export::{Head, Health, Kind, Port, Protocol, TargetPort},
+    export::{Head, Health, Kind, Port, Protocol, TargetPort, can_be_an_endpoint},
     locality::Locality,
     name::{Label, ServiceKey},
-    record::can_be_an_endpoint,
 };
 use std::{net::IpAddr, sync::Arc};
 

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use model::{
-    export::{Endpoint, Export, Head, Slice},
+    export::{Endpoint, Export, Head, Slice, Workload},
     locality::Locality,
     name::ServiceKey,
 };
@@ -298,10 +298,12 @@ impl Index {
 
     fn part(&self, source: &convert::SourceSlice, endpoints: &[convert::PlacedEndpoint]) -> Arc<Slice> {
         let endpoint = |placed: &convert::PlacedEndpoint| Endpoint {
-            address: placed.address,
+            address: placed.address.into(),
+            network: None,
             health: placed.health,
             hostname: placed.hostname.clone(),
             locality: self.locality(placed),
+            workload: Workload::unknown(),
         };
         Arc::new(Slice { ports: source.ports.clone(), endpoints: endpoints.iter().map(endpoint).collect() })
     }

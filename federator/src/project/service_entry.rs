@@ -25,6 +25,9 @@ const MAX_ENDPOINTS: usize = 4096;
 /// Tells which cluster an endpoint is in, to Istio and to people.
 const CLUSTER_LABEL: &str = "topology.istio.io/cluster";
 
+/// Turns mutual TLS on. Alone it would make clients ask for an identity that the entry does not name.
+const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+
 /// What the projection needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -95,7 +98,9 @@ fn entry(config: &Config, view: &View, service: &Service) -> Option<(ObjectKey, 
     if ports.is_empty() {
         return None;
     }
-    let mut endpoints: Vec<Endpoint> = offer.usable.iter().map(|usable| endpoint(view, &ports, usable)).collect();
+    let mut endpoints: Vec<Endpoint> = offer.usable.iter().map(|usable| endpoint(&ports, usable)).collect();
+    // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
+    let has_hosts = offer.usable.iter().any(|usable| usable.member.endpoint.address.ip().is_none());
     endpoints.sort();
     endpoints.dedup();
     endpoints.truncate(MAX_ENDPOINTS);
@@ -103,6 +108,7 @@ fn entry(config: &Config, view: &View, service: &Service) -> Option<(ObjectKey, 
         hosts: vec![host.clone()],
         addresses: addresses(service),
         ports: ports.iter().map(|port| object_port(port)).collect(),
+        resolution: if has_hosts { "DNS" } else { "STATIC" },
         endpoints,
         ..ServiceEntry::default()
     };
@@ -112,7 +118,7 @@ fn entry(config: &Config, view: &View, service: &Service) -> Option<(ObjectKey, 
 /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
 fn ports<'a>(service: &'a Service, usable: &[Usable<'_>]) -> Vec<&'a export::Port> {
     let mut numbers = BTreeSet::new();
-    let served = |port: &&export::Port| usable.iter().all(|usable| usable.slice.target(port).is_some());
+    let served = |port: &&export::Port| usable.iter().all(|usable| usable.member.target(port).is_some());
     let tcp = service.ports.iter().filter(|port| port.protocol == export::Protocol::Tcp);
     tcp.filter(served).filter(|port| numbers.insert(port.number)).collect()
 }
@@ -145,19 +151,21 @@ fn istio_protocol(port: &export::Port) -> &'static str {
     }
 }
 
-fn endpoint(view: &View, ports: &[&export::Port], usable: &Usable<'_>) -> Endpoint {
-    let meta = view.clusters().get(usable.cluster).and_then(|cluster| cluster.meta.as_ref());
+fn endpoint(ports: &[&export::Port], usable: &Usable<'_>) -> Endpoint {
+    let endpoint = usable.member.endpoint;
     let mapped = ports.iter().filter_map(|port| {
-        // The merged service's port may be another cluster's; where it listens is this slice's to say.
-        let number = usable.slice.target(port)?;
+        // The merged service's port may be another cluster's; where it listens is for its own to say.
+        let number = usable.member.target(port)?;
         (number != port.number).then(|| (port_name(port), number))
     });
-    let labels = BTreeMap::from([(CLUSTER_LABEL.to_owned(), usable.cluster.to_string())]);
+    let versions = endpoint.workload.labels.iter().filter(|(key, _)| &***key != TLS_MODE_LABEL);
+    let mut labels: BTreeMap<_, _> = versions.map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    labels.insert(CLUSTER_LABEL.to_owned(), usable.cluster.to_string());
     Endpoint {
-        address: usable.endpoint.address.to_string(),
+        address: endpoint.address.to_string(),
         ports: mapped.collect(),
-        locality: usable.endpoint.locality.to_string(),
-        network: meta.map(|meta| meta.network.as_str().to_owned()).unwrap_or_default(),
+        locality: endpoint.locality.to_string(),
+        network: usable.network.map(|network| network.as_str().to_owned()).unwrap_or_default(),
         labels,
     }
 }

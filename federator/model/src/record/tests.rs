@@ -1,7 +1,12 @@
 //! Records round-trip; what cannot be true is refused with its reason; what is newer is ignored.
 
 use super::*;
+use crate::{
+    export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_an_endpoint},
+    locality::Locality,
+};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)]
@@ -29,13 +34,24 @@ fn slice() -> impl Strategy<Value = Slice> {
         protocol,
     });
     let health = prop_oneof![Just(Health::Ready), Just(Health::Draining), Just(Health::NotReady)];
-    let address = any::<IpAddr>().prop_filter("an endpoint's", |address| can_be_an_endpoint(*address));
-    let endpoint = (address, health, "[a-z]{0,4}", "[a-z]{0,4}", "[a-z]{0,4}").prop_map(
-        |(address, health, hostname, region, zone)| Endpoint {
+    let ip = any::<IpAddr>().prop_filter("an endpoint's", |address| can_be_an_endpoint(*address)).prop_map(Address::Ip);
+    let host = "[a-z]{1,4}\\.[a-z]{2,4}".prop_map(|text| Address::parse_host(&text).expect("a host"));
+    let workload = (prop::collection::btree_map("[a-z./]{1,5}", "[a-z0-9]{0,3}", 0..3), "[a-z]{0,3}").prop_map(
+        |(labels, account)| {
+            let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+            Arc::new(Workload { labels, service_account: account.into() })
+        },
+    );
+    let network = prop::option::of("[a-z]{1,3}".prop_map(|name| Network::new(&name)));
+    let place = ("[a-z]{0,4}", "[a-z]{0,4}").prop_map(|(region, zone)| Locality::new(&region, &zone, ""));
+    let endpoint = (prop_oneof![ip, host], network, health, "[a-z]{0,4}", place, workload).prop_map(
+        |(address, network, health, hostname, locality, workload)| Endpoint {
             address,
+            network,
             health,
             hostname: hostname.into(),
-            locality: Locality::new(&region, &zone, ""),
+            locality,
+            workload,
         },
     );
     (prop::collection::vec(target, 0..3), prop::collection::vec(endpoint, 0..6))
@@ -99,6 +115,42 @@ fn what_cannot_be_true_is_refused() {
     let endpoint = wire::Endpoint { address: vec![1, 2, 3], ..wire::Endpoint::default() };
     let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };
     assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(RecordError::AddressLength(3)));
+
+    for bad in ["localhost", "A.example", "a.example.", "10.0.0.1"] {
+        let endpoint = wire::Endpoint { host: bad.to_owned(), ..wire::Endpoint::default() };
+        let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };
+        assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(RecordError::Host(bad.to_owned())), "{bad}");
+    }
+
+    let endpoint = wire::Endpoint { address: vec![10, 0, 0, 1], workload: 1, ..wire::Endpoint::default() };
+    let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };
+    assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(RecordError::Workload(1)));
+}
+
+/// What many endpoints have in common is written once and held once.
+#[test]
+fn endpoints_share_what_they_have_in_common() {
+    let endpoint = |n: u8| {
+        let labels = [("version".into(), "v1".into())].into();
+        Endpoint {
+            address: Address::Ip([10, 0, 0, n].into()),
+            network: Some(Network::new("network-with-a-name")),
+            health: Health::Ready,
+            hostname: "".into(),
+            locality: Locality::new("region-with-a-name", "zone", ""),
+            workload: Arc::new(Workload { labels, service_account: "account-with-a-long-name".into() }),
+        }
+    };
+    let one = Slice { ports: vec![], endpoints: vec![endpoint(1)] };
+    let many = Slice { ports: vec![], endpoints: (1..=100).map(endpoint).collect() };
+    let account = b"account-with-a-long-name";
+    assert_eq!(many.encode().windows(account.len()).filter(|window| window == account).count(), 1);
+    assert_eq!(Slice::decode(&one.encode()), Ok(one));
+    let read = Slice::decode(&many.encode()).expect("decodes");
+    let (first, last) = (&read.endpoints[0], &read.endpoints[99]);
+    assert!(Arc::ptr_eq(&first.workload, &last.workload));
+    assert!(Arc::ptr_eq(&first.locality.region, &last.locality.region));
+    assert!(Arc::ptr_eq(&first.hostname, &last.hostname));
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! What changed between two Views, a line a service, for people. Pure.
 
 use super::overview::ready;
-use model::{export::Health, merge::Service, name::ClusterId, tracked::Since, view::View};
-use std::{collections::BTreeMap, net::IpAddr};
+use model::{
+    export::{Address, Health},
+    merge::Service,
+    name::ClusterId,
+    tracked::Since,
+    view::View,
+};
+use std::collections::BTreeMap;
 
 /// Endpoints that are named of one change.
 const MAX_NAMED: usize = 6;
@@ -28,7 +34,7 @@ fn difference(before: &Service, now: &Service) -> String {
     let (old, new) = (endpoints(before), endpoints(now));
     let mut named: Vec<String> = Vec::new();
     for ((cluster, address), health) in &new {
-        match old.get(&(*cluster, *address)) {
+        match old.get(&(*cluster, address.clone())) {
             None => named.push(format!("{cluster} +{address} {health}")),
             Some(was) if was != health => named.push(format!("{cluster} {address} is {health}")),
             Some(_) => {}
@@ -45,10 +51,10 @@ fn difference(before: &Service, now: &Service) -> String {
     }
 }
 
-fn endpoints(service: &Service) -> BTreeMap<(&ClusterId, IpAddr), Health> {
+fn endpoints(service: &Service) -> BTreeMap<(&ClusterId, Address), Health> {
     let of = |(cluster, export)| {
         let export: &std::sync::Arc<model::export::Export> = export;
-        export.endpoints().map(move |(_, endpoint)| ((cluster, endpoint.address), endpoint.health))
+        export.endpoints().map(move |member| ((cluster, member.endpoint.address.clone()), member.endpoint.health))
     };
     service.exports.iter().map(|(cluster, export)| (cluster, export)).flat_map(of).collect()
 }

@@ -43,7 +43,7 @@ fn web(fold: &Fold) -> String {
         None => "-".to_owned(),
         Some(service) => {
             let endpoints = service.exports.iter().flat_map(|(_, export)| export.endpoints());
-            let addresses: Vec<_> = endpoints.map(|(_, endpoint)| endpoint.address.to_string()).collect();
+            let addresses: Vec<_> = endpoints.map(|member| member.endpoint.address.to_string()).collect();
             addresses.join(" ")
         }
     }
@@ -171,7 +171,7 @@ fn a_record_that_does_not_decode_is_set_aside_alone_and_heals() {
         &[],
     );
     check(&[(SLICE, Some(vec![0xff]))], "10.0.0.2", &[SLICE]);
-    check(&[(SLICE, Some(good(3)))], "10.0.0.3 10.0.0.2", &[]);
+    check(&[(SLICE, Some(good(3)))], "10.0.0.2 10.0.0.3", &[]);
     check(&[(SLICE, Some(slice("http:80", "127.0.0.1").encode()))], "10.0.0.2", &[SLICE]);
     check(&[(SLICE, None)], "10.0.0.2", &[]);
     check(&[(HEAD, Some(vec![0xff]))], "-", &[HEAD]);

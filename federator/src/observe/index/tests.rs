@@ -87,7 +87,7 @@ fn large_slices_are_split_and_none_is_lost() {
         let all: Vec<_> = addresses.iter().map(|address| (address.as_str(), "", "")).collect();
         let mut index = index(Locality::default(), &[service("web"), slice("web", "x", &all)]);
         let export = export(&mut index, "web").unwrap();
-        let held: Vec<String> = export.endpoints().map(|(_, e)| e.address.to_string()).collect();
+        let held: Vec<String> = export.endpoints().map(|member| member.endpoint.address.to_string()).collect();
         assert_eq!(export.slices.keys().map(|name| &**name).collect::<Vec<_>>(), names);
         assert_eq!(held, addresses);
         assert!(export.slices.values().all(|slice| slice.ports.len() == 1));
@@ -101,7 +101,7 @@ fn locality_is_the_slices_zone_in_the_nodes_region_else_the_default() {
         let mut objects = nodes.to_vec();
         objects.extend([service("web"), slice("web", "x", &[("10.1.0.1", on, zone)])]);
         let export = export(&mut index(default, &objects), "web").unwrap();
-        let (_, endpoint) = export.endpoints().next().unwrap();
+        let endpoint = export.endpoints().next().unwrap().endpoint;
         assert_eq!(endpoint.locality.to_string(), text, "on {on:?} in {zone:?}");
     };
     let default = Locality::new("us", "us-a", "rack");

@@ -207,7 +207,7 @@ async fn all_pages_of_a_list_and_then_changes() {
         assert_eq!((&*seen.meta.uid, seen.meta.network.as_str()), ("u1", "n"));
         assert!(seen.conditions.is_empty() && seen.left_out.is_empty());
         let export = seen.exports.get(&ServiceKey::parse("shop", "b").unwrap()).unwrap();
-        let (_, endpoint) = export.endpoints().next().unwrap();
+        let endpoint = export.endpoints().next().unwrap().endpoint;
         assert_eq!(endpoint.locality.to_string(), "eu");
     })
     .await;

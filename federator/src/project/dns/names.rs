@@ -74,7 +74,7 @@ impl Namer {
                 return self.with_fixed(&apex, service, addresses);
             }
         }
-        self.with_endpoints(&apex, service, &offer(view, &self.place, service))
+        self.with_endpoints(&apex, service, &offer(view, &self.place, service).with_addresses())
     }
 
     /// The ClusterIP here, while it has ready endpoints here.
@@ -98,24 +98,26 @@ impl Namer {
         let headless = service.kind == Kind::Headless;
         let (direct, mapped): (Vec<&Usable<'_>>, Vec<&Usable<'_>>) =
             offer.usable.iter().partition(|usable| headless || listens_on_own_ports(service, usable));
-        let addresses: Addresses = direct.iter().map(|usable| usable.endpoint.address).collect();
+        let addresses: Addresses = direct.iter().filter_map(|usable| usable.member.endpoint.address.ip()).collect();
         let why = addresses.is_empty().then(|| why_empty(offer, mapped.len()));
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
         let one_target = mapped.is_empty() && !headless && !direct.is_empty();
         let mut hosts: BTreeMap<String, Addresses> = BTreeMap::new();
         for port in &service.ports {
             let mut targets = Vec::new();
-            let everywhere = || offer.usable.iter().all(|usable| usable.slice.target(port).is_some());
+            let everywhere = || offer.usable.iter().all(|usable| usable.member.target(port).is_some());
             if one_target && everywhere() {
                 targets.push(Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() });
             } else {
                 for usable in &offer.usable {
-                    let Some(number) = usable.slice.target(port) else {
+                    let Some((number, address)) = usable.member.target(port).zip(usable.member.endpoint.address.ip())
+                    else {
                         continue;
                     };
-                    let host = format!("{}.{}.{}", host_label(usable), usable.cluster, service.key.host(&self.zone));
+                    let label = host_label(&usable.member.endpoint.hostname, address);
+                    let host = format!("{label}.{}.{}", usable.cluster, service.key.host(&self.zone));
                     let Some(target) = name(&host) else { continue };
-                    hosts.entry(host).or_default().push(usable.endpoint.address);
+                    hosts.entry(host).or_default().push(address);
                     targets.push(Srv { priority: 0, weight: 1, port: number, target });
                 }
             }
@@ -150,7 +152,8 @@ fn name(text: &str) -> Option<Name> {
 
 /// Whether a client that dials the service's port numbers reaches this endpoint on all that it serves.
 fn listens_on_own_ports(service: &Service, usable: &Usable<'_>) -> bool {
-    let mut served = service.ports.iter().filter_map(|port| Some((port.number, usable.slice.target(port)?))).peekable();
+    let mut served =
+        service.ports.iter().filter_map(|port| Some((port.number, usable.member.target(port)?))).peekable();
     served.peek().is_some() && served.all(|(number, target)| number == target)
 }
 
@@ -165,12 +168,11 @@ fn why_empty(offer: &Offer<'_>, mapped: usize) -> Why {
 }
 
 /// The host label of an endpoint: its own, else its address with dashes.
-fn host_label(usable: &Usable<'_>) -> String {
-    let hostname = &usable.endpoint.hostname;
+fn host_label(hostname: &str, address: IpAddr) -> String {
     if Label::parse(hostname).is_ok() {
         return hostname.to_string();
     }
-    match usable.endpoint.address {
+    match address {
         IpAddr::V4(v4) => v4.to_string().replace('.', "-"),
         // Written out in full: a `::` at an end would make a label that begins or ends with a dash.
         IpAddr::V6(v6) => v6.segments().map(|segment| format!("{segment:x}")).join("-"),

@@ -141,6 +141,23 @@ fn a_known_name_without_addresses_says_why() {
 }
 
 #[test]
+fn host_names_are_left_out_with_a_reason() {
+    let modes = [AnswerMode::Endpoints];
+    check(
+        &modes,
+        &[("east", plain("db.example"))],
+        &["web: (1 endpoints of east: host names, which are not looked up here)"],
+    );
+    check(&modes, &[("east", plain("db.example 10.0.0.1"))], &["web: 10.0.0.1", "_http._tcp.web: 80@web"]);
+}
+
+#[test]
+fn an_address_in_two_slices_is_one_record() {
+    let moving = export(head("http:80"), [slice("http:80", "10.0.0.1~"), slice("http:80", "10.0.0.1 10.0.0.2-")]);
+    check(&[AnswerMode::Endpoints], &[("east", moving)], &["web: 10.0.0.1", "_http._tcp.web: 80@web"]);
+}
+
+#[test]
 fn fixed_addresses() {
     let with_ip = |endpoints: &str| {
         let mut own = (*plain(endpoints)).clone();

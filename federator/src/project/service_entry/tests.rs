@@ -172,6 +172,41 @@ fn ports_are_those_that_every_endpoint_serves() {
     check(&[("a:1", "a:1"), ("b:2", "b:2")], &[], &[]);
 }
 
+/// The only entry of a View in which `east` exports this slice.
+fn entry_of(made: export::Slice) -> ServiceEntry {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
+    bed.set("demo/web", &[("east", export(head("http:80"), [made]))]);
+    let entries = bed.entries.update(&bed.gathered);
+    let (_, desired) = entries.iter().next().expect("one");
+    (*desired.entry).clone()
+}
+
+#[test]
+fn host_names_are_looked_up_by_istio() {
+    let entry = entry_of(slice("http:80", "db.example 10.0.0.1 old.example-"));
+    let addresses: Vec<_> = entry.endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
+    assert_eq!((entry.resolution, &addresses[..]), ("DNS", &["10.0.0.1", "db.example"][..]));
+    assert_eq!(entry_of(slice("http:80", "10.0.0.1 old.example-")).resolution, "STATIC");
+}
+
+#[test]
+fn endpoints_say_their_own_network_and_what_runs_there() {
+    let mut made = slice("http:80", "10.0.0.1 10.0.0.2%n1 10.0.0.3%n2");
+    let labels = [("version", "v2"), ("security.istio.io/tlsMode", "istio")];
+    made.endpoints[0].workload = Arc::new(export::Workload {
+        labels: labels.map(|(key, value)| (key.into(), value.into())).into(),
+        service_account: "web".into(),
+    });
+    let shown = |endpoint: &Endpoint| {
+        let labels = endpoint.labels.iter().map(|(key, value)| format!(" {key}={value}"));
+        format!("{} {}{}", endpoint.address, endpoint.network, labels.collect::<String>())
+    };
+    assert_eq!(
+        entry_of(made).endpoints.iter().map(shown).collect::<Vec<_>>(),
+        ["10.0.0.1 n1 topology.istio.io/cluster=east version=v2", "10.0.0.2 n1 topology.istio.io/cluster=east"]
+    );
+}
+
 #[test]
 fn protocols_are_selected_as_istio_does() {
     for (ports, protocol) in [

@@ -73,6 +73,24 @@ pub struct Slice {
     pub ports: ::prost::alloc::vec::Vec<TargetPort>,
     #[prost(message, repeated, tag = "2")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// What runs behind the endpoints, each once.
+    #[prost(message, repeated, tag = "3")]
+    pub workloads: ::prost::alloc::vec::Vec<Workload>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Workload {
+    /// Ordered by key, each key once.
+    #[prost(message, repeated, tag = "1")]
+    pub labels: ::prost::alloc::vec::Vec<Label>,
+    #[prost(string, tag = "2")]
+    pub service_account: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Label {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TargetPort {
@@ -85,7 +103,7 @@ pub struct TargetPort {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Endpoint {
-    /// 4 or 16 bytes.
+    /// 4 or 16 bytes; empty when there is a host instead.
     #[prost(bytes = "vec", tag = "1")]
     pub address: ::prost::alloc::vec::Vec<u8>,
     #[prost(enumeration = "Health", tag = "2")]
@@ -98,6 +116,15 @@ pub struct Endpoint {
     pub zone: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub subzone: ::prost::alloc::string::String,
+    /// A host name to be looked up.
+    #[prost(string, tag = "7")]
+    pub host: ::prost::alloc::string::String,
+    /// The network it is on; empty for that of its cluster.
+    #[prost(string, tag = "8")]
+    pub network: ::prost::alloc::string::String,
+    /// Which of the slice's workloads runs there, counted from one; zero when nothing is known.
+    #[prost(uint32, tag = "9")]
+    pub workload: u32,
 }
 /// order/<namespace>/<service>
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

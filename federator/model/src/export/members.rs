@@ -1,0 +1,163 @@
+//! An address counts once, however many slices it stands in. EndpointSlice controllers show an endpoint in two slices
+//! while they move it, and an address is given to the next pod while the last one still terminates. The best health
+//! wins. Pure, and the same whichever slice comes first.
+
+use super::{Address, Endpoint, Port, Slice};
+use crate::locality::Network;
+
+/// An endpoint of a service, and everything that its slices say of where it listens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member<'a> {
+    /// The endpoint at its best health.
+    pub endpoint: &'a Endpoint,
+    slice: &'a Slice,
+    /// Other slices that hold it at that health.
+    others: Vec<&'a Slice>,
+}
+
+// === impl Member ===
+
+impl Member<'_> {
+    /// The number on which it serves `port` of its service, if it serves it.
+    #[must_use]
+    pub fn target(&self, port: &Port) -> Option<u16> {
+        std::iter::once(&self.slice).chain(&self.others).find_map(|slice| slice.target(port))
+    }
+}
+
+/// The members that stand in these slices. An address in two networks is two machines.
+pub(super) fn members<'a>(held: impl Iterator<Item = (&'a Endpoint, &'a Slice)>) -> impl Iterator<Item = Member<'a>> {
+    let mut held: Vec<_> = held.collect();
+    // What they say decides between equals, and not what their slices are called.
+    held.sort_by(|(a, x), (b, y)| (place(a), a.health, a, &x.ports).cmp(&(place(b), b.health, b, &y.ports)));
+    let mut members: Vec<Member<'a>> = Vec::with_capacity(held.len());
+    for (endpoint, slice) in held {
+        match members.last_mut().filter(|last| place(last.endpoint) == place(endpoint)) {
+            Some(last) if last.endpoint.health == endpoint.health => last.others.push(slice),
+            Some(_) => {}
+            None => members.push(Member { endpoint, slice, others: Vec::new() }),
+        }
+    }
+    members.into_iter()
+}
+
+fn place(endpoint: &Endpoint) -> (&Address, Option<&Network>) {
+    (&endpoint.address, endpoint.network.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        export::{Export, Head, Health, Protocol, TargetPort, Workload},
+        locality::Locality,
+    };
+    use proptest::prelude::*;
+    use std::{collections::BTreeMap, sync::Arc};
+
+    fn port(name: &str) -> Port {
+        Port { name: name.into(), number: 80, protocol: Protocol::Tcp, app_protocol: "".into() }
+    }
+
+    fn slice(targets: &[(&str, u16)], endpoints: &[(&str, Health)]) -> Slice {
+        let target = |(name, number): &(&str, u16)| TargetPort {
+            name: (*name).into(),
+            number: *number,
+            protocol: Protocol::Tcp,
+        };
+        let endpoint = |(address, health): &(&str, Health)| {
+            let (address, network) = address.split_once('@').unwrap_or((address, ""));
+            Endpoint {
+                address: Address::parse_ip(address).expect("an address"),
+                network: (!network.is_empty()).then(|| Network::new(network)),
+                health: *health,
+                hostname: "".into(),
+                locality: Locality::default(),
+                workload: Workload::unknown(),
+            }
+        };
+        Slice { ports: targets.iter().map(target).collect(), endpoints: endpoints.iter().map(endpoint).collect() }
+    }
+
+    /// Every member as `address health http admin`, from slices in this order of names.
+    fn check(slices: &[Slice]) -> Vec<String> {
+        let named = slices.iter().enumerate().map(|(n, slice)| (format!("s{n}").into(), Arc::new(slice.clone())));
+        let export = Export { head: Arc::new(Head::default()), slices: named.collect::<BTreeMap<_, _>>() };
+        let shown = |member: Member<'_>| {
+            let listens = |name| member.target(&port(name)).map_or_else(|| "-".to_owned(), |number| number.to_string());
+            let Endpoint { address, health, .. } = member.endpoint;
+            format!("{address} {health} {} {}", listens("http"), listens("admin"))
+        };
+        export.endpoints().map(shown).collect()
+    }
+
+    #[test]
+    fn the_best_health_of_an_address_counts() {
+        use Health::{Draining, NotReady, Ready};
+        let old = slice(&[("http", 1)], &[("10.0.0.1", Draining), ("10.0.0.2", NotReady)]);
+        let new = slice(&[("http", 2)], &[("10.0.0.1", Ready), ("10.0.0.2", NotReady)]);
+        let expected = ["10.0.0.1 ready 2 -", "10.0.0.2 not-ready 1 -"];
+        assert_eq!(check(&[old.clone(), new.clone()]), expected);
+        assert_eq!(check(&[new, old]), expected);
+        // Twice in one slice is possible too.
+        assert_eq!(
+            check(&[slice(&[("http", 1)], &[("10.0.0.1", NotReady), ("10.0.0.1", Ready)])]),
+            ["10.0.0.1 ready 1 -"]
+        );
+    }
+
+    #[test]
+    fn slices_of_several_managers_complete_each_other() {
+        let http = slice(&[("http", 1)], &[("10.0.0.1", Health::Ready)]);
+        let admin = slice(&[("admin", 9)], &[("10.0.0.1", Health::Ready)]);
+        assert_eq!(check(&[http, admin]), ["10.0.0.1 ready 1 9"]);
+    }
+
+    #[test]
+    fn an_address_in_two_networks_is_two_machines() {
+        let both = slice(&[("http", 1)], &[("10.0.0.1@n2", Health::Ready), ("10.0.0.1", Health::NotReady)]);
+        assert_eq!(check(&[both]), ["10.0.0.1 not-ready 1 -", "10.0.0.1 ready 1 -"]);
+    }
+
+    proptest! {
+        /// What is called how, and what comes first, makes no difference; no address is there twice.
+        #[test]
+        fn members_do_not_depend_on_the_order_of_slices(
+            made in prop::collection::vec(
+                (
+                    prop::collection::vec((0..2_usize, 1..4_u16), 0..3),
+                    prop::collection::vec((0..4_u8, 0..3_u8), 0..5),
+                ),
+                0..5,
+            ),
+            turn in 0..5_usize,
+        ) {
+            let health = [Health::Ready, Health::Draining, Health::NotReady];
+            let slices: Vec<Slice> = made
+                .iter()
+                .map(|(targets, endpoints)| {
+                    let targets: Vec<_> = targets.iter().map(|(n, number)| (["http", "admin"][*n], *number)).collect();
+                    let texts: Vec<_> = endpoints.iter().map(|(n, h)| (format!("10.0.0.{n}"), usize::from(*h))).collect();
+                    let endpoints: Vec<_> = texts.iter().map(|(text, h)| (text.as_str(), health[*h])).collect();
+                    slice(&targets, &endpoints)
+                })
+                .collect();
+            let mut turned: Vec<Slice> = slices.iter().rev().cloned().collect();
+            turned.rotate_left(turn.min(slices.len()));
+            let shown = check(&slices);
+            prop_assert_eq!(&check(&turned), &shown);
+            let mut addresses: Vec<&str> = shown.iter().filter_map(|text| text.split(' ').next()).collect();
+            addresses.dedup();
+            prop_assert_eq!(addresses.len(), shown.len());
+            for (n, best) in (0..4_u8).map(|n| {
+                let all = made.iter().flat_map(|(_, endpoints)| endpoints);
+                (n, all.filter(|(address, _)| *address == n).map(|(_, h)| health[usize::from(*h)]).min())
+            }) {
+                let line = shown.iter().find(|text| text.starts_with(&format!("10.0.0.{n} ")));
+                let counted = best.map(|best| format!("10.0.0.{n} {best} "));
+                prop_assert_eq!(line.is_some(), counted.is_some());
+                prop_assert!(line.zip(counted).is_none_or(|(line, start)| line.starts_with(&start)));
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The record of a slice. Texts and workloads that many endpoints have in common are held once, because a fleet has
+//! many endpoints and few of those.
+
+use super::{
+    Record, RecordError, address_from_wire, address_to_wire, port_from_wire, protocol_from_wire, protocol_to_wire,
+};
+use crate::{
+    export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_an_endpoint},
+    locality::{Locality, Network},
+    wire,
+};
+use prost::Message;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+impl Record for Slice {
+    fn encode(&self) -> Vec<u8> {
+        let target = |target: &TargetPort| wire::TargetPort {
+            name: target.name.to_string(),
+            number: target.number.into(),
+            protocol: protocol_to_wire(target.protocol),
+        };
+        let mut workloads = Vec::new();
+        let mut numbers: HashMap<&Workload, u32> = HashMap::new();
+        for workload in self.endpoints.iter().map(|endpoint| &*endpoint.workload).filter(|known| !known.is_unknown()) {
+            numbers.entry(workload).or_insert_with(|| {
+                workloads.push(workload_to_wire(workload));
+                u32::try_from(workloads.len()).unwrap_or(u32::MAX)
+            });
+        }
+        let endpoint = |endpoint: &Endpoint| wire::Endpoint {
+            address: endpoint.address.ip().map(address_to_wire).unwrap_or_default(),
+            health: match endpoint.health {
+                Health::NotReady => wire::Health::NotReady,
+                Health::Ready => wire::Health::Ready,
+                Health::Draining => wire::Health::Draining,
+            }
+            .into(),
+            hostname: endpoint.hostname.to_string(),
+            region: endpoint.locality.region.to_string(),
+            zone: endpoint.locality.zone.to_string(),
+            subzone: endpoint.locality.subzone.to_string(),
+            host: match &endpoint.address {
+                Address::Host(host) => host.to_string(),
+                Address::Ip(_) => String::new(),
+            },
+            network: endpoint.network.as_ref().map(|network| network.as_str().to_owned()).unwrap_or_default(),
+            workload: numbers.get(&*endpoint.workload).copied().unwrap_or_default(),
+        };
+        let (ports, endpoints) =
+            (self.ports.iter().map(target).collect(), self.endpoints.iter().map(endpoint).collect());
+        wire::Slice { ports, endpoints, workloads }.encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let wire = wire::Slice::decode(bytes)?;
+        let mut texts = Texts::default();
+        let workloads: Vec<Arc<Workload>> =
+            wire.workloads.into_iter().map(|workload| workload_from_wire(&workload, &mut texts)).collect();
+        let mut ports = Vec::with_capacity(wire.ports.len());
+        for target in wire.ports {
+            let (number, protocol) = (port_from_wire(target.number)?, protocol_from_wire(target.protocol()));
+            ports.push(TargetPort { name: texts.shared(&target.name), number, protocol });
+        }
+        let mut endpoints = Vec::with_capacity(wire.endpoints.len());
+        for endpoint in wire.endpoints {
+            endpoints.push(endpoint_from_wire(&endpoint, &workloads, &mut texts)?);
+        }
+        Ok(Self { ports, endpoints })
+    }
+}
+
+/// The texts of one record, each once.
+#[derive(Default)]
+struct Texts(BTreeSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(new.clone());
+        new
+    }
+}
+
+fn endpoint_from_wire(
+    wire: &wire::Endpoint,
+    workloads: &[Arc<Workload>],
+    texts: &mut Texts,
+) -> Result<Endpoint, RecordError> {
+    let address = if wire.host.is_empty() {
+        let address = address_from_wire(&wire.address)?;
+        if !can_be_an_endpoint(address) {
+            return Err(RecordError::Address(address));
+        }
+        Address::Ip(address)
+    } else {
+        let host = Address::parse_host(&wire.host).filter(|address| address.to_string() == wire.host);
+        host.ok_or_else(|| RecordError::Host(wire.host.clone()))?
+    };
+    let health = match wire.health() {
+        wire::Health::NotReady => Health::NotReady,
+        wire::Health::Ready => Health::Ready,
+        wire::Health::Draining => Health::Draining,
+    };
+    let workload = match wire.workload.checked_sub(1) {
+        None => Workload::unknown(),
+        Some(at) => {
+            let known = usize::try_from(at).ok().and_then(|at| workloads.get(at));
+            known.ok_or(RecordError::Workload(wire.workload))?.clone()
+        }
+    };
+    Ok(Endpoint {
+        address,
+        network: (!wire.network.is_empty()).then(|| Network::from(texts.shared(&wire.network))),
+        health,
+        hostname: texts.shared(&wire.hostname),
+        locality: Locality {
+            region: texts.shared(&wire.region),
+            zone: texts.shared(&wire.zone),
+            subzone: texts.shared(&wire.subzone),
+        },
+        workload,
+    })
+}
+
+fn workload_to_wire(workload: &Workload) -> wire::Workload {
+    let label = |(key, value): (&Arc<str>, &Arc<str>)| wire::Label { key: key.to_string(), value: value.to_string() };
+    wire::Workload {
+        labels: workload.labels.iter().map(label).collect(),
+        service_account: workload.service_account.to_string(),
+    }
+}
+
+fn workload_from_wire(wire: &wire::Workload, texts: &mut Texts) -> Arc<Workload> {
+    let labels = wire.labels.iter().map(|label| (texts.shared(&label.key), texts.shared(&label.value))).collect();
+    Arc::new(Workload { labels, service_account: texts.shared(&wire.service_account) })
+}
