@@ -5,6 +5,7 @@
 mod clusters;
 mod one;
 mod projection;
+mod rules;
 mod stages;
 
 use crate::{

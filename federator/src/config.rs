@@ -4,12 +4,14 @@
 pub mod file;
 pub mod membership;
 mod overrides;
+pub mod rules;
 
 use model::{
     locality::{Locality, Network},
     name::{ClusterId, NameError},
     vip::{VipRangeError, VipRanges},
 };
+use rules::{ExportRules, ImportRules};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// What an agent needs to know.
@@ -25,6 +27,10 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// How remote Secrets name more clusters, if they do.
     pub membership: Option<membership::Membership>,
+    /// What of them is exported.
+    pub export: ExportRules,
+    /// What of the fleet is handed on to the cluster this agent is in.
+    pub import: ImportRules,
     /// Where records go.
     pub store: Store,
     /// What answers names.
@@ -39,6 +45,15 @@ pub struct Config {
     pub watch: Watch,
     /// How it logs.
     pub log: file::Log,
+    /// The file that it is of, if it is of one.
+    pub file: Option<File>,
+}
+
+/// A configuration file, and what overrides it.
+#[derive(Clone, Debug)]
+pub struct File {
+    path: PathBuf,
+    set: Vec<String>,
 }
 
 /// How API servers are watched over.
@@ -57,12 +72,25 @@ pub struct Watch {
 pub struct Cluster {
     /// Its id.
     pub id: ClusterId,
-    /// Its network.
+    /// Its network, unless its root namespace is labelled with one.
     pub network: Network,
+    /// The root namespace of its mesh.
+    pub root_namespace: Arc<str>,
     /// Where its endpoints run when nothing says so.
     pub locality: Locality,
     /// How it is observed.
     pub source: Source,
+}
+
+/// Where a cluster is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its network, while nothing in it says another.
+    pub network: Network,
+    /// Where its endpoints run when nothing says so.
+    pub locality: Locality,
+    /// The root namespace of its mesh.
+    pub root_namespace: Arc<str>,
 }
 
 /// How a cluster is observed.
@@ -153,10 +181,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]: one line that says what, where and what to do.
     pub fn load(path: &std::path::Path, set: &[String]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
-        let file = overrides::parse(&path.display().to_string(), &text, environment(), set)?;
-        Self::check(file)
+        File { path: path.to_owned(), set: set.to_vec() }.load()
     }
 
     /// Whether the store is this agent's own, so that it observes every cluster itself.
@@ -220,6 +245,8 @@ impl Config {
             zone: zone.into(),
             clusters,
             membership,
+            export: ExportRules::check(&file.export)?,
+            import: ImportRules::check(&file.import)?,
             store,
             dns: Dns { listeners: file.dns.listeners, ttl: file.dns.ttl, negative_ttl: file.dns.negative_ttl },
             emit: Emit { namespace: file.emit.namespace, target },
@@ -228,7 +255,41 @@ impl Config {
             admin: file.admin.address,
             watch: Watch::check(file.watch)?,
             log: file.log,
+            file: None,
         })
+    }
+}
+
+// === impl File ===
+
+impl File {
+    /// Reads it, as [`Config::load`] does.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: one line that says what, where and what to do.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let path = self.path.display().to_string();
+        let text =
+            std::fs::read_to_string(&self.path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let typed = overrides::parse(&path, &text, environment(), &self.set)?;
+        Ok(Config { file: Some(self.clone()), ..Config::check(typed)? })
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Where a cluster of the configuration is.
+    #[must_use]
+    pub fn of(cluster: &Cluster) -> Self {
+        let Cluster { network, locality, root_namespace, .. } = cluster.clone();
+        Self { network, locality, root_namespace }
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { network: Network::default(), locality: Locality::default(), root_namespace: "istio-system".into() }
     }
 }
 
@@ -267,6 +328,7 @@ impl Cluster {
             id: cluster_id(&format!("{at}.id"), &typed.id)?,
             network: Network::new(&typed.network),
             locality: locality(&format!("{at}.locality"), &typed.locality)?,
+            root_namespace: typed.root_namespace.into(),
             source,
         })
     }

@@ -8,4 +8,5 @@ pub mod explain;
 pub mod follow;
 pub mod grant;
 pub mod kubeconfig;
+pub mod lenient;
 pub mod remote_secret;

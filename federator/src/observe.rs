@@ -7,6 +7,7 @@ pub mod directory;
 pub mod index;
 pub mod kubernetes;
 pub mod manifest;
+pub mod object;
 
 use crate::condition::Conditions;
 use model::{cluster::Meta, export::Export, name::ServiceKey, tracked::Tracked};

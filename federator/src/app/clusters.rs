@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::Own,
     condition::Conditions,
-    config::{self, Source},
+    config::{self, Place, Source, rules::ExportRules},
     gather::{Gathered, OwnClusters},
     kubernetes::{client, client::Connector, kubeconfig::Access},
     membership::{
@@ -22,7 +22,7 @@ use crate::{
     store::Store,
 };
 use anyhow::Context as _;
-use model::{locality::Locality, locality::Network, name::ClusterId};
+use model::name::ClusterId;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -47,6 +47,7 @@ pub(super) struct Clusters {
     /// Clusters that left, and whose records go after a while.
     drains: JoinSet<()>,
     draining: HashMap<ClusterId, CancellationToken>,
+    rules: watch::Receiver<ExportRules>,
     clock: fn() -> SystemTime,
     shutdown: CancellationToken,
 }
@@ -74,6 +75,7 @@ impl Clusters {
         store: Arc<dyn Store>,
         gathered: watch::Receiver<Gathered>,
         outlets: Outlets,
+        rules: watch::Receiver<ExportRules>,
         clock: fn() -> SystemTime,
         shutdown: CancellationToken,
     ) -> Self {
@@ -88,6 +90,7 @@ impl Clusters {
             tasks: JoinSet::new(),
             drains: JoinSet::new(),
             draining: HashMap::new(),
+            rules,
             clock,
             shutdown,
         }
@@ -102,12 +105,12 @@ impl Clusters {
                     let connector = client::connector(typed).await;
                     let (sender, connectors) =
                         watch::channel(connector.with_context(|| format!("cluster {}: kubernetes", cluster.id))?);
-                    self.start(&cluster.id, Reached::ApiServer(connectors), &cluster.network, &cluster.locality);
+                    self.start(&cluster.id, Reached::ApiServer(connectors), Place::of(cluster));
                     self.note(&cluster.id, Some(sender), None);
                     continue;
                 }
             };
-            self.start(&cluster.id, reached, &cluster.network, &cluster.locality);
+            self.start(&cluster.id, reached, Place::of(cluster));
             self.note(&cluster.id, None, None);
         }
         self.seen.send_modify(|seen| seen.complete = self.config.membership.is_none());
@@ -165,10 +168,9 @@ impl Clusters {
         if let Some(drain) = self.draining.remove(id) {
             drain.cancel();
         }
-        let (network, locality) =
-            self.config.membership.as_ref().map(|membership| membership.place(id)).unwrap_or_default();
+        let place = self.config.membership.as_ref().map(|membership| membership.place(id)).unwrap_or_default();
         let (sender, connectors) = watch::channel(member.access.into());
-        self.start(id, Reached::ApiServer(connectors), &network, &locality);
+        self.start(id, Reached::ApiServer(connectors), place);
         self.note(id, Some(sender), Some(member.digest));
     }
 
@@ -202,7 +204,7 @@ impl Clusters {
         }
     }
 
-    fn start(&mut self, id: &ClusterId, reached: Reached, network: &Network, locality: &Locality) {
+    fn start(&mut self, id: &ClusterId, reached: Reached, place: Place) {
         let (observed, seen) = watch::channel(Observed::default());
         let (status, published) = watch::channel(publish::Status::default());
         let (conditions, said) = watch::channel(Conditions::default());
@@ -220,8 +222,8 @@ impl Clusters {
             config: self.config.clone(),
             store: self.store.clone(),
             reached,
-            network: network.clone(),
-            locality: locality.clone(),
+            place,
+            rules: self.rules.clone(),
             observed,
             status,
             conditions,

@@ -3,17 +3,14 @@
 
 use crate::{
     condition::{Conditions, Reason},
-    config::Config,
+    config::{Config, Place, rules::ExportRules},
     gather::Gathered,
     kubernetes::client::Connector,
     observe::{self, Observed, kubernetes::sentinel},
     publish::{self, PublishError},
     store::Store,
 };
-use model::{
-    locality::{Locality, Network},
-    name::ClusterId,
-};
+use model::name::ClusterId;
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -40,8 +37,8 @@ pub(super) struct One {
     pub(super) config: Arc<Config>,
     pub(super) store: Arc<dyn Store>,
     pub(super) reached: Reached,
-    pub(super) network: Network,
-    pub(super) locality: Locality,
+    pub(super) place: Place,
+    pub(super) rules: watch::Receiver<ExportRules>,
     pub(super) observed: watch::Sender<Observed>,
     pub(super) status: watch::Sender<publish::Status>,
     pub(super) conditions: watch::Sender<Conditions>,
@@ -190,10 +187,12 @@ impl One {
     }
 
     fn observe(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        let (network, default_locality) = (self.network.clone(), self.locality.clone());
+        let Place { network, locality: default_locality, root_namespace } = self.place.clone();
+        let rules = self.rules.clone();
         match &self.reached {
             Reached::Directory(path) => {
-                let source = observe::directory::Config { path: path.clone(), network, default_locality };
+                let source =
+                    observe::directory::Config { path: path.clone(), network, default_locality, root_namespace, rules };
                 Box::pin(observe::directory::run(source, self.observed.clone()))
             }
             Reached::ApiServer(connectors) => {
@@ -206,7 +205,7 @@ impl One {
                     proof: watch.proof,
                     clock: self.clock,
                 };
-                let source = observe::kubernetes::Config { network, default_locality, sentinel };
+                let source = observe::kubernetes::Config { network, default_locality, root_namespace, rules, sentinel };
                 Box::pin(observe::kubernetes::run(source, connectors.clone(), self.observed.clone()))
             }
         }

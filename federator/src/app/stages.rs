@@ -5,6 +5,7 @@ use super::{
     AppError, Ended,
     clusters::{Clusters, Outlets},
     projection::Projection,
+    rules::Rules,
 };
 use crate::{
     api::{self, Sources, metrics},
@@ -59,11 +60,17 @@ pub(super) async fn start(
     let config = Arc::new(config);
     let store = store(&config.store).await?;
 
+    let (rules, keeper) = Rules::new(&config);
+    if let Some(keeper) = keeper {
+        stages.others.spawn(keeper.run());
+    }
+
     let (seen, own_clusters) = watch::channel(OwnClusters::default());
     let gathered = stages.gather(&config, store.clone(), own_clusters);
     let outlets = Outlets { seen, own: watch::Sender::default() };
     let own = outlets.own.subscribe();
-    let mut clusters = Clusters::new(config.clone(), store, gathered.clone(), outlets, clock, shutdown.clone());
+    let mut clusters =
+        Clusters::new(config.clone(), store, gathered.clone(), outlets, rules.export, clock, shutdown.clone());
     clusters.start_configured().await?;
     let roster = stages.follow_secrets(&config).await?;
     let rostered = roster.clone();

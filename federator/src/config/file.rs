@@ -20,6 +20,12 @@ pub struct File {
     pub clusters: Vec<Cluster>,
     /// Clusters that remote Secrets name, beside `clusters`. Without it Secrets are not read.
     pub membership: Option<Membership>,
+    /// What of those clusters is exported.
+    #[serde(default)]
+    pub export: Export,
+    /// What of the fleet is handed on to the cluster this agent is in.
+    #[serde(default)]
+    pub import: Import,
     /// Where records go.
     #[serde(default)]
     pub store: Store,
@@ -49,9 +55,12 @@ pub struct File {
 pub struct Cluster {
     /// Its id: one DNS label.
     pub id: String,
-    /// The network of its pods. Clusters that name none share one.
+    /// The network of its pods, unless the root namespace is labelled with one. Clusters that name none share one.
     #[serde(default)]
     pub network: String,
+    /// The root namespace of its mesh.
+    #[serde(default = "defaults::root_namespace")]
+    pub root_namespace: String,
     /// `region/zone/subzone` of endpoints of which nothing better is known.
     #[serde(default)]
     pub locality: String,
@@ -59,6 +68,45 @@ pub struct Cluster {
     pub kubernetes: Option<Kubernetes>,
     /// Observe it as a directory of manifests.
     pub directory: Option<PathBuf>,
+}
+
+/// What is exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Export {
+    /// Whether a service has to ask for it.
+    pub mode: ExportMode,
+    /// The namespaces whose services are.
+    pub namespaces: Namespaces,
+}
+
+/// Whether a service has to ask for being exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportMode {
+    /// All services are.
+    #[default]
+    All,
+    /// Those that are annotated so, or have a ServiceExport.
+    OptIn,
+}
+
+/// What is imported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Import {
+    /// The namespaces whose services are.
+    pub namespaces: Namespaces,
+}
+
+/// Namespaces; `*` stands for any letters.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Namespaces {
+    /// Those that take part; empty means all.
+    pub allow: Vec<String>,
+    /// Those that do not, even where they are allowed.
+    pub deny: Vec<String>,
 }
 
 /// How to reach an API server.
@@ -99,6 +147,8 @@ pub struct Place {
     pub network: Option<String>,
     /// `region/zone/subzone` of endpoints of which nothing better is known.
     pub locality: Option<String>,
+    /// The root namespace of its mesh.
+    pub root_namespace: Option<String>,
 }
 
 /// Where records go. Without `etcd`: nowhere, this agent observes every cluster itself.
@@ -222,6 +272,12 @@ pub enum LogFormat {
     Text,
 }
 
+impl Default for Namespaces {
+    fn default() -> Self {
+        Self { allow: Vec::new(), deny: vec!["kube-*".to_owned(), "*-system".to_owned()] }
+    }
+}
+
 impl Default for Dns {
     fn default() -> Self {
         Self { listeners: Vec::new(), ttl: 5, negative_ttl: 5 }
@@ -289,6 +345,10 @@ impl fmt::Display for AnswerMode {
 mod defaults {
     pub(super) fn zone() -> String {
         "global".to_owned()
+    }
+
+    pub(super) fn root_namespace() -> String {
+        "istio-system".to_owned()
     }
 
     pub(super) fn root() -> String {

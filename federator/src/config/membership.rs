@@ -1,13 +1,13 @@
 //! What is typed about remote Secrets, checked: whose they are, what ids mean, and where the clusters are that they
 //! name. Opens nothing.
 
-use super::{ConfigError, Source, cluster_id, field, file, locality};
+use super::{ConfigError, Place, Source, cluster_id, field, file, locality};
 use crate::kubernetes::kubeconfig::Allowed;
 use model::{
     locality::{Locality, Network},
     name::{ClusterId, Label},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How remote Secrets name clusters.
 #[derive(Clone, Debug)]
@@ -22,15 +22,16 @@ pub struct Membership {
     pub allowed: Allowed,
     /// How long a cluster's services stay after its Secret was deleted, without a shared store.
     pub grace: Duration,
-    defaults: Place,
-    clusters: BTreeMap<ClusterId, Place>,
+    defaults: Said,
+    clusters: BTreeMap<ClusterId, Said>,
 }
 
 /// Where a cluster is, as far as it is said.
 #[derive(Clone, Debug, Default)]
-struct Place {
+struct Said {
     network: Option<Network>,
     locality: Option<Locality>,
+    root_namespace: Option<Arc<str>>,
 }
 
 // === impl Membership ===
@@ -53,9 +54,9 @@ impl Membership {
         let mut clusters = BTreeMap::new();
         for (id, place) in typed.clusters {
             let at = format!("membership.clusters.{id}");
-            clusters.insert(cluster_id(&at, &id)?, Place::check(&at, &place)?);
+            clusters.insert(cluster_id(&at, &id)?, Said::check(&at, &place)?);
         }
-        let defaults = Place::check("membership.defaults", &typed.defaults)?;
+        let defaults = Said::check("membership.defaults", &typed.defaults)?;
         let mut allowed = Allowed::default();
         for (n, what) in typed.allow.iter().enumerate() {
             match what.as_str() {
@@ -71,21 +72,31 @@ impl Membership {
         Ok(Self { kubernetes, namespaces: typed.namespaces, aliases, allowed, grace, defaults, clusters })
     }
 
-    /// The network of a cluster that a Secret names, and where its endpoints run when nothing says so.
+    /// Where a cluster is that a Secret names.
     #[must_use]
-    pub fn place(&self, id: &ClusterId) -> (Network, Locality) {
+    pub fn place(&self, id: &ClusterId) -> Place {
+        fn said<T: Clone>(own: Option<&Said>, defaults: &Said, of: fn(&Said) -> &Option<T>) -> Option<T> {
+            own.and_then(|own| of(own).clone()).or_else(|| of(defaults).clone())
+        }
         let own = self.clusters.get(id);
-        let network = own.and_then(|place| place.network.as_ref()).or(self.defaults.network.as_ref());
-        let locality = own.and_then(|place| place.locality.as_ref()).or(self.defaults.locality.as_ref());
-        (network.cloned().unwrap_or_default(), locality.cloned().unwrap_or_default())
+        let otherwise = Place::default();
+        Place {
+            network: said(own, &self.defaults, |said| &said.network).unwrap_or(otherwise.network),
+            locality: said(own, &self.defaults, |said| &said.locality).unwrap_or(otherwise.locality),
+            root_namespace: said(own, &self.defaults, |said| &said.root_namespace).unwrap_or(otherwise.root_namespace),
+        }
     }
 }
 
-// === impl Place ===
+// === impl Said ===
 
-impl Place {
+impl Said {
     fn check(at: &str, typed: &file::Place) -> Result<Self, ConfigError> {
         let locality = typed.locality.as_ref().map(|text| locality(&format!("{at}.locality"), text)).transpose()?;
-        Ok(Self { network: typed.network.as_deref().map(Network::new), locality })
+        if let Some(name) = &typed.root_namespace {
+            Label::parse(name).map_err(|error| field(format!("{at}.rootNamespace"), error.to_string()))?;
+        }
+        let root_namespace = typed.root_namespace.as_deref().map(Into::into);
+        Ok(Self { network: typed.network.as_deref().map(Network::new), locality, root_namespace })
     }
 }

@@ -28,6 +28,8 @@ fn defaults_are_those_of_the_reference() {
     assert!(matches!(config.emit.target, EmitTarget::Nothing));
     assert_eq!((config.dns.ttl, config.dns.negative_ttl, config.dns.listeners.len()), (5, 5, 0));
     assert_eq!(config.admin.to_string(), "127.0.0.1:9153");
+    assert_eq!((&config.export, &config.import), (&ExportRules::default(), &ImportRules::default()));
+    assert_eq!(&*config.clusters[0].root_namespace, "istio-system");
     assert_eq!((config.log.format, &*config.log.filter), (file::LogFormat::Json, "info"));
     assert!(read(MINIMAL).unwrap().agent.ends_with(&std::process::id().to_string()));
 }
@@ -37,8 +39,10 @@ fn everything_can_be_said() {
     let home = tempfile::TempDir::new().unwrap();
     let text = format!(
         "cluster: east\nzone: mesh.example\nclusters:\n\
-         - {{id: east, network: n1, locality: eu/eu-a, kubernetes: {{kubeconfig: k}}}}\n\
+         - {{id: east, network: n1, rootNamespace: mesh, locality: eu/eu-a, kubernetes: {{kubeconfig: k}}}}\n\
          - {{id: west, directory: {0}}}\n\
+         export: {{mode: opt-in, namespaces: {{allow: [shop, 'b*'], deny: []}}}}\n\
+         import: {{namespaces: {{allow: [shop]}}}}\n\
          store: {{etcd: {{endpoints: ['http://etcd:2379'], root: /r, leaseSeconds: 7}}}}\n\
          dns: {{ttl: 1, negativeTtl: 2, listeners: [{{address: '127.0.0.1:0', mode: vip}}]}}\n\
          emit: {{kubernetes: {{}}, namespace: mesh}}\n\
@@ -49,6 +53,13 @@ fn everything_can_be_said() {
     let config = read(&text).unwrap();
     let [east, west] = &config.clusters[..] else { panic!("two clusters") };
     assert_eq!((east.network.as_str(), east.locality.to_string()), ("n1", "eu/eu-a".to_owned()));
+    assert_eq!(&*east.root_namespace, "mesh");
+    let texts = |patterns: &[rules::Pattern]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let exported = &config.export.namespaces;
+    assert_eq!((config.export.mode, texts(&exported.deny)), (file::ExportMode::OptIn, vec![]));
+    assert_eq!(texts(&exported.allow), ["shop", "b*"]);
+    // A list that is not given keeps its default.
+    assert_eq!(texts(&config.import.namespaces.deny), ["kube-*", "*-system"]);
     assert!(matches!(&west.source, Source::Directory(path) if path == home.path()));
     assert!(matches!(&config.store, Store::Etcd(etcd) if (&*etcd.root, etcd.lease_seconds) == ("/r", 7)));
     assert_eq!(config.dns.listeners[0].mode, file::AnswerMode::Vip);
@@ -77,6 +88,9 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     refuse("zone: ''\n", "field `zone`");
     refuse("emit: {kubernetes: {}, directory: d}\n", "field `emit`: give");
     refuse("store: {etcd: {endpoints: []}}\n", "field `store.etcd.endpoints`: give at least one");
+    refuse("export: {namespaces: {deny: [a, 'B']}}\n", "field `export.namespaces.deny[1]`: `B` is no namespace");
+    refuse("import: {namespaces: {allow: ['']}}\n", "field `import.namespaces.allow[0]`: `` is no namespace");
+    refuse("export: {mode: optIn}\n", "did you mean `opt-in`");
     refuse("vips: {ipv4: 10.0.0.0/30}\n", "field `vips`");
 }
 
@@ -85,7 +99,7 @@ fn remote_secrets_are_read_where_it_says_so() {
     assert!(read(MINIMAL).unwrap().membership.is_none());
     let text = "cluster: east\nclusters: [{id: east, kubernetes: {kubeconfig: k}}]\nmembership: ";
     let place = |config: &Config, id: &str| {
-        let (network, locality) = config.membership.as_ref().unwrap().place(&ClusterId::parse(id).unwrap());
+        let Place { network, locality, .. } = config.membership.as_ref().unwrap().place(&ClusterId::parse(id).unwrap());
         format!("{network} {locality}")
     };
     let config = read(&format!("{text}{{}}\n")).unwrap();

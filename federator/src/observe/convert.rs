@@ -1,28 +1,39 @@
-//! Kubernetes objects to our nouns, one object at a time. Pure. Decides what is federated at all, and says why not.
+//! Kubernetes objects to our nouns, one object at a time, a module a kind. Pure. Decides what can be federated at all,
+//! and says why not; whether it may be is for the rules, which the index applies.
+//!
+//! Kinds of which little is used are read into types of our own that hold nothing else, so that a page of whole
+//! objects is never in memory.
 
-use k8s_openapi::{
-    api::{
-        core::v1::Service,
-        discovery::v1::{Endpoint as SourceEndpoint, EndpointSlice},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod service;
+pub mod service_export;
+pub mod slice;
+pub mod workload_entry;
+
+use crate::config::rules::Refusal;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{
-    export::{Head, Health, Kind, Port, Protocol, TargetPort, can_be_an_endpoint},
-    locality::Locality,
-    name::{Label, ServiceKey},
+    export::{Protocol, Workload},
+    locality::Network,
+    name::ServiceKey,
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// Federates a service that is left out by default, or with `"false"` leaves one out.
-pub const EXPORT_ANNOTATION: &str = "federator.io/export";
+/// Asks for a service to be federated, or with `"false"` leaves one out. As a label of a namespace, `"false"` leaves
+/// out all of its services.
+pub const EXPORT: &str = "federator.io/export";
 
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-/// Slices that another multi-cluster implementation imported; exporting them again would loop.
-const IMPORTED_LABEL: &str = "multicluster.kubernetes.io/service-name";
-const REGION_LABEL: &str = "topology.kubernetes.io/region";
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
-const SUBZONE_LABEL: &str = "topology.istio.io/subzone";
+/// The network of a Pod or WorkloadEntry, and on the root namespace of a mesh that of its cluster.
+const NETWORK_LABEL: &str = "topology.istio.io/network";
+
+/// Labels that other clusters are told of a workload: by the first three, the subsets of DestinationRules tell
+/// versions apart, and by the last, Istio whether it takes mutual TLS.
+const WORKLOAD_LABELS: [&str; 4] =
+    ["version", "app.kubernetes.io/version", "service.istio.io/canonical-revision", TLS_MODE_LABEL];
+
+const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 /// Why an object is left out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,27 +42,42 @@ pub enum LeftOut {
     /// `default/kubernetes` is the API server of each cluster, not a service of the fleet.
     #[error("every cluster has its own API server")]
     ApiServer,
-    /// A system namespace.
-    #[error("namespaces `kube-*` and `*-system` are not federated")]
-    SystemNamespace,
+    /// A namespace that is not exported.
+    #[error("export.namespaces: {0}")]
+    Namespace(Refusal),
+    /// A namespace that is labelled so.
+    #[error("its namespace is labelled {EXPORT}: \"false\"")]
+    NamespaceLabel,
     /// `type: ExternalName`.
     #[error("a service of type ExternalName has no endpoints")]
     ExternalName,
     /// `internalTrafficPolicy: Local`.
-    #[error("internalTrafficPolicy is Local: it is for clients on its node (annotate {EXPORT_ANNOTATION}: \"true\")")]
+    #[error("internalTrafficPolicy is Local: it is for clients on its node (annotate {EXPORT}: \"true\")")]
     NodeLocal,
     /// Annotated so.
-    #[error("annotated {EXPORT_ANNOTATION}: \"false\"")]
+    #[error("annotated {EXPORT}: \"false\"")]
     Annotated,
-    /// A slice of host names.
+    /// `export.mode` is `opt-in`.
+    #[error("export.mode is opt-in: annotate {EXPORT}: \"true\", or make a ServiceExport")]
+    NotAsked,
+    /// A slice of something that is no address.
     #[error("addressType {0} is not supported")]
     AddressType(String),
     /// A slice that belongs to no service.
-    #[error("no label {SERVICE_NAME_LABEL}")]
+    #[error("no label {SERVICE_NAME_LABEL}", SERVICE_NAME_LABEL = slice::SERVICE_NAME_LABEL)]
     NoService,
     /// A slice that was imported from elsewhere.
     #[error("imported from another cluster")]
     Imported,
+    /// A WorkloadEntry that names only a network.
+    #[error("no address: it is reached through the gateways of its network alone")]
+    NoAddress,
+    /// A WorkloadEntry on a Unix socket.
+    #[error("a Unix socket is on one machine only")]
+    UnixSocket,
+    /// A WorkloadEntry whose address is none.
+    #[error("address `{0}` cannot be an endpoint's")]
+    Address(String),
     /// A name that cannot be part of a DNS name.
     #[error(transparent)]
     Name(#[from] model::name::NameError),
@@ -60,155 +86,36 @@ pub enum LeftOut {
     Unnamed,
 }
 
-/// An EndpointSlice, before its endpoints know where they run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceSlice {
-    /// The service it is of.
-    pub service: ServiceKey,
-    /// Where its endpoints listen.
-    pub ports: Vec<TargetPort>,
-    /// Its endpoints.
-    pub endpoints: Vec<PlacedEndpoint>,
-    /// Addresses that were left out, because they cannot be another machine's.
-    pub refused: Vec<String>,
-}
-
-/// An endpoint and where the slice says it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlacedEndpoint {
-    /// Its address: the first, because all of them are equal to a client.
-    pub address: IpAddr,
-    /// Whether it takes traffic.
-    pub health: Health,
-    /// Its own host name.
-    pub hostname: Arc<str>,
-    /// The node it runs on.
-    pub node: Arc<str>,
-    /// The zone, as the slice says.
-    pub zone: Arc<str>,
-}
-
 /// The namespace and name of an object.
 ///
 /// # Errors
 /// [`LeftOut`], when there are none, or none that can be part of a DNS name.
 pub fn key(meta: &ObjectMeta) -> Result<ServiceKey, LeftOut> {
     let name = meta.name.as_deref().ok_or(LeftOut::Unnamed)?;
-    Ok(ServiceKey::parse(meta.namespace.as_deref().unwrap_or("default"), name)?)
+    Ok(ServiceKey::parse(namespace_of(meta), name)?)
 }
 
-/// A Service as the head of an export.
-///
-/// # Errors
-/// [`LeftOut`] says why it is not federated.
-pub fn head(service: &Service) -> Result<(ServiceKey, Head), LeftOut> {
-    let key = key(&service.metadata)?;
-    let spec = service.spec.clone().unwrap_or_default();
-    let annotation = service.metadata.annotations.as_ref().and_then(|all| all.get(EXPORT_ANNOTATION));
-    let exported = annotation.is_some_and(|value| value == "true");
-    if (key.namespace.as_str(), key.name.as_str()) == ("default", "kubernetes") {
-        return Err(LeftOut::ApiServer);
-    }
-    if is_system(&key.namespace) {
-        return Err(LeftOut::SystemNamespace);
-    }
-    if annotation.is_some_and(|value| value == "false") {
-        return Err(LeftOut::Annotated);
-    }
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Err(LeftOut::ExternalName);
-    }
-    if spec.internal_traffic_policy.as_deref() == Some("Local") && !exported {
-        return Err(LeftOut::NodeLocal);
-    }
-    let headless = spec.cluster_ip.as_deref() == Some("None");
-    let ips = spec.cluster_ips.or_else(|| spec.cluster_ip.map(|ip| vec![ip])).unwrap_or_default();
-    let head = Head {
-        kind: if headless { Kind::Headless } else { Kind::ClusterIp },
-        ports: spec
-            .ports
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|port| {
-                Some(Port {
-                    name: port.name.unwrap_or_default().into(),
-                    number: number(port.port)?,
-                    protocol: protocol(port.protocol.as_deref()),
-                    app_protocol: port.app_protocol.unwrap_or_default().into(),
-                })
-            })
-            .collect(),
-        cluster_ips: ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
-        client_ip_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
-        created: service.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
-    };
-    Ok((key, head))
-}
-
-/// An EndpointSlice.
-///
-/// # Errors
-/// [`LeftOut`] says why it is not used.
-pub fn slice(slice: &EndpointSlice) -> Result<SourceSlice, LeftOut> {
-    let labels = slice.metadata.labels.as_ref();
-    let label = |name: &str| labels.and_then(|labels| labels.get(name));
-    if label(IMPORTED_LABEL).is_some() {
-        return Err(LeftOut::Imported);
-    }
-    let name = label(SERVICE_NAME_LABEL).ok_or(LeftOut::NoService)?;
-    if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
-        return Err(LeftOut::AddressType(slice.address_type.clone()));
-    }
-    let service = ServiceKey::parse(slice.metadata.namespace.as_deref().unwrap_or("default"), name)?;
-    let ports = slice.ports.iter().flatten().filter_map(|port| {
-        Some(TargetPort {
-            name: port.name.clone().unwrap_or_default().into(),
-            // A slice port without number means "all ports", which no client can dial.
-            number: number(port.port?)?,
-            protocol: protocol(port.protocol.as_deref()),
-        })
-    });
-    let mut read = SourceSlice { service, ports: ports.collect(), endpoints: vec![], refused: vec![] };
-    for endpoint in &slice.endpoints {
-        let Some(text) = endpoint.addresses.first() else {
-            continue;
-        };
-        match text.parse().ok().filter(|address| can_be_an_endpoint(*address)) {
-            Some(address) => read.endpoints.push(placed(endpoint, address)),
-            None => read.refused.push(text.clone()),
-        }
-    }
-    Ok(read)
-}
-
-fn placed(endpoint: &SourceEndpoint, address: IpAddr) -> PlacedEndpoint {
-    let conditions = endpoint.conditions.clone().unwrap_or_default();
-    // Unset means ready; serving defaults to ready (KEP-1672).
-    let ready = conditions.ready.unwrap_or(true);
-    let serving = conditions.serving.unwrap_or(ready);
-    let health = match (ready, serving && conditions.terminating == Some(true)) {
-        (true, _) => Health::Ready,
-        (false, true) => Health::Draining,
-        (false, false) => Health::NotReady,
-    };
-    PlacedEndpoint {
-        address,
-        health,
-        hostname: endpoint.hostname.clone().unwrap_or_default().into(),
-        node: endpoint.node_name.clone().unwrap_or_default().into(),
-        zone: endpoint.zone.clone().unwrap_or_default().into(),
-    }
-}
-
-/// Where a node runs, from its labels.
+/// The namespace of an object: that of kubectl, where a manifest names none.
 #[must_use]
-pub fn node(meta: &ObjectMeta) -> Locality {
-    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).map_or("", String::as_str);
-    Locality::new(label(REGION_LABEL), label(ZONE_LABEL), label(SUBZONE_LABEL))
+pub fn namespace_of(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().unwrap_or("default")
 }
 
-fn is_system(namespace: &Label) -> bool {
-    namespace.as_str().starts_with("kube-") || namespace.as_str().ends_with("-system")
+/// Labels or annotations.
+type Texts = BTreeMap<String, String>;
+
+fn text<'a>(of: Option<&'a Texts>, name: &str) -> Option<&'a str> {
+    of.and_then(|texts| texts.get(name)).map(String::as_str).filter(|text| !text.is_empty())
+}
+
+fn network(labels: Option<&Texts>) -> Option<Network> {
+    text(labels, NETWORK_LABEL).map(Network::new)
+}
+
+fn workload(labels: Option<&Texts>, service_account: &str) -> Arc<Workload> {
+    let kept = WORKLOAD_LABELS.iter().filter_map(|name| Some(((*name).into(), text(labels, name)?.into())));
+    let workload = Workload { labels: kept.collect(), service_account: service_account.into() };
+    if workload.is_unknown() { Workload::unknown() } else { Arc::new(workload) }
 }
 
 fn number(port: i32) -> Option<u16> {

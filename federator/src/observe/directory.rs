@@ -7,7 +7,7 @@ use super::{
     index::{Index, Object, ObjectName},
     manifest::{MAX_FILE, Manifest},
 };
-use crate::condition::Reason;
+use crate::{condition::Reason, config::rules::ExportRules};
 use model::{locality::Locality, locality::Network};
 use notify::Watcher as _;
 use sha2::{Digest, Sha256};
@@ -35,6 +35,10 @@ pub struct Config {
     pub network: Network,
     /// Where endpoints run of which nothing better is known.
     pub default_locality: Locality,
+    /// The root namespace of the cluster's mesh.
+    pub root_namespace: Arc<str>,
+    /// What is exported.
+    pub rules: watch::Receiver<ExportRules>,
 }
 
 /// What a file held when it was last readable.
@@ -64,6 +68,7 @@ struct Directory {
 /// Observes the directory until nobody wants the result any more.
 pub async fn run(config: Config, observed: watch::Sender<Observed>) {
     let changed = Arc::new(Notify::new());
+    let mut rules = config.rules.clone();
     let mut directory = Directory::new(config);
     let mut watcher = None;
     loop {
@@ -86,6 +91,10 @@ pub async fn run(config: Config, observed: watch::Sender<Observed>) {
         tokio::select! {
             () = changed.notified() => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
+            Ok(()) = rules.changed() => {
+                directory.index.set_rules(rules.borrow_and_update().clone());
+                observed.send_replace(directory.index.flush());
+            }
             () = observed.closed() => return,
         }
     }
@@ -107,7 +116,9 @@ fn watch_directory(path: &Path, changed: Arc<Notify>) -> notify::Result<notify::
 impl Directory {
     fn new(config: Config) -> Self {
         let mut index = Index::new(Observed::default(), config.default_locality.clone());
-        index.observed().meta.network = config.network.clone();
+        index.set_network(config.network.clone());
+        index.set_root_namespace(&config.root_namespace);
+        index.set_rules(config.rules.borrow().clone());
         Self { config, index, files: BTreeMap::new(), objects: BTreeMap::new(), unreadable: BTreeMap::new(), looks: 0 }
     }
 

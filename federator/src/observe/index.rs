@@ -1,168 +1,130 @@
 //! The index: objects of one cluster in, exports out. An object touches the services that it is of; only those are
-//! rebuilt. Knows nothing of where objects come from.
+//! rebuilt. What is held is a function of the objects and the rules alone, not of how they came. Knows nothing of
+//! where objects come from.
 
-use super::{Observed, convert};
-use k8s_openapi::{
-    api::{core::v1::Service, discovery::v1::EndpointSlice},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+mod join;
+mod references;
+mod shared;
+
+pub use super::object::{Kind, Object, ObjectName};
+
+use super::{
+    Observed,
+    convert::{
+        self, LeftOut, namespace::SourceNamespace, pod::SourcePod, service::SourceService, slice::SourceSlice,
+        workload_entry::SourceEntry,
+    },
 };
+use crate::config::{file::ExportMode, rules::ExportRules};
 use model::{
-    export::{Endpoint, Export, Head, Slice, Workload},
-    locality::Locality,
-    name::ServiceKey,
+    export::Workload,
+    locality::{Locality, Network},
+    name::{Label, ServiceKey},
 };
+use references::References;
+use shared::Shared;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-/// Most endpoints in one record. Slices of the EndpointSlice controller hold no more; hand-made ones are split, so
-/// that one change rewrites one small record.
-const MAX_ENDPOINTS: usize = 100;
+/// Under this name [`Observed::left_out`] says of how many endpoints it is not known where they run.
+const LOCALITY: &str = "Locality";
 
-/// An object's kind and name: what a delete needs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its namespace; empty for a node.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-}
+/// Nodes that are named where something is wrong with many.
+const MAX_NAMED: usize = 3;
 
-/// The kinds that are observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// core/v1 Service.
-    Service,
-    /// discovery.k8s.io/v1 EndpointSlice.
-    EndpointSlice,
-    /// core/v1 Node, of which only the metadata is looked at.
-    Node,
-}
-
-/// An observed object.
-#[derive(Clone, Debug)]
-pub enum Object {
-    /// A service.
-    Service(Box<Service>),
-    /// Some endpoints.
-    EndpointSlice(Box<EndpointSlice>),
-    /// A node's metadata.
-    Node(Box<ObjectMeta>),
-}
-
-/// The objects of one cluster, and what it exports.
+/// The objects of one cluster, and what it exports. Objects in a namespace are held by `namespace/name`.
 #[derive(Debug, Default)]
 pub struct Index {
-    services: BTreeMap<ServiceKey, Arc<Head>>,
-    slices: HashMap<Arc<str>, convert::SourceSlice>,
-    /// The slices of a service, by `namespace/name`.
+    services: BTreeMap<ServiceKey, SourceService>,
+    /// The services that are not exported, by the rules and by what they say themselves.
+    refused: BTreeMap<ServiceKey, LeftOut>,
+    slices: HashMap<Arc<str>, SourceSlice>,
     of_service: HashMap<ServiceKey, BTreeSet<Arc<str>>>,
+    entries: BTreeMap<Arc<str>, SourceEntry>,
+    pods: HashMap<Arc<str>, SourcePod>,
     nodes: HashMap<Arc<str>, Locality>,
-    /// The services with endpoints on a node, and how many.
-    on_node: HashMap<Arc<str>, BTreeMap<ServiceKey, usize>>,
+    namespaces: HashMap<Arc<str>, SourceNamespace>,
+    service_exports: BTreeSet<ServiceKey>,
+    /// The services with endpoints on a node.
+    on_node: References,
+    /// The services with endpoints that lead to a pod.
+    on_pod: References,
+    /// Nodes with endpoints of which it is not known where they run.
+    unplaced: BTreeSet<Arc<str>>,
     /// Where endpoints run of which nothing better is known.
     default_locality: Locality,
+    /// The network while the root namespace names none.
+    network: Network,
+    root_namespace: Arc<str>,
+    rules: ExportRules,
     dirty: BTreeSet<ServiceKey>,
-    /// The objects of which something is left out.
-    complaints: BTreeSet<ObjectName>,
+    /// What is wrong with an object itself.
+    complaints: BTreeMap<ObjectName, String>,
     /// What was seen; handed on after each flush.
     observed: Observed,
-}
-
-// === impl Object ===
-
-impl Object {
-    /// Its kind and name.
-    #[must_use]
-    pub fn name(&self) -> ObjectName {
-        let (kind, meta) = match self {
-            Self::Service(service) => (Kind::Service, &service.metadata),
-            Self::EndpointSlice(slice) => (Kind::EndpointSlice, &slice.metadata),
-            Self::Node(meta) => (Kind::Node, &**meta),
-        };
-        ObjectName::new(kind, meta)
-    }
-}
-
-// === impl ObjectName ===
-
-impl ObjectName {
-    /// The name of an object of this kind with this metadata.
-    #[must_use]
-    pub fn new(kind: Kind, meta: &ObjectMeta) -> Self {
-        let namespace = if kind == Kind::Node { "" } else { meta.namespace.as_deref().unwrap_or("default") };
-        Self { kind, namespace: namespace.into(), name: meta.name.as_deref().unwrap_or_default().into() }
-    }
-
-    fn slice_id(&self) -> Arc<str> {
-        format!("{}/{}", self.namespace, self.name).into()
-    }
-}
-
-impl std::fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.kind {
-            Kind::Node => write!(f, "Node {}", self.name),
-            kind => write!(f, "{kind:?} {}/{}", self.namespace, self.name),
-        }
-    }
+    texts: Shared<str>,
+    workloads: Shared<Workload>,
 }
 
 // === impl Index ===
 
 impl Index {
-    /// An empty index of a cluster.
+    /// An empty index of a cluster, with the default rules.
     #[must_use]
     pub fn new(observed: Observed, default_locality: Locality) -> Self {
-        Self { observed, default_locality, ..Self::default() }
+        let network = observed.meta.network.clone();
+        Self { observed, default_locality, network, ..Self::default() }
     }
 
-    /// What was seen; to be changed for everything but exports, which [`Self::flush`] brings up to date.
+    /// What was seen; to be changed for everything but exports and the network, which are the index's to say.
     pub fn observed(&mut self) -> &mut Observed {
         &mut self.observed
+    }
+
+    /// Sets the network that the cluster is on while its root namespace is labelled with none.
+    pub fn set_network(&mut self, network: Network) {
+        self.network = network;
+        self.settle_network();
+    }
+
+    /// Sets which namespace is the root of the cluster's mesh.
+    pub fn set_root_namespace(&mut self, name: &str) {
+        self.root_namespace = name.into();
+        self.settle_network();
+    }
+
+    /// Sets what is exported. Services on whose export the rules decide otherwise than before are rebuilt.
+    pub fn set_rules(&mut self, rules: ExportRules) {
+        if self.rules != rules {
+            self.rules = rules;
+            self.judge_all(&self.services.keys().cloned().collect::<Vec<_>>());
+        }
     }
 
     /// The names of all objects of a kind that are held or left out, for mark and sweep.
     #[must_use]
     pub fn names(&self, kind: Kind) -> HashSet<ObjectName> {
-        let split = |id: &str| {
-            let (namespace, name) = id.split_once('/').unwrap_or(("", id));
-            ObjectName { kind, namespace: namespace.into(), name: name.into() }
-        };
+        let of_ids = |ids: &mut dyn Iterator<Item = &Arc<str>>| ids.map(|id| ObjectName::of_id(kind, id)).collect();
+        let of_key = |key: &ServiceKey| name_of(kind, key);
         let mut names: HashSet<ObjectName> = match kind {
-            Kind::Service => self.services.keys().map(|key| split(&key.to_string())).collect(),
-            Kind::EndpointSlice => self.slices.keys().map(|id| split(id)).collect(),
-            Kind::Node => self.nodes.keys().map(|name| split(name)).collect(),
+            Kind::Service => self.services.keys().map(of_key).collect(),
+            Kind::ServiceExport => self.service_exports.iter().map(of_key).collect(),
+            Kind::EndpointSlice => of_ids(&mut self.slices.keys()),
+            Kind::WorkloadEntry => of_ids(&mut self.entries.keys()),
+            Kind::Pod => of_ids(&mut self.pods.keys()),
+            Kind::Node => of_ids(&mut self.nodes.keys()),
+            Kind::Namespace => of_ids(&mut self.namespaces.keys()),
         };
-        names.extend(self.complaints.iter().filter(|name| name.kind == kind).cloned());
+        names.extend(self.complaints.keys().filter(|name| name.kind == kind).cloned());
         names
     }
 
     /// Takes over a new or changed object.
     pub fn apply(&mut self, object: &Object) {
         let name = object.name();
-        let outcome = match object {
-            Object::Service(service) => convert::head(service).map(|(key, head)| {
-                self.services.insert(key.clone(), Arc::new(head));
-                self.dirty.insert(key);
-                None
-            }),
-            Object::EndpointSlice(slice) => convert::slice(slice).map(|slice| {
-                let refused = (!slice.refused.is_empty())
-                    .then(|| format!("addresses that cannot be an endpoint's: {}", slice.refused.join(", ")));
-                self.remove_slice(&name.slice_id());
-                self.insert_slice(name.slice_id(), slice);
-                refused
-            }),
-            Object::Node(meta) => {
-                self.set_node(&name.name, Some(convert::node(meta)));
-                Ok(None)
-            }
-        };
-        match outcome {
+        match self.read(object, &name) {
             Ok(complaint) => self.leave_out(&name, complaint),
             Err(reason) => {
                 self.forget(&name);
@@ -179,12 +141,14 @@ impl Index {
 
     /// Says why an object, or something of it, is left out; `None` when nothing is any more. What is held of it stays.
     pub fn leave_out(&mut self, name: &ObjectName, reason: Option<String>) {
-        if reason.is_some() {
-            self.complaints.insert(name.clone());
-        } else if !self.complaints.remove(name) {
-            return;
+        match reason {
+            Some(reason) => {
+                self.complaints.insert(name.clone(), reason);
+            }
+            None if self.complaints.remove(name).is_none() => return,
+            None => {}
         }
-        self.note(&name.to_string(), reason);
+        self.say(name);
     }
 
     /// Says why a file, or whatever else is no object of its own, is left out; `None` when it is no longer.
@@ -211,7 +175,41 @@ impl Index {
             let export = self.export(&key).map(Arc::new);
             self.observed.exports.set(key, export);
         }
+        // Before everything was seen, nodes are only late.
+        let unplaced = if self.observed.synced { self.unplaced() } else { None };
+        self.note(LOCALITY, unplaced);
         self.observed.clone()
+    }
+
+    /// Reads an object and holds it; the text says what of it is left out.
+    fn read(&mut self, object: &Object, name: &ObjectName) -> Result<Option<String>, LeftOut> {
+        match object {
+            Object::Service(service) => {
+                let (key, service) = convert::service::service(service)?;
+                if self.services.get(&key) != Some(&service) {
+                    self.services.insert(key.clone(), service);
+                    self.dirty.insert(key.clone());
+                }
+                self.judge(&key);
+            }
+            Object::EndpointSlice(slice) => {
+                let slice = convert::slice::slice(slice)?;
+                let refused = (!slice.refused.is_empty())
+                    .then(|| format!("addresses that cannot be an endpoint's: {}", slice.refused.join(", ")));
+                self.set_slice(&name.id(), Some(slice));
+                return Ok(refused);
+            }
+            Object::WorkloadEntry(entry) => {
+                let entry = convert::workload_entry::workload_entry(entry)?;
+                let namespace = Label::parse(&name.namespace)?;
+                self.set_entry(&namespace, name.id(), Some(entry));
+            }
+            Object::ServiceExport(export) => self.set_service_export(&convert::key(&export.metadata)?, true),
+            Object::Pod(pod) => self.set_pod(&name.id(), Some(convert::pod::pod(pod))),
+            Object::Node(meta) => self.set_node(&name.name, Some(convert::node::node(meta))),
+            Object::Namespace(meta) => self.set_namespace(&name.name, Some(convert::namespace::namespace(meta))),
+        }
+        Ok(None)
     }
 
     fn forget(&mut self, name: &ObjectName) {
@@ -220,49 +218,105 @@ impl Index {
                 if let Ok(key) = ServiceKey::parse(&name.namespace, &name.name)
                     && self.services.remove(&key).is_some()
                 {
+                    self.judge(&key);
                     self.dirty.insert(key);
                 }
             }
-            Kind::EndpointSlice => self.remove_slice(&name.slice_id()),
-            Kind::Node => self.set_node(&name.name, None),
-        }
-    }
-
-    fn insert_slice(&mut self, id: Arc<str>, slice: convert::SourceSlice) {
-        for endpoint in slice.endpoints.iter().filter(|endpoint| !endpoint.node.is_empty()) {
-            let services = self.on_node.entry(endpoint.node.clone()).or_default();
-            *services.entry(slice.service.clone()).or_default() += 1;
-        }
-        self.of_service.entry(slice.service.clone()).or_default().insert(id.clone());
-        self.dirty.insert(slice.service.clone());
-        self.slices.insert(id, slice);
-    }
-
-    fn remove_slice(&mut self, id: &Arc<str>) {
-        let Some(slice) = self.slices.remove(id) else {
-            return;
-        };
-        if let Some(ids) = self.of_service.get_mut(&slice.service) {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.of_service.remove(&slice.service);
-            }
-        }
-        for endpoint in &slice.endpoints {
-            let Entry::Occupied(mut services) = self.on_node.entry(endpoint.node.clone()) else {
-                continue;
-            };
-            if let Some(count) = services.get_mut().get_mut(&slice.service) {
-                *count -= 1;
-                if *count == 0 {
-                    services.get_mut().remove(&slice.service);
+            Kind::EndpointSlice => self.set_slice(&name.id(), None),
+            Kind::WorkloadEntry => {
+                if let Ok(namespace) = Label::parse(&name.namespace) {
+                    self.set_entry(&namespace, name.id(), None);
                 }
             }
-            if services.get().is_empty() {
-                services.remove();
+            Kind::ServiceExport => {
+                if let Ok(key) = ServiceKey::parse(&name.namespace, &name.name) {
+                    self.set_service_export(&key, false);
+                }
+            }
+            Kind::Pod => self.set_pod(&name.id(), None),
+            Kind::Node => self.set_node(&name.name, None),
+            Kind::Namespace => self.set_namespace(&name.name, None),
+        }
+    }
+
+    fn set_slice(&mut self, id: &Arc<str>, slice: Option<SourceSlice>) {
+        if self.slices.get(id) == slice.as_ref() {
+            return;
+        }
+        let old = self.slices.remove(id);
+        if let Some(mut slice) = slice {
+            self.refer(&mut slice);
+            self.of_service.entry(slice.service.clone()).or_default().insert(id.clone());
+            self.dirty.insert(slice.service.clone());
+            self.slices.insert(id.clone(), slice);
+        }
+        let Some(old) = old else { return };
+        if self.slices.get(id).is_none_or(|new| new.service != old.service)
+            && let Some(ids) = self.of_service.get_mut(&old.service)
+        {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.of_service.remove(&old.service);
             }
         }
-        self.dirty.insert(slice.service);
+        for endpoint in &old.endpoints {
+            self.on_pod.remove(&endpoint.pod, &old.service);
+            self.on_node.remove(&endpoint.node, &old.service);
+            self.place(&endpoint.node);
+        }
+        self.dirty.insert(old.service);
+    }
+
+    /// Notes what a slice refers to, and shares what others have too.
+    fn refer(&mut self, slice: &mut SourceSlice) {
+        for endpoint in &mut slice.endpoints {
+            for text in [&mut endpoint.hostname, &mut endpoint.node, &mut endpoint.zone, &mut endpoint.pod] {
+                self.texts.share(text);
+            }
+            if !endpoint.pod.is_empty() {
+                self.on_pod.insert(&endpoint.pod, &slice.service);
+            }
+            if !endpoint.node.is_empty() {
+                self.on_node.insert(&endpoint.node, &slice.service);
+                self.place(&endpoint.node);
+            }
+        }
+        slice.ports.iter_mut().for_each(|port| self.texts.share(&mut port.name));
+    }
+
+    fn set_entry(&mut self, namespace: &Label, id: Arc<str>, mut entry: Option<SourceEntry>) {
+        if self.entries.get(&id) == entry.as_ref() {
+            return;
+        }
+        if let Some(entry) = &mut entry {
+            self.workloads.share(&mut entry.workload);
+        }
+        let old = self.entries.get(&id);
+        let selects =
+            |service: &SourceService| old.iter().copied().chain(&entry).any(|entry| entry.is_selected(service));
+        let touched: Vec<_> =
+            self.services_in(namespace).filter(|(_, service)| selects(service)).map(|(key, _)| key.clone()).collect();
+        self.dirty.extend(touched);
+        match entry {
+            Some(entry) => self.entries.insert(id, entry),
+            None => self.entries.remove(&id),
+        };
+    }
+
+    fn set_pod(&mut self, id: &Arc<str>, mut pod: Option<SourcePod>) {
+        if self.pods.get(id) == pod.as_ref() {
+            return;
+        }
+        self.dirty.extend(self.on_pod.of(id).cloned());
+        match &mut pod {
+            Some(pod) => {
+                self.workloads.share(&mut pod.workload);
+                self.pods.insert(self.texts.one(id), pod.clone());
+            }
+            None => {
+                self.pods.remove(id);
+            }
+        }
     }
 
     fn set_node(&mut self, name: &Arc<str>, locality: Option<Locality>) {
@@ -273,52 +327,125 @@ impl Index {
             Some(locality) => self.nodes.insert(name.clone(), locality),
             None => self.nodes.remove(name),
         };
-        self.dirty.extend(self.on_node.get(name).into_iter().flat_map(BTreeMap::keys).cloned());
+        self.dirty.extend(self.on_node.of(name).cloned());
+        self.place(name);
     }
 
-    fn export(&self, key: &ServiceKey) -> Option<Export> {
-        let head = self.services.get(key)?.clone();
-        let mut slices = BTreeMap::new();
-        for id in self.of_service.get(key).into_iter().flatten() {
-            let Some(source) = self.slices.get(id) else {
-                continue;
-            };
-            let name = id.split_once('/').map_or(&**id, |(_, name)| name);
-            let mut parts = source.endpoints.chunks(MAX_ENDPOINTS);
-            // A slice without endpoints still says where they would listen.
-            let first = parts.next().unwrap_or_default();
-            slices.insert(name.into(), self.part(source, first));
-            for (n, part) in parts.enumerate() {
-                // No object's name has a slash, so no other slice has this name.
-                slices.insert(format!("{name}/{}", n + 1).into(), self.part(source, part));
-            }
+    fn set_namespace(&mut self, name: &Arc<str>, namespace: Option<SourceNamespace>) {
+        if self.namespaces.get(name) == namespace.as_ref() {
+            return;
         }
-        Some(Export { head, slices })
-    }
-
-    fn part(&self, source: &convert::SourceSlice, endpoints: &[convert::PlacedEndpoint]) -> Arc<Slice> {
-        let endpoint = |placed: &convert::PlacedEndpoint| Endpoint {
-            address: placed.address.into(),
-            network: None,
-            health: placed.health,
-            hostname: placed.hostname.clone(),
-            locality: self.locality(placed),
-            workload: Workload::unknown(),
+        match namespace {
+            Some(namespace) => self.namespaces.insert(name.clone(), namespace),
+            None => self.namespaces.remove(name),
         };
-        Arc::new(Slice { ports: source.ports.clone(), endpoints: endpoints.iter().map(endpoint).collect() })
+        self.settle_network();
+        if let Ok(name) = Label::parse(name) {
+            let keys: Vec<_> = self.services_in(&name).map(|(key, _)| key.clone()).collect();
+            self.judge_all(&keys);
+        }
     }
 
-    /// The zone is the slice's, else the node's; the region, which no slice has, is the node's; what neither says is
-    /// the cluster's default.
-    fn locality(&self, placed: &convert::PlacedEndpoint) -> Locality {
-        let node = self.nodes.get(&placed.node).filter(|node| !node.is_unknown());
-        let mut locality = node.unwrap_or(&self.default_locality).clone();
-        if !placed.zone.is_empty() && placed.zone != locality.zone {
-            locality.zone = placed.zone.clone();
-            locality.subzone = "".into();
+    fn set_service_export(&mut self, key: &ServiceKey, there: bool) {
+        if there {
+            self.service_exports.insert(key.clone());
+        } else {
+            self.service_exports.remove(key);
         }
-        locality
+        self.judge(key);
     }
+
+    /// The services of a namespace.
+    fn services_in(&self, namespace: &Label) -> impl Iterator<Item = (&ServiceKey, &SourceService)> {
+        let all = self.services.range(first_of(namespace)..);
+        all.take_while(|(key, _)| key.namespace == *namespace)
+    }
+
+    fn judge_all(&mut self, keys: &[ServiceKey]) {
+        keys.iter().for_each(|key| self.judge(key));
+    }
+
+    /// Decides anew whether a service is exported.
+    fn judge(&mut self, key: &ServiceKey) {
+        let refusal = self.services.get(key).and_then(|service| self.refusal(key, service));
+        if self.refused.get(key) == refusal.as_ref() {
+            return;
+        }
+        match refusal {
+            Some(refusal) => self.refused.insert(key.clone(), refusal),
+            None => self.refused.remove(key),
+        };
+        self.dirty.insert(key.clone());
+        self.say(&name_of(Kind::Service, key));
+    }
+
+    /// Why a service is not exported; `None` when it is.
+    fn refusal(&self, key: &ServiceKey, service: &SourceService) -> Option<LeftOut> {
+        let asked = service.annotated == Some(true) || self.service_exports.contains(key);
+        let namespace = self.namespaces.get(key.namespace.as_str());
+        if let Some(refusal) = self.rules.namespaces.refuse(&key.namespace) {
+            Some(LeftOut::Namespace(refusal))
+        } else if namespace.is_some_and(|namespace| namespace.denied) {
+            Some(LeftOut::NamespaceLabel)
+        } else if service.annotated == Some(false) {
+            Some(LeftOut::Annotated)
+        } else if service.node_local && !asked {
+            Some(LeftOut::NodeLocal)
+        } else if self.rules.mode == ExportMode::OptIn && !asked {
+            Some(LeftOut::NotAsked)
+        } else {
+            None
+        }
+    }
+
+    /// Shows why an object is left out: what is wrong with it comes before what the rules say.
+    fn say(&mut self, name: &ObjectName) {
+        let refused = || {
+            let key = ServiceKey::parse(&name.namespace, &name.name).ok().filter(|_| name.kind == Kind::Service);
+            key.and_then(|key| self.refused.get(&key)).map(ToString::to_string)
+        };
+        let reason = self.complaints.get(name).cloned().or_else(refused);
+        self.note(&name.to_string(), reason);
+    }
+
+    fn settle_network(&mut self) {
+        let labelled = self.namespaces.get(&self.root_namespace).and_then(|namespace| namespace.network.clone());
+        self.observed.meta.network = labelled.unwrap_or_else(|| self.network.clone());
+    }
+
+    /// Notes whether it is known where the endpoints on a node run.
+    fn place(&mut self, node: &Arc<str>) {
+        let known = !self.default_locality.is_unknown() || self.nodes.get(node).is_some_and(|at| !at.is_unknown());
+        if self.on_node.has(node) && !known {
+            self.unplaced.insert(node.clone());
+        } else {
+            self.unplaced.remove(node);
+        }
+    }
+
+    fn unplaced(&self) -> Option<String> {
+        let named: Vec<&str> = self.unplaced.iter().take(MAX_NAMED).map(|name| &**name).collect();
+        let more = if self.unplaced.len() > named.len() { ", …" } else { "" };
+        (!named.is_empty()).then(|| {
+            format!(
+                "of endpoints on {} nodes ({}{more}): no label topology.kubernetes.io/region there, and no \
+                 clusters[].locality",
+                self.unplaced.len(),
+                named.join(", ")
+            )
+        })
+    }
+}
+
+fn name_of(kind: Kind, key: &ServiceKey) -> ObjectName {
+    ObjectName { kind, namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }
+}
+
+/// The least key that a service of a namespace can have.
+fn first_of(namespace: &Label) -> ServiceKey {
+    // No label begins with a lesser character than `0`.
+    let name = Label::parse("0").unwrap_or_else(|_| namespace.clone());
+    ServiceKey { namespace: namespace.clone(), name }
 }
 
 #[cfg(test)]

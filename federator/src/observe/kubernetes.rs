@@ -5,6 +5,7 @@
 mod canary;
 mod candidate;
 mod cluster;
+mod defined;
 mod held;
 mod kinds;
 mod questions;
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     condition::Reason,
+    config::rules::ExportRules,
     kubernetes::{client::Connector, follow::Event},
 };
 use candidate::Candidate;
@@ -26,7 +28,7 @@ use kube::Client;
 use model::locality::{Locality, Network};
 use questions::{Questions, Why, lists_agree};
 use sentinel::{Orders, Sign};
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -48,6 +50,10 @@ pub struct Config {
     pub network: Network,
     /// Where endpoints run of which nothing better is known.
     pub default_locality: Locality,
+    /// The root namespace of the cluster's mesh.
+    pub root_namespace: Arc<str>,
+    /// What is exported.
+    pub rules: watch::Receiver<ExportRules>,
     /// How its API server is watched over.
     pub sentinel: sentinel::Config,
 }
@@ -60,10 +66,11 @@ pub async fn run(config: Config, mut connectors: watch::Receiver<Connector>, obs
     let connector = connectors.borrow_and_update().clone();
     let (orders, taken) = watch::channel(Orders { connector, doubts: 0 });
     let (signs, listened) = mpsc::channel(SIGNS);
+    let rules = config.rules.clone();
     let watching = Watching::new(&config, orders, listened);
     tokio::select! {
         () = sentinel::run(config.sentinel, taken, signs) => {}
-        () = watching.run(connectors, observed) => {}
+        () = watching.run(connectors, rules, observed) => {}
     }
 }
 
@@ -102,7 +109,9 @@ enum Tried {
 impl Watching {
     fn new(config: &Config, orders: watch::Sender<Orders>, signs: mpsc::Receiver<Sign>) -> Self {
         let mut index = Index::new(Observed::default(), config.default_locality.clone());
-        index.observed().meta.network = config.network.clone();
+        index.set_network(config.network.clone());
+        index.set_root_namespace(&config.root_namespace);
+        index.set_rules(config.rules.borrow().clone());
         Self {
             cluster: Cluster::new(index),
             patience: config.sentinel.found_within / 2,
@@ -118,7 +127,12 @@ impl Watching {
         }
     }
 
-    async fn run(mut self, mut connectors: watch::Receiver<Connector>, observed: watch::Sender<Observed>) {
+    async fn run(
+        mut self,
+        mut connectors: watch::Receiver<Connector>,
+        mut rules: watch::Receiver<ExportRules>,
+        observed: watch::Sender<Observed>,
+    ) {
         loop {
             tokio::select! {
                 Some(burst) = self.events.next() => {
@@ -141,6 +155,7 @@ impl Watching {
                 }
                 Some(tried) = tried(&mut self.trial) => self.try_out(tried),
                 Ok(()) = connectors.changed() => self.rotate(connectors.borrow_and_update().clone()),
+                Ok(()) = rules.changed() => self.cluster.set_rules(rules.borrow_and_update().clone()),
                 () = observed.closed() => return,
             }
             observed.send_replace(self.cluster.result());

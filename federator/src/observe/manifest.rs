@@ -1,7 +1,10 @@
 //! A file of ordinary manifests, as `kubectl get -o yaml` prints them: documents, lists of objects, objects of kinds
 //! that do not matter here. Pure: text in, objects out, and a reason for each that cannot be read.
 
-use super::index::{Kind, Object, ObjectName};
+use super::{
+    convert::{service_export, workload_entry},
+    object::{Kind, Object, ObjectName},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -26,8 +29,9 @@ pub struct Manifest {
     pub malformed: Vec<(ObjectName, String)>,
 }
 
+/// What is read of an object of which only the metadata matters.
 #[derive(Deserialize)]
-struct NodeShell {
+struct Shell {
     metadata: ObjectMeta,
 }
 
@@ -76,20 +80,21 @@ impl Manifest {
             }
             return;
         }
-        let (kind, object) = match (api.as_str(), kind.as_str()) {
-            ("v1", "Service") => (Kind::Service, read(document).map(|service| Object::Service(Box::new(service)))),
-            ("discovery.k8s.io/v1", "EndpointSlice") => {
-                (Kind::EndpointSlice, read(document).map(|slice| Object::EndpointSlice(Box::new(slice))))
-            }
-            // A Node's spec and status do not matter, so they need not be right.
-            ("v1", "Node") => {
-                (Kind::Node, read::<NodeShell>(document).map(|node| Object::Node(Box::new(node.metadata))))
-            }
-            ("v1", "Namespace") if name == "kube-system" => {
-                self.cluster_uid = document.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
-                return;
-            }
-            _ => return,
+        let Some(kind) = kind_of(&api, &kind) else {
+            return;
+        };
+        if kind == Kind::Namespace && name == "kube-system" {
+            self.cluster_uid = document.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
+        }
+        let object = match kind {
+            Kind::Service => read(document).map(Object::Service),
+            Kind::EndpointSlice => read(document).map(Object::EndpointSlice),
+            Kind::Pod => read(document).map(Object::Pod),
+            Kind::WorkloadEntry => read(document).map(Object::WorkloadEntry),
+            Kind::ServiceExport => read(document).map(Object::ServiceExport),
+            // The specs and statuses of these do not matter, so they need not be right.
+            Kind::Node => read::<Shell>(document).map(|node| Object::Node(Box::new(node.metadata))),
+            Kind::Namespace => read::<Shell>(document).map(|found| Object::Namespace(Box::new(found.metadata))),
         };
         match object {
             Ok(object) => self.objects.push(object),
@@ -102,6 +107,25 @@ impl Manifest {
                 self.malformed.push((ObjectName::new(kind, &meta), reason));
             }
         }
+    }
+}
+
+/// The kind of an object that matters here.
+fn kind_of(api: &str, kind: &str) -> Option<Kind> {
+    let (group, version) = api.split_once('/').unwrap_or(("", api));
+    match (group, kind) {
+        ("", "Service") if version == "v1" => Some(Kind::Service),
+        ("", "Pod") if version == "v1" => Some(Kind::Pod),
+        ("", "Node") if version == "v1" => Some(Kind::Node),
+        ("", "Namespace") if version == "v1" => Some(Kind::Namespace),
+        ("discovery.k8s.io", "EndpointSlice") if version == "v1" => Some(Kind::EndpointSlice),
+        (workload_entry::GROUP, "WorkloadEntry") if workload_entry::VERSIONS.contains(&version) => {
+            Some(Kind::WorkloadEntry)
+        }
+        (service_export::GROUP, "ServiceExport") if service_export::VERSIONS.contains(&version) => {
+            Some(Kind::ServiceExport)
+        }
+        _ => None,
     }
 }
 

@@ -1,7 +1,26 @@
 //! Proves what is federated and what is not, each with its reason, and how conditions, addresses and ports are read.
 
-use super::*;
+use super::{
+    node::node,
+    pod::{Pod, SourcePod, pod},
+    service::{SourceService, Target},
+    slice::{PlacedEndpoint, SourceSlice, health, slice},
+    workload_entry::{SourceEntry, WorkloadEntry, workload_entry},
+    *,
+};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use model::{
+    export::{Address, Head, Health, Kind, Port, TargetPort},
+    locality::Locality,
+};
 use serde_json::{Value, json};
+
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+const IMPORTED_LABEL: &str = "multicluster.kubernetes.io/service-name";
+
+fn read(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut> {
+    service::service(service)
+}
 
 fn service(namespace: &str, name: &str, spec: Value) -> Service {
     annotated(namespace, name, json!({}), spec)
@@ -28,51 +47,72 @@ fn web(labels: Value, rest: Value) -> EndpointSlice {
 }
 
 #[test]
-fn services_that_are_left_out_each_have_a_reason() {
+fn services_that_can_never_be_federated_each_have_a_reason() {
     let check = |service: &Service, reason: Option<LeftOut>| {
-        assert_eq!(head(service).err(), reason, "{:?}", service.metadata);
+        assert_eq!(read(service).err(), reason, "{:?}", service.metadata);
     };
-    let yes = json!({ EXPORT_ANNOTATION: "true" });
-    let no = json!({ EXPORT_ANNOTATION: "false" });
-    let local = json!({ "internalTrafficPolicy": "Local" });
+    let yes = json!({ EXPORT: "true" });
     check(&service("shop", "web", json!({})), None);
-    check(&service("shop", "web", json!({ "internalTrafficPolicy": "Cluster" })), None);
     check(&service("default", "kubernetes", json!({})), Some(LeftOut::ApiServer));
     check(&service("shop", "kubernetes", json!({})), None);
-    for system in ["kube-system", "kube-public", "istio-system"] {
-        check(&service(system, "web", json!({})), Some(LeftOut::SystemNamespace));
-    }
-    for ordinary in ["kube", "system", "kubernetes", "systems"] {
-        check(&service(ordinary, "web", json!({})), None);
-    }
     check(
         &service("shop", "web", json!({ "type": "ExternalName", "externalName": "a.b" })),
         Some(LeftOut::ExternalName),
     );
-    check(&service("shop", "web", local.clone()), Some(LeftOut::NodeLocal));
-    check(&annotated("shop", "web", yes.clone(), local), None);
-    check(&annotated("shop", "web", no, json!({})), Some(LeftOut::Annotated));
     // What is never of the fleet is not made so by asking.
     check(&annotated("default", "kubernetes", yes, json!({})), Some(LeftOut::ApiServer));
-    assert_eq!(head(&Service::default()).err(), Some(LeftOut::Unnamed));
-    assert!(matches!(head(&service("shop", "a.b", json!({}))), Err(LeftOut::Name(_))));
+    assert_eq!(read(&Service::default()).err(), Some(LeftOut::Unnamed));
+    assert!(matches!(read(&service("shop", "a.b", json!({}))), Err(LeftOut::Name(_))));
+}
+
+#[test]
+fn what_a_service_asks_for() {
+    let check = |annotation: &str, policy: &str, annotated_so: Option<bool>, node_local: bool| {
+        let spec = json!({ "internalTrafficPolicy": policy });
+        let (_, read) = read(&annotated("shop", "web", json!({ EXPORT: annotation }), spec)).unwrap();
+        assert_eq!((read.annotated, read.node_local), (annotated_so, node_local), "{annotation:?} {policy:?}");
+    };
+    check("", "Cluster", None, false);
+    check("true", "Local", Some(true), true);
+    check("false", "", Some(false), false);
+    check("yes", "Local", None, true);
 }
 
 #[test]
 fn every_reason_is_one_line() {
     for reason in [
         LeftOut::ApiServer,
-        LeftOut::SystemNamespace,
+        LeftOut::Namespace(Refusal::NotAllowed),
+        LeftOut::NamespaceLabel,
         LeftOut::ExternalName,
         LeftOut::NodeLocal,
         LeftOut::Annotated,
-        LeftOut::AddressType("FQDN".to_owned()),
+        LeftOut::NotAsked,
+        LeftOut::AddressType("X".to_owned()),
         LeftOut::NoService,
         LeftOut::Imported,
+        LeftOut::NoAddress,
+        LeftOut::UnixSocket,
+        LeftOut::Address("x".to_owned()),
         LeftOut::Unnamed,
     ] {
         let text = reason.to_string();
         assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
+    }
+}
+
+#[test]
+fn ports_lead_where_they_are_targeted() {
+    for (target, expected) in [
+        (json!(null), Target::Number(80)),
+        (json!(0), Target::Number(80)),
+        (json!(8080), Target::Number(8080)),
+        (json!("http"), Target::Name("http".into())),
+    ] {
+        let spec = json!({ "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": target }] });
+        let (_, read) = read(&service("shop", "web", spec)).unwrap();
+        assert_eq!(read.targets, [expected]);
+        assert_eq!(read.selector["app"], "web");
     }
 }
 
@@ -92,7 +132,7 @@ fn a_head_says_what_the_service_says() {
     let mut service = service("shop", "web", spec);
     let time = serde_json::from_value(json!("1970-01-01T00:01:00Z")).unwrap();
     service.metadata.creation_timestamp = Some(time);
-    let (key, head) = head(&service).unwrap();
+    let (key, SourceService { head, .. }) = read(&service).unwrap();
     let port = |name: &str, number, protocol, app: &str| Port {
         name: name.into(),
         number,
@@ -101,7 +141,7 @@ fn a_head_says_what_the_service_says() {
     };
     assert_eq!(key.to_string(), "shop/web");
     assert_eq!(
-        head,
+        *head,
         Head {
             kind: Kind::ClusterIp,
             ports: vec![port("http", 80, Protocol::Tcp, "h2c"), port("dns", 53, Protocol::Udp, "")],
@@ -120,7 +160,7 @@ fn a_service_without_an_address_is_headless() {
         (json!({ "clusterIP": "" }), Kind::ClusterIp, 0),
         (json!({}), Kind::ClusterIp, 0),
     ] {
-        let (_, head) = head(&service("shop", "web", spec.clone())).unwrap();
+        let (_, SourceService { head, .. }) = read(&service("shop", "web", spec.clone())).unwrap();
         assert_eq!((head.kind, head.cluster_ips.len()), (kind, ips), "{spec}");
     }
 }
@@ -133,7 +173,8 @@ fn slices_that_are_left_out_each_have_a_reason() {
     let of_web = json!({ SERVICE_NAME_LABEL: "web" });
     check(of_web.clone(), json!({}), None);
     check(of_web.clone(), json!({ "addressType": "IPv6" }), None);
-    check(of_web, json!({ "addressType": "FQDN" }), Some(LeftOut::AddressType("FQDN".to_owned())));
+    check(of_web.clone(), json!({ "addressType": "FQDN" }), None);
+    check(of_web, json!({ "addressType": "IPX" }), Some(LeftOut::AddressType("IPX".to_owned())));
     check(json!({}), json!({}), Some(LeftOut::NoService));
     // Imported ones carry both labels in some implementations, and the second alone in others.
     check(json!({ IMPORTED_LABEL: "web" }), json!({}), Some(LeftOut::Imported));
@@ -142,11 +183,10 @@ fn slices_that_are_left_out_each_have_a_reason() {
 
 #[test]
 fn health_is_read_from_conditions() {
-    let check = |conditions: Value, health: Health| {
+    let check = |conditions: Value, expected: Health| {
         let endpoint = json!({ "addresses": ["10.1.0.1"], "conditions": conditions });
         let endpoint = serde_json::from_value(endpoint).unwrap();
-        let placed = placed(&endpoint, "10.1.0.1".parse().unwrap());
-        assert_eq!(placed.health, health, "{conditions}");
+        assert_eq!(health(&endpoint), expected, "{conditions}");
     };
     check(json!(null), Health::Ready);
     check(json!({}), Health::Ready);
@@ -163,7 +203,10 @@ fn health_is_read_from_conditions() {
 #[test]
 fn the_first_address_counts_and_only_one_that_can_be_another_machines() {
     let endpoints = json!([
-        { "addresses": ["10.1.0.1", "10.1.0.2"], "hostname": "web-0", "nodeName": "n1", "zone": "z1" },
+        {
+            "addresses": ["10.1.0.1", "10.1.0.2"], "hostname": "web-0", "nodeName": "n1", "zone": "z1",
+            "targetRef": { "kind": "Pod", "name": "web-0", "namespace": "shop" },
+        },
         { "addresses": [] },
         { "addresses": ["127.0.0.1"] },
         { "addresses": ["169.254.169.254"] },
@@ -183,11 +226,12 @@ fn the_first_address_counts_and_only_one_that_can_be_another_machines() {
             service: ServiceKey::parse("shop", "web").unwrap(),
             ports: vec![target("http", 8080, Protocol::Tcp), target("", 53, Protocol::Udp)],
             endpoints: vec![PlacedEndpoint {
-                address: "10.1.0.1".parse().unwrap(),
+                address: Address::parse_ip("10.1.0.1").unwrap(),
                 health: Health::Ready,
                 hostname: "web-0".into(),
                 node: "n1".into(),
                 zone: "z1".into(),
+                pod: "shop/web-0".into(),
             }],
             refused: ["127.0.0.1", "169.254.169.254", "nonsense"].map(str::to_owned).to_vec(),
         }
@@ -195,9 +239,208 @@ fn the_first_address_counts_and_only_one_that_can_be_another_machines() {
 }
 
 #[test]
+fn slices_of_any_manager_are_read() {
+    let labels = json!({ SERVICE_NAME_LABEL: "web", "endpointslice.kubernetes.io/managed-by": "me" });
+    let check = |family: &str, endpoint: Value, expected: &[&str], refused: &[&str]| {
+        let read = slice(&web(labels.clone(), json!({ "addressType": family, "endpoints": [endpoint] }))).unwrap();
+        let shown = |placed: &PlacedEndpoint| format!("{} {} {:?}", placed.address, placed.health, placed.pod);
+        assert_eq!(read.endpoints.iter().map(shown).collect::<Vec<_>>(), expected);
+        assert_eq!(read.refused, refused);
+    };
+    check("IPv4", json!({ "addresses": ["10.1.0.1"] }), &["10.1.0.1 ready \"\""], &[]);
+    check("IPv6", json!({ "addresses": ["fd00::1"], "conditions": {} }), &["fd00::1 ready \"\""], &[]);
+    check("FQDN", json!({ "addresses": ["DB.example."] }), &["db.example ready \"\""], &[]);
+    check("FQDN", json!({ "addresses": ["localhost"] }), &[], &["localhost"]);
+    check("FQDN", json!({ "addresses": ["10.1.0.1"] }), &[], &["10.1.0.1"]);
+    check("IPv4", json!({ "addresses": ["db.example"] }), &[], &["db.example"]);
+    // Only a pod is joined, by its name; where no namespace is given it is the slice's.
+    let target = |target: Value| json!({ "addresses": ["10.1.0.1"], "targetRef": target });
+    check("IPv4", target(json!({ "kind": "Pod", "name": "p" })), &["10.1.0.1 ready \"shop/p\""], &[]);
+    check("IPv4", target(json!({ "kind": "Node", "name": "n" })), &["10.1.0.1 ready \"\""], &[]);
+    check("IPv4", target(json!({ "kind": "Pod" })), &["10.1.0.1 ready \"\""], &[]);
+}
+
+#[test]
 fn a_node_is_where_its_labels_say() {
-    let labels = json!({ REGION_LABEL: "eu", ZONE_LABEL: "eu-a", SUBZONE_LABEL: "rack" });
-    let meta = serde_json::from_value(json!({ "name": "n1", "labels": labels })).unwrap();
-    assert_eq!(node(&meta), Locality::new("eu", "eu-a", "rack"));
+    let check = |labels: Value, expected: Locality| {
+        let meta = serde_json::from_value(json!({ "name": "n1", "labels": labels })).unwrap();
+        assert_eq!(node(&meta), expected, "{labels}");
+    };
+    let (region, zone) = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone");
+    let (old_region, old_zone) = ("failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone");
+    let eu = Locality::new("eu", "eu-a", "");
+    check(
+        json!({ region: "eu", zone: "eu-a", "topology.istio.io/subzone": "rack" }),
+        Locality::new("eu", "eu-a", "rack"),
+    );
+    check(json!({ old_region: "eu", old_zone: "eu-a" }), eu.clone());
+    check(json!({ old_region: "old", old_zone: "eu-a", region: "eu" }), eu.clone());
+    check(json!({ region: "", old_region: "eu", zone: "eu-a" }), eu);
     assert!(node(&ObjectMeta::default()).is_unknown());
+}
+
+#[test]
+fn a_namespace_may_name_a_network_and_keep_out() {
+    let check = |labels: Value, network: Option<&str>, denied: bool| {
+        let meta = serde_json::from_value(json!({ "name": "shop", "labels": labels })).unwrap();
+        let read = namespace::namespace(&meta);
+        assert_eq!((read.network, read.denied), (network.map(Network::new), denied), "{labels}");
+    };
+    check(json!(null), None, false);
+    check(json!({ NETWORK_LABEL: "n1" }), Some("n1"), false);
+    check(json!({ NETWORK_LABEL: "", EXPORT: "false" }), None, true);
+    check(json!({ EXPORT: "true" }), None, false);
+}
+
+#[test]
+fn of_a_pod_only_what_is_used_is_read() {
+    let text = json!({
+        "metadata": {
+            "name": "web-0",
+            "namespace": "shop",
+            "uid": "u",
+            "resourceVersion": "7",
+            "labels": {
+                "app": "web",
+                "version": "v1",
+                NETWORK_LABEL: "n2",
+                TLS_MODE_LABEL: "istio",
+                "pod-template-hash": { "not": "even a text" },
+            },
+            "annotations": { "large": "x" },
+            "managedFields": [{ "manager": "kubelet" }],
+        },
+        "spec": { "serviceAccountName": "web", "containers": "whatever" },
+        "status": 7,
+    });
+    // As an API server sends it, and as a manifest gives it.
+    for whole in [serde_json::from_str::<Pod>(&text.to_string()).unwrap(), serde_json::from_value(text).unwrap()] {
+        let kept = whole.metadata.labels.clone().unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), [TLS_MODE_LABEL, NETWORK_LABEL, "version"]);
+        assert_eq!((&whole.metadata.annotations, &whole.metadata.managed_fields), (&None, &None));
+        assert_eq!(whole.metadata.resource_version.as_deref(), Some("7"));
+        let labels = [("version".into(), "v1".into()), (TLS_MODE_LABEL.into(), "istio".into())].into();
+        let workload = Arc::new(Workload { labels, service_account: "web".into() });
+        assert_eq!(pod(&whole), SourcePod { network: Some(Network::new("n2")), workload });
+    }
+    let bare: Pod = serde_json::from_value(json!({ "metadata": { "name": "x", "labels": null } })).unwrap();
+    assert_eq!(pod(&bare), SourcePod { network: None, workload: Workload::unknown() });
+}
+
+/// A WorkloadEntry with this annotation and spec besides its address.
+fn entry(meta: Value, spec: Value, conditions: &Value) -> Result<SourceEntry, LeftOut> {
+    let mut entry = json!({
+        "metadata": { "namespace": "shop", "name": "vm-1" },
+        "spec": { "address": "10.9.0.1" },
+        "status": { "conditions": conditions },
+    });
+    for (part, more) in [("metadata", meta), ("spec", spec)] {
+        if let (Value::Object(fields), Value::Object(more)) = (&mut entry[part], more) {
+            fields.extend(more);
+        }
+    }
+    let entry: WorkloadEntry = serde_json::from_value(entry).unwrap();
+    workload_entry(&entry)
+}
+
+#[test]
+fn entries_are_where_they_say() {
+    let check = |spec: Value, expected: Result<&str, LeftOut>| {
+        let read = entry(json!({}), spec, &json!([]));
+        let network = |read: &SourceEntry| read.network.as_ref().map(|n| format!("@{n}")).unwrap_or_default();
+        let shown = read.map(|read| format!("{}{} {}", read.address, network(&read), read.locality));
+        assert_eq!(shown, expected.map(str::to_owned));
+    };
+    check(json!({}), Ok("10.9.0.1 "));
+    check(json!({ "locality": "eu/eu-a/rack" }), Ok("10.9.0.1 eu/eu-a/rack"));
+    check(json!({ "locality": "eu" }), Ok("10.9.0.1 eu"));
+    check(json!({ "network": "n2", "labels": { NETWORK_LABEL: "n3" } }), Ok("10.9.0.1@n2 "));
+    check(json!({ "labels": { NETWORK_LABEL: "n3" } }), Ok("10.9.0.1@n3 "));
+    check(json!({ "address": "VM.example" }), Ok("vm.example "));
+    check(json!({ "address": "", "network": "n2" }), Err(LeftOut::NoAddress));
+    check(json!({ "address": "unix:///run/x" }), Err(LeftOut::UnixSocket));
+    check(json!({ "address": "127.0.0.1" }), Err(LeftOut::Address("127.0.0.1".to_owned())));
+    check(json!({ "address": "vm" }), Err(LeftOut::Address("vm".to_owned())));
+}
+
+#[test]
+fn an_entry_with_an_identity_takes_mutual_tls_unless_it_says_otherwise() {
+    let check = |spec: Value, mode: Option<&str>| {
+        let read = entry(json!({ "labels": { "version": "v2" } }), spec, &json!([])).unwrap();
+        assert_eq!(read.workload.labels.get(TLS_MODE_LABEL).map(|mode| &**mode), mode);
+        assert_eq!(&*read.workload.labels["version"], "v2");
+    };
+    check(json!({}), None);
+    check(json!({ "serviceAccount": "vm" }), Some("istio"));
+    check(json!({ "serviceAccount": "vm", "labels": { TLS_MODE_LABEL: "disabled" } }), Some("disabled"));
+}
+
+#[test]
+fn an_entry_takes_traffic_once_it_is_probed_and_while_it_is_connected() {
+    let check = |annotations: Value, conditions: Value, expected: Health| {
+        let read = entry(json!({ "annotations": annotations }), json!({}), &conditions).unwrap();
+        assert_eq!(read.health, expected, "{annotations} {conditions}");
+    };
+    let healthy =
+        |status: &str| json!([{ "type": "Other", "status": "True" }, { "type": "Healthy", "status": status }]);
+    let probed = json!({ "proxy.istio.io/health-checks-enabled": "true" });
+    check(json!({}), json!([]), Health::Ready);
+    // What nobody probes, nobody found unhealthy.
+    check(json!({}), healthy("False"), Health::Ready);
+    check(json!({ "proxy.istio.io/health-checks-enabled": "false" }), json!([]), Health::Ready);
+    check(probed.clone(), json!([]), Health::NotReady);
+    check(probed.clone(), healthy("False"), Health::NotReady);
+    check(probed.clone(), healthy("Unknown"), Health::NotReady);
+    check(probed, healthy("True"), Health::Ready);
+
+    let registered = |connected: &str, disconnected: &str| {
+        let mut annotations = json!({ "istio.io/autoRegistrationGroup": "vms" });
+        for (name, time) in [("istio.io/connectedAt", connected), ("istio.io/disconnectedAt", disconnected)] {
+            if !time.is_empty() {
+                annotations[name] = time.into();
+            }
+        }
+        annotations
+    };
+    let (early, late) = ("2026-01-02T03:04:05.1Z", "2026-01-02T05:04:06+01:00");
+    check(registered(early, ""), json!([]), Health::Ready);
+    check(registered("", late), json!([]), Health::NotReady);
+    check(registered(early, late), json!([]), Health::NotReady);
+    check(registered(late, early), json!([]), Health::Ready);
+    check(registered(early, "nonsense"), json!([]), Health::Ready);
+    // An entry that somebody wrote stays what they wrote.
+    check(json!({ "istio.io/disconnectedAt": late }), json!([]), Health::Ready);
+}
+
+#[test]
+fn entries_serve_the_ports_of_the_services_that_select_them() {
+    let check = |service_spec: Value, entry_spec: Value, expected: Option<&[&str]>| {
+        let (_, service) = read(&service("shop", "web", service_spec)).unwrap();
+        let entry = entry(json!({ "labels": { "tier": "vm" } }), entry_spec, &json!([])).unwrap();
+        let shown = |port: TargetPort| format!("{}:{}/{}", port.name, port.number, port.protocol);
+        let served = entry.serves(&service).map(|ports| ports.into_iter().map(shown).collect::<Vec<_>>());
+        assert_eq!(served, expected.map(|ports| ports.iter().map(ToString::to_string).collect()));
+    };
+    let spec = |selector: Value, ports: Value| json!({ "clusterIP": "10.0.0.1", "selector": selector, "ports": ports });
+    let app = json!({ "app": "web" });
+    let labels = |ports: Value| json!({ "labels": { "app": "web" }, "ports": ports });
+    let http = json!([{ "name": "http", "port": 80, "targetPort": 8080 }]);
+    let named = json!([{ "name": "http", "port": 80, "targetPort": "web" }]);
+
+    // Labels of the entry and of its metadata count together.
+    check(spec(app.clone(), http.clone()), labels(json!({})), Some(&["http:8080/TCP"]));
+    check(spec(json!({ "app": "web", "tier": "vm" }), http.clone()), labels(json!({})), Some(&["http:8080/TCP"]));
+    check(spec(json!({ "app": "api" }), http.clone()), labels(json!({})), None);
+    check(spec(json!({}), http.clone()), labels(json!({})), None);
+    // A number is overridden by the service port's own name.
+    check(spec(app.clone(), http.clone()), labels(json!({ "http": 9 })), Some(&["http:9/TCP"]));
+    check(spec(app.clone(), http.clone()), labels(json!({ "web": 9 })), Some(&["http:8080/TCP"]));
+    check(spec(app.clone(), json!([{ "port": 80 }])), labels(json!({ "http": 9 })), Some(&[":80/TCP"]));
+    // A name has to be there.
+    check(spec(app.clone(), named.clone()), labels(json!({ "web": 9 })), Some(&["http:9/TCP"]));
+    check(spec(app.clone(), named), labels(json!({ "http": 9 })), None);
+    let both = json!([{ "name": "a", "port": 1, "targetPort": "a" }, { "name": "b", "port": 2, "protocol": "UDP" }]);
+    check(spec(app.clone(), both), labels(json!({})), Some(&["b:2/UDP"]));
+    // Istio adds none to a headless service.
+    check(json!({ "clusterIP": "None", "selector": app, "ports": http }), labels(json!({})), None);
 }

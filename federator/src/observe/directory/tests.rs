@@ -26,6 +26,8 @@ impl Bench {
             path: home.path().join("manifests"),
             network: Network::new("n"),
             default_locality: Locality::default(),
+            root_namespace: "istio-system".into(),
+            rules: watch::channel(ExportRules::default()).1,
         };
         fs::create_dir(&config.path).unwrap();
         let bench = Self { home, directory: Directory::new(config) };

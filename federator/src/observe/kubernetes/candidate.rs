@@ -20,8 +20,9 @@ pub(super) struct Candidate {
     news: HashMap<ObjectName, Seen>,
     /// What went since it was listed, and at which version.
     gone: HashMap<ObjectName, u64>,
-    /// How far each kind that is whole was read.
+    /// How far each kind was read.
     positions: HashMap<Kind, String>,
+    complete: HashSet<Kind>,
 }
 
 /// A candidate that is whole.
@@ -37,7 +38,14 @@ pub(super) struct Whole {
 
 impl Candidate {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, named: HashSet::new(), news: HashMap::new(), gone: HashMap::new(), positions: HashMap::new() }
+        Self {
+            connector,
+            named: HashSet::new(),
+            news: HashMap::new(),
+            gone: HashMap::new(),
+            positions: HashMap::new(),
+            complete: HashSet::new(),
+        }
     }
 
     /// Takes one step of a watch; an error says why these credentials will not do.
@@ -47,6 +55,7 @@ impl Candidate {
                 self.named.retain(|name| name.kind != kind);
                 self.news.retain(|name, _| name.kind != kind);
                 self.positions.remove(&kind);
+                self.complete.remove(&kind);
             }
             Event::Listed(seen) | Event::Changed(seen) => {
                 self.gone.remove(&seen.name);
@@ -61,7 +70,14 @@ impl Candidate {
                 self.news.remove(&seen.name);
                 self.gone.insert(seen.name, seen.version);
             }
-            Event::Complete(version) | Event::At(version) => {
+            Event::Complete(version) => {
+                self.complete.insert(kind);
+                // What is not served has no version.
+                if version != "0" {
+                    self.positions.insert(kind, version);
+                }
+            }
+            Event::At(version) => {
                 self.positions.insert(kind, version);
             }
             Event::Quiet => {}
@@ -71,11 +87,11 @@ impl Candidate {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        KINDS.iter().all(|kind| self.positions.contains_key(kind))
+        KINDS.iter().all(|kind| self.complete.contains(kind))
     }
 
     pub(super) fn finish(self) -> Whole {
-        let Self { connector, named, news, gone, positions } = self;
+        let Self { connector, named, news, gone, positions, .. } = self;
         Whole { connector, named, news: news.into_values().collect(), gone, positions }
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     condition::{Conditions, Reason},
+    config::rules::ExportRules,
     kubernetes::{
         explain::Cause,
         follow::{Event, Trouble},
@@ -97,6 +98,10 @@ impl Cluster {
 
     pub(super) fn observed(&mut self) -> &mut Observed {
         self.index.observed()
+    }
+
+    pub(super) fn set_rules(&mut self, rules: ExportRules) {
+        self.index.set_rules(rules);
     }
 
     pub(super) fn held(&self) -> &Held {
@@ -322,9 +327,13 @@ impl Cluster {
         }
         if self.standing == Standing::Thawing {
             // What is written from here on is surely of this world.
-            self.held.lower_floor(number + 1);
+            self.held.lower_floor(number.max(self.held.highest(kind)) + 1);
         }
-        self.positions.insert(kind, version);
+        if number == 0 {
+            self.positions.remove(&kind);
+        } else {
+            self.positions.insert(kind, version);
+        }
         self.listed.insert(kind);
         self.unlisted.remove(&kind);
         if self.standing == Standing::Thawing && self.unlisted.is_empty() {
@@ -349,7 +358,7 @@ impl Cluster {
         }
         for name in self.held.missing(kind) {
             match kind {
-                Kind::Node => self.delete(&name),
+                Kind::Node | Kind::Pod | Kind::Namespace => self.delete(&name),
                 _ => self.asking.push((name, Why::Missing)),
             }
         }

@@ -1,25 +1,40 @@
 //! The kinds that are observed, and how each is followed, fetched and listed by name. What an object says is read as
 //! it arrives, so nothing of a kind's own type goes further than this file.
 
+use super::defined::while_defined;
 use crate::{
-    kubernetes::follow::{Event, Selection, follow},
-    observe::index::{Kind, Object, ObjectName},
+    kubernetes::{
+        follow::{Event, Selection, follow},
+        lenient::Lenient,
+    },
+    observe::{
+        convert::{pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry},
+        index::{Kind, Object, ObjectName},
+    },
 };
 use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::{
-    core::v1::{Node, Service},
+    core::v1::{Namespace, Node, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{GetParams, ListParams, ObjectList},
-    core::{DeserializeGuard, PartialObjectMeta, Request},
+    core::{PartialObjectMeta, Request},
 };
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
 /// The kinds that must be listed once before absence means something.
-pub(super) const KINDS: [Kind; 3] = [Kind::Service, Kind::EndpointSlice, Kind::Node];
+pub(super) const KINDS: [Kind; 7] = [
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Node,
+    Kind::Pod,
+    Kind::Namespace,
+    Kind::WorkloadEntry,
+    Kind::ServiceExport,
+];
 
 /// An object as it was seen: what it is called, of which version, and what it is or why that cannot be read.
 #[derive(Debug)]
@@ -34,40 +49,54 @@ pub(super) struct Seen {
 trait Source: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static {
     const KIND: Kind;
 
+    /// The definition that must be there for the kind to be there.
+    const DEFINITION: Option<&'static str> = None;
+
     fn read(self) -> Result<Object, String>;
 }
 
-impl Source for DeserializeGuard<Service> {
-    const KIND: Kind = Kind::Service;
+/// Makes a kind of an object that is boxed as it is.
+macro_rules! source {
+    ($kind:ident $(, $definition:literal)?) => {
+        impl Source for Lenient<$kind> {
+            const KIND: Kind = Kind::$kind;
+            $(const DEFINITION: Option<&'static str> = Some($definition);)?
 
-    fn read(self) -> Result<Object, String> {
-        self.0.map(|service| Object::Service(Box::new(service))).map_err(|error| error.to_string())
-    }
+            fn read(self) -> Result<Object, String> {
+                self.object.map(|object| Object::$kind(Box::new(object)))
+            }
+        }
+    };
+    (metadata of $kind:ident) => {
+        impl Source for PartialObjectMeta<$kind> {
+            const KIND: Kind = Kind::$kind;
+
+            fn read(self) -> Result<Object, String> {
+                Ok(Object::$kind(Box::new(self.metadata)))
+            }
+        }
+    };
 }
 
-impl Source for DeserializeGuard<EndpointSlice> {
-    const KIND: Kind = Kind::EndpointSlice;
-
-    fn read(self) -> Result<Object, String> {
-        self.0.map(|slice| Object::EndpointSlice(Box::new(slice))).map_err(|error| error.to_string())
-    }
-}
-
-impl Source for PartialObjectMeta<Node> {
-    const KIND: Kind = Kind::Node;
-
-    fn read(self) -> Result<Object, String> {
-        Ok(Object::Node(Box::new(self.metadata)))
-    }
-}
+source!(Service);
+source!(EndpointSlice);
+source!(Pod);
+source!(WorkloadEntry, "workloadentries.networking.istio.io");
+source!(ServiceExport, "serviceexports.multicluster.x-k8s.io");
+source!(metadata of Node);
+source!(metadata of Namespace);
 
 /// Does something for the type that a kind is decoded as.
 macro_rules! of_kind {
     ($kind:expr, $do:ident($($argument:expr),*)$(.$wait:ident)?) => {
         match $kind {
-            Kind::Service => $do::<DeserializeGuard<Service>>($($argument),*)$(.$wait)?,
-            Kind::EndpointSlice => $do::<DeserializeGuard<EndpointSlice>>($($argument),*)$(.$wait)?,
+            Kind::Service => $do::<Lenient<Service>>($($argument),*)$(.$wait)?,
+            Kind::EndpointSlice => $do::<Lenient<EndpointSlice>>($($argument),*)$(.$wait)?,
             Kind::Node => $do::<PartialObjectMeta<Node>>($($argument),*)$(.$wait)?,
+            Kind::Pod => $do::<Lenient<Pod>>($($argument),*)$(.$wait)?,
+            Kind::Namespace => $do::<PartialObjectMeta<Namespace>>($($argument),*)$(.$wait)?,
+            Kind::WorkloadEntry => $do::<Lenient<WorkloadEntry>>($($argument),*)$(.$wait)?,
+            Kind::ServiceExport => $do::<Lenient<ServiceExport>>($($argument),*)$(.$wait)?,
         }
     };
 }
@@ -92,8 +121,13 @@ pub(super) async fn list(client: &Client, name: &ObjectName) -> kube::Result<Opt
 }
 
 fn follow_source<S: Source>(client: &Client, from: Option<String>) -> BoxStream<'static, (Kind, Event<Seen>)> {
-    let selection = Selection { from, ..Selection::default() };
-    follow(Api::<S>::all(client.clone()), selection).map(|event| (S::KIND, event.map(seen))).boxed()
+    let api = Api::<S>::all(client.clone());
+    let begin = move |from| follow(api.clone(), Selection { from, ..Selection::default() });
+    let events = match S::DEFINITION {
+        Some(definition) => while_defined(client, definition, from, begin),
+        None => begin(from),
+    };
+    events.map(|event| (S::KIND, event.map(seen))).boxed()
 }
 
 async fn get_source<S: Source>(client: &Client, name: &ObjectName) -> kube::Result<Option<Seen>> {

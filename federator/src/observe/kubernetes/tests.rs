@@ -62,7 +62,13 @@ async fn observing(
         proof: Duration::from_secs(120),
         clock: || std::time::UNIX_EPOCH,
     };
-    let config = Config { network: Network::new("n"), default_locality: Locality::default(), sentinel };
+    let config = Config {
+        network: Network::new("n"),
+        default_locality: Locality::default(),
+        root_namespace: "istio-system".into(),
+        rules: watch::channel(ExportRules::default()).1,
+        sentinel,
+    };
     let client = Client::new(Router::new().fallback(respond), "default");
     let (_connectors, connector) = watch::channel(Connector::new("https://east:6443", move || Ok(client.clone())));
     let (sender, mut observed) = watch::channel(Observed::default());
@@ -95,7 +101,8 @@ fn ordinary(ask: &Ask) -> Answer {
         // The canary may not be written, which is not what most tests are about.
         ("leases" | "canary", None) => Refuses(403),
         (_, Some(_)) => Tells(vec![]),
-        ("services" | "endpointslices" | "nodes", None) => list(&[]),
+        ("services" | "endpointslices" | "nodes" | "pods" | "namespaces", None) => list(&[]),
+        ("customresourcedefinitions", None) => list(&[]),
         // Whoever is asked for by name is not known to be there or not.
         (_, None) => Refuses(500),
     }
@@ -264,7 +271,7 @@ async fn a_malformed_object_is_named_and_stays_what_it_was() {
         let names: Vec<_> = seen.left_out.keys().map(String::as_str).collect();
         assert_eq!(names, ["Service shop/never", "Service shop/web"]);
         let reason = &seen.left_out["Service shop/web"];
-        assert!(reason.contains("Invalid type") && !reason.contains('\n'), "{reason}");
+        assert!(reason.contains("invalid type") && !reason.contains('\n'), "{reason}");
         let seen = until(observed, |seen| seen.exports.len() == 1 && seen.left_out.len() == 1).await;
         assert_eq!(services(&seen), ["web"]);
         assert_eq!(seen.left_out.keys().collect::<Vec<_>>(), ["Service shop/web"]);

@@ -55,6 +55,27 @@ fn json_is_read_too() {
 }
 
 #[test]
+fn every_kind_that_matters_is_read_in_every_version_it_is_served_in() {
+    let object =
+        |api: &str, kind: &str| format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{namespace: shop, name: x}}\n");
+    for (api, kind, name) in [
+        ("v1", "Pod", "Pod shop/x"),
+        ("v1", "Node", "Node x"),
+        ("v1", "Namespace", "Namespace x"),
+        ("networking.istio.io/v1", "WorkloadEntry", "WorkloadEntry shop/x"),
+        ("networking.istio.io/v1beta1", "WorkloadEntry", "WorkloadEntry shop/x"),
+        ("networking.istio.io/v1alpha3", "WorkloadEntry", "WorkloadEntry shop/x"),
+        ("multicluster.x-k8s.io/v1beta1", "ServiceExport", "ServiceExport shop/x"),
+        ("multicluster.x-k8s.io/v1alpha1", "ServiceExport", "ServiceExport shop/x"),
+    ] {
+        check(&object(api, kind), &[name]);
+    }
+    for (api, kind) in [("v2", "Pod"), ("networking.istio.io/v9", "WorkloadEntry"), ("v1", "ServiceExport")] {
+        check(&object(api, kind), &[]);
+    }
+}
+
+#[test]
 fn a_service_of_another_group_is_another_thing() {
     check(&SERVICE.replace("v1", "serving.knative.dev/v1"), &[]);
 }
