@@ -1,10 +1,11 @@
 //! Project: one View into what each consumer holds. Pure but for the memory of what was projected before, so that a
 //! change costs what it touches. The only place that names both a noun of the model and one of a protocol. What is
-//! the agent's own (its place, how its listeners answer) comes in here, after conflicts are decided.
+//! the agent's own (its place, what it imports, how its listeners answer) comes in here, after conflicts are decided.
 
 pub mod dns;
 pub mod service_entry;
 
+use crate::config::rules::ImportRules;
 use model::{
     locality::Network,
     merge::Service,
@@ -21,12 +22,15 @@ pub struct Cursor {
     seen: u64,
     /// The networks they were projected with: they decide what can be used of every service.
     networks: BTreeMap<ClusterId, Network>,
+    rules: ImportRules,
+    /// Whether the rules are new.
+    anew: bool,
 }
 
 /// The services to project again, and whether everything else that was projected is to be dropped.
 #[derive(Debug)]
 pub struct Due<'a> {
-    /// A service, or `None` where it is gone.
+    /// A service, or `None` where it is gone or not imported.
     pub services: Vec<(&'a ServiceKey, Option<&'a Arc<Service>>)>,
     /// All services are there, so what is not among them is gone.
     pub everything: bool,
@@ -35,20 +39,30 @@ pub struct Due<'a> {
 // === impl Cursor ===
 
 impl Cursor {
+    /// Sets what is imported. New rules make everything due.
+    pub fn set_rules(&mut self, rules: ImportRules) {
+        self.anew |= self.rules != rules;
+        self.rules = rules;
+    }
+
     /// What is due in `view`; it counts as done from now on.
     pub fn advance<'a>(&mut self, view: &'a View) -> Due<'a> {
         let meta = view.clusters().iter().filter_map(|(id, cluster)| Some((id, cluster.meta.as_ref()?)));
         let networks: BTreeMap<_, _> = meta.map(|(id, meta)| (id.clone(), meta.network.clone())).collect();
-        let moved = networks != self.networks;
+        let moved = networks != self.networks || std::mem::take(&mut self.anew);
         let since = view.services().since(self.seen);
         self.seen = view.services().sequence();
         self.networks = networks;
-        match since {
+        let mut due = match since {
             Since::Changes(services) if !moved => Due { services, everything: false },
             _ => {
                 let services = view.services().iter().map(|(key, service)| (key, Some(service))).collect();
                 Due { services, everything: true }
             }
+        };
+        for (key, service) in &mut due.services {
+            *service = service.filter(|_| self.rules.namespaces.refuse(&key.namespace).is_none());
         }
+        due
     }
 }

@@ -2,6 +2,7 @@
 //! no assertions.
 
 use crate::{
+    config::Config,
     observe::Observed,
     store::{Batch, Committed, Snapshot, Store, StoreError, Tenure, Txn, Watch, embedded::Embedded},
 };
@@ -19,6 +20,15 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tokio::sync::watch;
+
+/// A configuration of the cluster `east` with these fields besides.
+pub(crate) fn configured(more: serde_json::Value) -> Config {
+    let mut file = serde_json::json!({ "cluster": "east", "clusters": [{ "id": "east", "kubernetes": {} }] });
+    if let (Some(fields), serde_json::Value::Object(more)) = (file.as_object_mut(), more) {
+        fields.extend(more);
+    }
+    Config::check(serde_json::from_value(file).expect("known fields")).expect("good values")
+}
 
 /// The result of a future that never waits, as those of the embedded store are.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {

@@ -160,12 +160,11 @@ impl Stages {
             zone: config.zone.clone(),
             namespace: config.emit.namespace.clone(),
         };
-        let projection = Projection {
-            zones: Zones::new(zones_config, served.keys().copied()).context("zone")?,
-            served,
-            entries: ServiceEntries::new(entries_config),
-            desired,
-        };
+        let mut zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
+        let mut entries = ServiceEntries::new(entries_config);
+        zones.set_rules(config.import.clone());
+        entries.set_rules(config.import.clone());
+        let projection = Projection { zones, served, entries, desired };
         self.others.spawn(projection.run(gathered));
         Ok(())
     }

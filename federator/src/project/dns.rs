@@ -4,7 +4,10 @@
 pub mod names;
 
 use super::Cursor;
-use crate::{config::file::AnswerMode, gather::Gathered};
+use crate::{
+    config::{file::AnswerMode, rules::ImportRules},
+    gather::Gathered,
+};
 use dns::{Apex, Name, Node, Zone, ZoneError};
 use model::{name::ServiceKey, reach::Place};
 use names::Namer;
@@ -90,6 +93,11 @@ impl Zones {
         }
         let serial = config.serial;
         Ok(Self { config, cursor: Cursor::default(), modes: zones, revision_name, serial })
+    }
+
+    /// Sets what is imported, from the next update on.
+    pub fn set_rules(&mut self, rules: ImportRules) {
+        self.cursor.set_rules(rules);
     }
 
     /// Brings the zones to what was gathered, and hands them out.

@@ -4,6 +4,7 @@
 //! A ServiceEntry cannot leave an endpoint out of one port, so a port that not every endpoint serves is left out.
 
 use super::Cursor;
+use crate::config::rules::ImportRules;
 use crate::emit::object::{Desired, Endpoint, ObjectKey, Port, ServiceEntry};
 use crate::gather::Gathered;
 use model::{
@@ -56,6 +57,11 @@ impl ServiceEntries {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self { config, cursor: Cursor::default(), desired: Tracked::new(), placed: HashMap::new() }
+    }
+
+    /// Sets what is imported, from the next update on.
+    pub fn set_rules(&mut self, rules: ImportRules) {
+        self.cursor.set_rules(rules);
     }
 
     /// Brings the entries to what was gathered, and hands them out.

@@ -2,7 +2,7 @@
 //! that it is of and no other.
 
 use super::*;
-use crate::config::file::File;
+use crate::testing::configured;
 use model::{
     export::{Endpoint, Export},
     tracked::Since,
@@ -58,10 +58,7 @@ fn service_export(namespace: &str, name: &str) -> Object {
 
 /// The rules that a configuration with these fields has.
 fn rules(export: &serde_json::Value) -> ExportRules {
-    let directory = std::env::temp_dir();
-    let file = json!({ "cluster": "east", "clusters": [{ "id": "east", "directory": directory }], "export": export });
-    let file: File = serde_json::from_value(file).unwrap();
-    crate::config::Config::check(file).unwrap().export
+    configured(json!({ "export": export })).export
 }
 
 /// The first endpoint of a service of the namespace `shop`.

@@ -1,7 +1,7 @@
 //! What each name answers in each mode, as one text a name; and which names move when something changes.
 
 use super::*;
-use crate::testing::{export, head, headless, id, key, meta, plain, slice};
+use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
 use model::{
     export::Export,
     merge::{Parts, merge},
@@ -279,6 +279,28 @@ fn a_network_decides_over_all_names_of_its_cluster() {
     set_network(&mut bed.gathered.view, "east", "n1");
     bed.set("demo/api", &[]);
     assert_eq!(bed.lines().len(), 2);
+}
+
+#[test]
+fn what_is_not_imported_has_no_name() {
+    let mut bed = Bed::new(0);
+    bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
+    bed.set("shop/api", &[("east", plain("10.0.0.2"))]);
+    bed.set("kube-system/dns", &[("east", plain("10.0.0.3"))]);
+    let mut check = |rules: serde_json::Value, hosts: &[&str]| {
+        let rules = configured(serde_json::json!({ "import": { "namespaces": rules } })).import;
+        bed.zones.set_rules(rules);
+        let lines = bed.lines();
+        let names = lines.iter().filter(|line| line.contains(" A ")).filter_map(|line| line.split(' ').next());
+        assert_eq!(names.collect::<Vec<_>>(), hosts);
+    };
+    check(serde_json::json!({}), &["web.demo.global.", "api.shop.global."]);
+    check(serde_json::json!({ "allow": ["shop"] }), &["api.shop.global."]);
+    check(serde_json::json!({ "deny": ["shop"] }), &["web.demo.global.", "dns.kube-system.global."]);
+    check(serde_json::json!({ "allow": ["demo"] }), &["web.demo.global."]);
+    // What changes meanwhile does not come in by that.
+    bed.set("shop/api", &[("east", plain("10.0.0.9"))]);
+    assert!(bed.lines().iter().all(|line| line.contains("web.demo.global.")));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Views in, objects out: the whole text of one entry, tables of ports, and what moves when something changes.
 
 use super::*;
-use crate::testing::{export, head, headless, id, key, meta, plain, slice};
+use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
 use model::{
     export::{Export, Head},
     merge::{Parts, merge},
@@ -246,6 +246,22 @@ fn an_entry_is_where_the_service_is_and_moves_with_it() {
     assert_eq!(bed.shown(), ["istio-system/web.demo.global@3 10.0.0.1"]);
     bed.set("demo/web", &[]);
     assert!(bed.shown().is_empty());
+}
+
+#[test]
+fn what_is_not_imported_has_no_entry() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
+    bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
+    bed.set("shop/api", &[("east", plain("10.0.0.2"))]);
+    let (web, api) = ("istio-system/web.demo.global@2 10.0.0.1", "istio-system/api.shop.global@2 10.0.0.2");
+    assert_eq!(bed.shown(), [api, web]);
+    let rules = |rules| configured(serde_json::json!({ "import": { "namespaces": rules } })).import;
+    bed.entries.set_rules(rules(serde_json::json!({ "deny": ["sh*"] })));
+    assert_eq!(bed.shown(), [web]);
+    bed.set("shop/api", &[("east", plain("10.0.0.3"))]);
+    assert_eq!(bed.shown(), [web]);
+    bed.entries.set_rules(rules(serde_json::json!({ "allow": ["shop"] })));
+    assert_eq!(bed.shown(), ["istio-system/api.shop.global@3 10.0.0.3"]);
 }
 
 #[test]
