@@ -3,7 +3,7 @@
 
 use super::Ended;
 use crate::{
-    config::file::AnswerMode,
+    config::{file::AnswerMode, rules::ImportRules},
     emit::object::{Desired, ObjectKey},
     gather::Gathered,
     project::{dns::Zones, service_entry::ServiceEntries},
@@ -21,6 +21,7 @@ pub(super) struct Projection {
     pub(super) zones: Zones,
     pub(super) served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
     pub(super) entries: ServiceEntries,
+    pub(super) rules: watch::Receiver<ImportRules>,
     pub(super) desired: watch::Sender<Tracked<ObjectKey, Desired>>,
 }
 
@@ -30,6 +31,9 @@ impl Projection {
     pub(super) async fn run(mut self, mut gathered: watch::Receiver<Gathered>) -> Ended {
         loop {
             let now = gathered.borrow_and_update().clone();
+            let rules = self.rules.borrow_and_update().clone();
+            self.zones.set_rules(rules.clone());
+            self.entries.set_rules(rules);
             for (mode, zone) in self.zones.update(&now) {
                 let mut zones = dns::Zones::new([zone]);
                 zones.set_version(VERSION);
@@ -46,8 +50,11 @@ impl Projection {
                 complete = now.complete,
                 "projected"
             );
-            if gathered.changed().await.is_err() {
-                return Ok("project");
+            tokio::select! {
+                changed = gathered.changed() => if changed.is_err() {
+                    return Ok("project");
+                },
+                Ok(()) = self.rules.changed() => {}
             }
         }
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{self, Sources, metrics},
-    config::{Config, EmitTarget, Store as StoreConfig, file::AnswerMode},
+    config::{Config, EmitTarget, Store as StoreConfig, file::AnswerMode, rules::ImportRules},
     emit::{
         self,
         object::{Desired, ObjectKey},
@@ -81,7 +81,7 @@ pub(super) async fn start(
     let desired = watch::Sender::new(Tracked::new());
     let home = own.borrow().get(&config.cluster).map(|home| home.published.clone());
     let emitted = stages.emit(&config, home, desired.subscribe()).await?;
-    stages.project(&config, gathered.clone(), served.clone(), desired)?;
+    stages.project(&config, gathered.clone(), served.clone(), rules.import, desired)?;
     let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
     for (socket, mode) in sockets {
         stages.answer(socket, served[&mode].clone(), dns_metrics.clone(), shutdown);
@@ -146,6 +146,7 @@ impl Stages {
         config: &Config,
         gathered: watch::Receiver<Gathered>,
         served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
+        rules: watch::Receiver<ImportRules>,
         desired: watch::Sender<Tracked<ObjectKey, Desired>>,
     ) -> Result<(), AppError> {
         let zones_config = zones::Config {
@@ -160,11 +161,8 @@ impl Stages {
             zone: config.zone.clone(),
             namespace: config.emit.namespace.clone(),
         };
-        let mut zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
-        let mut entries = ServiceEntries::new(entries_config);
-        zones.set_rules(config.import.clone());
-        entries.set_rules(config.import.clone());
-        let projection = Projection { zones, served, entries, desired };
+        let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
+        let projection = Projection { zones, served, entries: ServiceEntries::new(entries_config), rules, desired };
         self.others.spawn(projection.run(gathered));
         Ok(())
     }
