@@ -63,6 +63,10 @@ pub async fn create(request: &Request) -> anyhow::Result<String> {
     if let Err(why) = address::server(server, false) {
         bail!("the API server's address {why}; --server overrides it");
     }
+    create_by(client, server, request).await
+}
+
+async fn create_by(client: Client, server: &str, request: &Request) -> anyhow::Result<String> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let name = &request.account.namespace;
     if namespaces.get_opt(name).await.map_err(|error| failed("read", "Namespace", name, &error))?.is_none() {

@@ -14,6 +14,7 @@ mod bench;
 mod cache;
 mod check;
 mod demo;
+mod fuzz;
 mod parts;
 mod report;
 mod sandbox;
@@ -58,6 +59,14 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Feed a parser of untrusted input with what a fuzzer makes up, until the time is over or it breaks.
+    Fuzz {
+        /// What to fuzz: an executable of package federator-fuzz, like `kubeconfig`.
+        target: String,
+        /// For how long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Formatting, lints, documentation, dependencies and repository rules.
     Check,
     /// Get and build the real parts that tests use; prints the directory that holds them all.
@@ -101,6 +110,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Demo { args } => demo::run(&args),
         Chore::Test { only, args } => suite::run(only, &args),
         Chore::Bench { args } => bench::run(&args),
+        Chore::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Chore::Check => check::run(),
         Chore::Parts { list: true, .. } => parts::list(),
         Chore::Parts { names, .. } => parts::run(&names),

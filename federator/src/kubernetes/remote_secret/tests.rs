@@ -1,7 +1,10 @@
 //! Golden files, and that what is written is what is accepted.
 
 use super::*;
-use std::fs;
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
 const CA: &str = include_str!("../kubeconfig/ca.pem");
 
@@ -45,6 +48,63 @@ fn every_id_survives_the_way_through_the_secret() {
         let access = kubeconfig::parse(data[id].as_bytes(), &Allowed::default()).unwrap();
         assert_eq!(access.server().to_string(), "https://10.0.0.2:6443/");
     }
+}
+
+/// An API server that has nothing, fills in tokens a little late, and writes down what it is asked.
+fn fake(forbidden: &'static str) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let line = format!("{} {}", request.method(), request.uri().path());
+        let mut log = log.lock().unwrap();
+        let looks = log.iter().filter(|earlier| **earlier == line).count();
+        let (code, body) = if line.contains(forbidden) {
+            (403, json!({"kind": "Status", "status": "Failure", "code": 403, "message": "you may not", "reason": ""}))
+        } else if line == "GET /api/v1/namespaces/istio-system" {
+            (404, json!({"kind": "Status", "status": "Failure", "code": 404, "message": "none", "reason": "NotFound"}))
+        } else if line.starts_with("GET") && looks > 0 {
+            (
+                200,
+                json!({"metadata": {}, "data": {"token": STANDARD.encode("s3cr3t.of-the.account"), "ca.crt": STANDARD.encode(CA)}}),
+            )
+        } else {
+            (200, json!({"metadata": {"name": "any"}}))
+        };
+        log.push(line);
+        let body = kube::client::Body::from(serde_json::to_vec(&body).unwrap());
+        async move { Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap()) }
+    });
+    (Client::new(service, "default"), asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_made_in_order_and_then_the_token_is_waited_for() {
+    let (client, asked) = fake("nothing");
+    let text = create_by(client, "https://10.0.0.2:6443", &request("west")).await.unwrap();
+    assert_eq!(text, written("west"));
+    let ns = "namespaces/istio-system";
+    assert_eq!(
+        *asked.lock().unwrap(),
+        [
+            format!("GET /api/v1/{ns}"),
+            format!("PATCH /api/v1/{ns}"),
+            format!("PATCH /api/v1/{ns}/serviceaccounts/federator-reader"),
+            "PATCH /apis/rbac.authorization.k8s.io/v1/clusterroles/federator-reader-istio-system".to_owned(),
+            "PATCH /apis/rbac.authorization.k8s.io/v1/clusterrolebindings/federator-reader-istio-system".to_owned(),
+            format!("PATCH /apis/rbac.authorization.k8s.io/v1/{ns}/roles/federator-reader"),
+            format!("PATCH /apis/rbac.authorization.k8s.io/v1/{ns}/rolebindings/federator-reader"),
+            format!("PATCH /api/v1/{ns}/secrets/federator-reader-token"),
+            format!("GET /api/v1/{ns}/secrets/federator-reader-token"),
+            format!("GET /api/v1/{ns}/secrets/federator-reader-token"),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_done_is_said_in_a_line() {
+    let (client, _) = fake("clusterroles");
+    let error = create_by(client, "https://10.0.0.2:6443", &request("west")).await.unwrap_err();
+    assert_eq!(format!("{error:#}"), "cannot apply ClusterRole federator-reader-istio-system: you may not");
 }
 
 /// Compares with a golden file; UPDATE_GOLDEN=1 writes it instead.

@@ -31,9 +31,9 @@ enum Answer {
     Says(Value),
     Refuses(u16),
     /// Events, and then nothing for ever.
-    Tells(Vec<Value>),
+    Tells(Vec<String>),
     /// Events, and then the end of the watch.
-    Ends(Vec<Value>),
+    Ends(Vec<String>),
     /// Nothing at all.
     Hangs,
 }
@@ -109,7 +109,7 @@ fn ordinary(ask: &Ask) -> Answer {
 }
 
 async fn response(answer: Answer) -> Result<Response<Body>, Infallible> {
-    let lines = |events: Vec<Value>| stream::iter(events).map(|event| Ok::<_, Infallible>(format!("{event}\n")));
+    let lines = |events: Vec<String>| stream::iter(events).map(|event| Ok::<_, Infallible>(format!("{event}\n")));
     let (code, body) = match answer {
         Says(value) => (200, Body::from(value.to_string())),
         Refuses(code) => (code, Body::from(status(code).to_string())),
@@ -133,10 +133,9 @@ fn list(items: &[Value]) -> Answer {
     Says(json!({ "metadata": { "resourceVersion": "10" }, "items": items }))
 }
 
-fn event(kind: &str, object: Value) -> Value {
-    let mut event = json!({ "type": kind });
-    event["object"] = object;
-    event
+/// An event as API servers write it, the type first.
+fn event(kind: &str, object: Value) -> String {
+    format!(r#"{{"type":"{kind}","object":{object}}}"#)
 }
 
 fn service(name: &str) -> Value {
