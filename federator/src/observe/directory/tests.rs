@@ -2,6 +2,8 @@
 //! nothing vanishes on its way from one file to another.
 
 use super::*;
+use crate::testing::configured;
+use serde_json::json;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -82,6 +84,40 @@ fn manifests_right_in_the_directory_are_read() {
     assert!(seen.synced && seen.conditions.is_empty());
     assert_eq!((&*seen.meta.uid, seen.meta.network.as_str()), ("u1", "n"));
     assert_eq!(&*seen.source_version, "1");
+}
+
+#[test]
+fn what_a_cluster_says_about_its_endpoints_may_stand_in_manifests_too() {
+    let web = "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: web}\n\
+        spec: {clusterIP: 10.0.0.1, selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}\n---\n\
+        apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+        metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}\n\
+        endpoints: [{addresses: [10.1.0.1], targetRef: {kind: Pod, name: web-0}}]\n\
+        ports: [{name: http, port: 8080}]\n";
+    let others = "apiVersion: v1\nkind: Pod\n\
+        metadata: {namespace: shop, name: web-0, labels: {version: v1}}\nspec: {serviceAccountName: web}\n---\n\
+        apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {namespace: shop, name: vm}\n\
+        spec: {address: 10.9.0.1, labels: {app: web}, network: n2, locality: eu/eu-a}\n---\n\
+        apiVersion: v1\nkind: Namespace\nmetadata: {name: istio-system, labels: {topology.istio.io/network: n1}}\n";
+    let mut bench = Bench::new(&[("a.yaml", web), ("b.yaml", others)]);
+    let seen = bench.check(&["web:80"], &[]);
+    assert_eq!(seen.meta.network.as_str(), "n1");
+    let (_, export) = seen.exports.iter().next().unwrap();
+    let shown = export.endpoints().map(|member| {
+        let endpoint = member.endpoint;
+        let network = endpoint.network.as_ref().map_or("", Network::as_str);
+        let version = endpoint.workload.labels.get("version").map_or("", |version| version);
+        format!("{} {network} {version} {}", endpoint.address, endpoint.locality)
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), ["10.1.0.1  v1 ", "10.9.0.1 n2  eu/eu-a"]);
+
+    let asks =
+        "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\nmetadata: {namespace: shop, name: web}\n";
+    bench.directory.index.set_rules(configured(json!({ "export": { "mode": "opt-in" } })).export);
+    bench.write("c.yaml", &service("other"));
+    bench.check(&[], &["Service shop/other: export.mode is opt-in", "Service shop/web: export.mode is opt-in"]);
+    bench.write("d.yaml", asks);
+    bench.check(&["web:80"], &["Service shop/other: export.mode is opt-in"]);
 }
 
 #[test]
