@@ -5,6 +5,7 @@
 mod join;
 mod references;
 mod shared;
+mod verdict;
 
 pub use super::object::{Kind, Object, ObjectName};
 
@@ -15,7 +16,7 @@ use super::{
         workload_entry::SourceEntry,
     },
 };
-use crate::config::{file::ExportMode, rules::ExportRules};
+use crate::config::rules::ExportRules;
 use model::{
     export::Workload,
     locality::{Locality, Network},
@@ -93,14 +94,6 @@ impl Index {
     pub fn set_root_namespace(&mut self, name: &str) {
         self.root_namespace = name.into();
         self.settle_network();
-    }
-
-    /// Sets what is exported. Services on whose export the rules decide otherwise than before are rebuilt.
-    pub fn set_rules(&mut self, rules: ExportRules) {
-        if self.rules != rules {
-            self.rules = rules;
-            self.judge_all(&self.services.keys().cloned().collect::<Vec<_>>());
-        }
     }
 
     /// The names of all objects of a kind that are held or left out, for mark and sweep.
@@ -359,53 +352,6 @@ impl Index {
     fn services_in(&self, namespace: &Label) -> impl Iterator<Item = (&ServiceKey, &SourceService)> {
         let all = self.services.range(first_of(namespace)..);
         all.take_while(|(key, _)| key.namespace == *namespace)
-    }
-
-    fn judge_all(&mut self, keys: &[ServiceKey]) {
-        keys.iter().for_each(|key| self.judge(key));
-    }
-
-    /// Decides anew whether a service is exported.
-    fn judge(&mut self, key: &ServiceKey) {
-        let refusal = self.services.get(key).and_then(|service| self.refusal(key, service));
-        if self.refused.get(key) == refusal.as_ref() {
-            return;
-        }
-        match refusal {
-            Some(refusal) => self.refused.insert(key.clone(), refusal),
-            None => self.refused.remove(key),
-        };
-        self.dirty.insert(key.clone());
-        self.say(&name_of(Kind::Service, key));
-    }
-
-    /// Why a service is not exported; `None` when it is.
-    fn refusal(&self, key: &ServiceKey, service: &SourceService) -> Option<LeftOut> {
-        let asked = service.annotated == Some(true) || self.service_exports.contains(key);
-        let namespace = self.namespaces.get(key.namespace.as_str());
-        if let Some(refusal) = self.rules.namespaces.refuse(&key.namespace) {
-            Some(LeftOut::Namespace(refusal))
-        } else if namespace.is_some_and(|namespace| namespace.denied) {
-            Some(LeftOut::NamespaceLabel)
-        } else if service.annotated == Some(false) {
-            Some(LeftOut::Annotated)
-        } else if service.node_local && !asked {
-            Some(LeftOut::NodeLocal)
-        } else if self.rules.mode == ExportMode::OptIn && !asked {
-            Some(LeftOut::NotAsked)
-        } else {
-            None
-        }
-    }
-
-    /// Shows why an object is left out: what is wrong with it comes before what the rules say.
-    fn say(&mut self, name: &ObjectName) {
-        let refused = || {
-            let key = ServiceKey::parse(&name.namespace, &name.name).ok().filter(|_| name.kind == Kind::Service);
-            key.and_then(|key| self.refused.get(&key)).map(ToString::to_string)
-        };
-        let reason = self.complaints.get(name).cloned().or_else(refused);
-        self.note(&name.to_string(), reason);
     }
 
     fn settle_network(&mut self) {

@@ -2,7 +2,7 @@
 //! that it is of and no other.
 
 use super::*;
-use crate::testing::configured;
+use crate::{config::file::ExportMode, testing::configured};
 use model::{
     export::{Endpoint, Export},
     tracked::Since,
