@@ -4,7 +4,7 @@
 mod endpoint;
 mod members;
 
-pub use endpoint::{Address, Endpoint, Health, Workload, can_be_an_endpoint};
+pub use endpoint::{Address, Endpoint, Health, Workload, can_be_a_label, can_be_an_endpoint};
 pub use members::Member;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};

@@ -60,6 +60,9 @@ pub enum RecordError {
     /// A host name that is none, or that does not mean the same everywhere.
     #[error("host `{0}` cannot be an endpoint's")]
     Host(String),
+    /// A label that Kubernetes would refuse.
+    #[error("`{0}={1}` cannot be a label")]
+    Label(String, String),
     /// A workload that the slice does not have.
     #[error("there is no workload {0}")]
     Workload(u32),

@@ -15,7 +15,7 @@ pub mod workload_entry;
 use crate::config::rules::Refusal;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{
-    export::{Protocol, Workload},
+    export::{Protocol, Workload, can_be_a_label},
     locality::Network,
     name::ServiceKey,
 };
@@ -113,7 +113,9 @@ fn network(labels: Option<&Texts>) -> Option<Network> {
 }
 
 fn workload(labels: Option<&Texts>, service_account: &str) -> Arc<Workload> {
-    let kept = WORKLOAD_LABELS.iter().filter_map(|name| Some(((*name).into(), text(labels, name)?.into())));
+    // A WorkloadEntry's labels may be any texts; those of a Pod are labels.
+    let value = |name: &str| text(labels, name).filter(|value| can_be_a_label(name, value));
+    let kept = WORKLOAD_LABELS.iter().filter_map(|name| Some(((*name).into(), value(name)?.into())));
     let workload = Workload { labels: kept.collect(), service_account: service_account.into() };
     if workload.is_unknown() { Workload::unknown() } else { Arc::new(workload) }
 }

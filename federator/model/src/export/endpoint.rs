@@ -15,6 +15,9 @@ use std::{
 /// Longest host name, in octets (RFC 1035, section 2.3.4, without the root's length octet and the final dot).
 const MAX_HOST: usize = 253;
 
+/// Longest value of a Kubernetes label, and longest name of one without its prefix.
+const MAX_LABEL: usize = 63;
+
 /// One endpoint with one address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -44,7 +47,8 @@ pub enum Address {
 /// What runs behind an endpoint, as far as other clusters have to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Workload {
-    /// Labels that mean something elsewhere: those that tell its version, and `security.istio.io/tlsMode`.
+    /// Labels that mean something elsewhere: those that tell its version, and `security.istio.io/tlsMode`. Each
+    /// [can be one](can_be_a_label).
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// The service account it runs as, in the namespace of its service; empty when not known.
     pub service_account: Arc<str>,
@@ -78,6 +82,20 @@ pub fn can_be_an_endpoint(address: IpAddr) -> bool {
                 || v6.to_ipv4_mapped().is_some())
         }
     }
+}
+
+/// Whether Kubernetes takes this for a label. Istio refuses a whole object for one that is none.
+#[must_use]
+pub fn can_be_a_label(key: &str, value: &str) -> bool {
+    let word = |text: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let outer = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = text.as_bytes();
+        bytes.len() <= MAX_LABEL && bytes.iter().all(|byte| inner(*byte)) && outer(bytes.first()) && outer(bytes.last())
+    };
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let domain = |text: &str| text.len() <= MAX_HOST && text.split('.').all(|label| Label::parse(label).is_ok());
+    prefix.is_none_or(domain) && word(name) && (value.is_empty() || word(value))
 }
 
 // === impl Address ===
@@ -168,6 +186,28 @@ mod tests {
             ["", "x", "127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", "::ffff:10.0.0.1"]
         {
             assert_eq!(Address::parse_ip(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_are_those_that_kubernetes_takes() {
+        let long = "x".repeat(63);
+        for (key, value) in [("version", "v1"), ("a.b/c_d.e-F", "1.2_3-x"), ("a", ""), (&long, &long), ("a.b/c", "X")] {
+            assert!(can_be_a_label(key, value), "{key}={value}");
+        }
+        let longer = "x".repeat(64);
+        for (key, value) in [
+            ("", "a"),
+            ("a", "-a"),
+            ("a", "a b"),
+            ("a", "a\n"),
+            ("a/", "b"),
+            ("/a", "b"),
+            ("A.b/c", "d"),
+            ("a/b/c", "d"),
+            ("a", &longer),
+        ] {
+            assert!(!can_be_a_label(key, value), "{key}={value}");
         }
     }
 

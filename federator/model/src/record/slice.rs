@@ -5,7 +5,7 @@ use super::{
     Record, RecordError, address_from_wire, address_to_wire, port_from_wire, protocol_from_wire, protocol_to_wire,
 };
 use crate::{
-    export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_an_endpoint},
+    export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_a_label, can_be_an_endpoint},
     locality::{Locality, Network},
     wire,
 };
@@ -58,7 +58,7 @@ impl Record for Slice {
         let wire = wire::Slice::decode(bytes)?;
         let mut texts = Texts::default();
         let workloads: Vec<Arc<Workload>> =
-            wire.workloads.into_iter().map(|workload| workload_from_wire(&workload, &mut texts)).collect();
+            wire.workloads.iter().map(|workload| workload_from_wire(workload, &mut texts)).collect::<Result<_, _>>()?;
         let mut ports = Vec::with_capacity(wire.ports.len());
         for target in wire.ports {
             let (number, protocol) = (port_from_wire(target.number)?, protocol_from_wire(target.protocol()));
@@ -136,7 +136,10 @@ fn workload_to_wire(workload: &Workload) -> wire::Workload {
     }
 }
 
-fn workload_from_wire(wire: &wire::Workload, texts: &mut Texts) -> Arc<Workload> {
+fn workload_from_wire(wire: &wire::Workload, texts: &mut Texts) -> Result<Arc<Workload>, RecordError> {
+    if let Some(bad) = wire.labels.iter().find(|label| !can_be_a_label(&label.key, &label.value)) {
+        return Err(RecordError::Label(bad.key.clone(), bad.value.clone()));
+    }
     let labels = wire.labels.iter().map(|label| (texts.shared(&label.key), texts.shared(&label.value))).collect();
-    Arc::new(Workload { labels, service_account: texts.shared(&wire.service_account) })
+    Ok(Arc::new(Workload { labels, service_account: texts.shared(&wire.service_account) }))
 }

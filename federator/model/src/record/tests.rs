@@ -36,7 +36,7 @@ fn slice() -> impl Strategy<Value = Slice> {
     let health = prop_oneof![Just(Health::Ready), Just(Health::Draining), Just(Health::NotReady)];
     let ip = any::<IpAddr>().prop_filter("an endpoint's", |address| can_be_an_endpoint(*address)).prop_map(Address::Ip);
     let host = "[a-z]{1,4}\\.[a-z]{2,4}".prop_map(|text| Address::parse_host(&text).expect("a host"));
-    let workload = (prop::collection::btree_map("[a-z./]{1,5}", "[a-z0-9]{0,3}", 0..3), "[a-z]{0,3}").prop_map(
+    let workload = (prop::collection::btree_map("[a-z]{1,5}", "[a-z0-9]{0,3}", 0..3), "[a-z]{0,3}").prop_map(
         |(labels, account)| {
             let labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
             Arc::new(Workload { labels, service_account: account.into() })
@@ -121,6 +121,12 @@ fn what_cannot_be_true_is_refused() {
         let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };
         assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(RecordError::Host(bad.to_owned())), "{bad}");
     }
+
+    let label = wire::Label { key: "version".to_owned(), value: "a b".to_owned() };
+    let workload = wire::Workload { labels: vec![label], ..wire::Workload::default() };
+    let slice = wire::Slice { workloads: vec![workload], ..wire::Slice::default() };
+    let refused = RecordError::Label("version".to_owned(), "a b".to_owned());
+    assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(refused));
 
     let endpoint = wire::Endpoint { address: vec![10, 0, 0, 1], workload: 1, ..wire::Endpoint::default() };
     let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };

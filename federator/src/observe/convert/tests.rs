@@ -354,6 +354,8 @@ fn entries_are_where_they_say() {
     check(json!({}), Ok("10.9.0.1 "));
     check(json!({ "locality": "eu/eu-a/rack" }), Ok("10.9.0.1 eu/eu-a/rack"));
     check(json!({ "locality": "eu" }), Ok("10.9.0.1 eu"));
+    check(json!({ "locality": "eu/eu-a/rack/more" }), Ok("10.9.0.1 eu/eu-a/rack"));
+    check(json!({ "locality": "//" }), Ok("10.9.0.1 "));
     check(json!({ "network": "n2", "labels": { NETWORK_LABEL: "n3" } }), Ok("10.9.0.1@n2 "));
     check(json!({ "labels": { NETWORK_LABEL: "n3" } }), Ok("10.9.0.1@n3 "));
     check(json!({ "address": "VM.example" }), Ok("vm.example "));
@@ -361,6 +363,16 @@ fn entries_are_where_they_say() {
     check(json!({ "address": "unix:///run/x" }), Err(LeftOut::UnixSocket));
     check(json!({ "address": "127.0.0.1" }), Err(LeftOut::Address("127.0.0.1".to_owned())));
     check(json!({ "address": "vm" }), Err(LeftOut::Address("vm".to_owned())));
+}
+
+#[test]
+fn what_is_no_label_is_not_passed_on() {
+    let spec = json!({ "labels": { "version": "one and a half", "service.istio.io/canonical-revision": "v1" } });
+    let read = entry(json!({}), spec, &json!([])).unwrap();
+    assert_eq!(
+        read.workload.labels.keys().map(|key| &**key).collect::<Vec<_>>(),
+        ["service.istio.io/canonical-revision"]
+    );
 }
 
 #[test]

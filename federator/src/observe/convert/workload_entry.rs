@@ -110,7 +110,7 @@ pub fn workload_entry(entry: &WorkloadEntry) -> Result<SourceEntry, LeftOut> {
     if !workload.service_account.is_empty() && !workload.labels.contains_key(TLS_MODE_LABEL) {
         Arc::make_mut(&mut workload).labels.insert(TLS_MODE_LABEL.into(), "istio".into());
     }
-    let mut levels = spec.locality.splitn(3, '/');
+    let mut levels = spec.locality.split('/');
     let mut level = || levels.next().unwrap_or_default();
     Ok(SourceEntry {
         address,
