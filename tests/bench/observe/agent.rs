@@ -16,6 +16,9 @@ const SYNC: Duration = Duration::from_mins(5);
 /// From the first sync until memory is looked at: buffers are given back, and whatever follows is done.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Everything that there is much of.
+const LISTS: [&str; 4] = ["services", "endpointslices", "pods", "nodes"];
+
 /// What an agent needed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
@@ -80,6 +83,11 @@ impl<'a> Requests<'a> {
 
     pub(super) fn end_idle(&mut self) -> Result {
         self.count(1)
+    }
+
+    /// The large lists that were read in the first sync.
+    pub(super) fn listed(&self) -> Vec<&'static str> {
+        LISTS.into_iter().filter(|list| self.counts.contains_key(&format!("list {list}"))).collect()
     }
 
     /// Requests while nothing changed.

@@ -2,6 +2,7 @@
 //! annotations and fields as they have in the wild. The API server adds managedFields of its own.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::time::Instant;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -11,7 +12,6 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::serde::Serialize;
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::PostParams;
-use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -43,45 +43,39 @@ pub(super) async fn namespaces(fleet: &Fleet, size: Size) -> Result<Vec<Namespac
 pub(super) async fn fill(cluster: &Cluster, namespaces: &[Namespace], size: Size) -> Result {
     let start = Instant::now();
     let nodes = Api::<Node>::all(cluster.client());
-    create(0..size.nodes, async |n| {
-        let node = serde_json::from_value(node(cluster, n))?;
-        Ok(nodes.create(&PostParams::default(), &node).await?)
+    create(0..size.nodes, async |n| create_in(&nodes, node(cluster, n)).await).await?;
+    let of_service = |n: u32| namespace(namespaces, n);
+    let services = create(0..size.services, async |n| {
+        create_in(&Api::<Service>::namespaced(cluster.client(), of_service(n)), service(cluster, n)).await
     })
     .await?;
-    let services =
-        create(0..size.services, async |n| create_in(cluster, namespace(namespaces, n), service(cluster, n)).await);
-    let services: Vec<Service> = services.await?;
     let pods = create(0..size.services * PODS, async |n| {
-        create_in(cluster, namespace(namespaces, n / PODS), pod(cluster, n, size)).await
-    });
-    let pods: Vec<Pod> = pods.await?;
-    let uids: Vec<String> = pods.iter().map(|pod| pod.uid().unwrap_or_default()).collect();
-    drop(pods);
-    let _slices: Vec<EndpointSlice> = create(0..size.services, async |n| {
-        let owner = services[n as usize].uid().unwrap_or_default();
+        create_in(&Api::<Pod>::namespaced(cluster.client(), of_service(n / PODS)), pod(cluster, n, size)).await
+    })
+    .await?;
+    create(0..size.services, async |n| {
         let first = (n * PODS) as usize;
-        let namespace = namespace(namespaces, n);
-        let mut slice = slice(cluster, n, &owner);
-        slice["endpoints"] = endpoints(cluster, n, size, namespace, &uids[first..first + PODS as usize]);
-        create_in(cluster, namespace, slice).await
+        let pods = &pods[first..first + PODS as usize];
+        let mut slice = slice(cluster, n, &services[n as usize]);
+        slice["endpoints"] = endpoints(cluster, n, size, of_service(n), pods);
+        create_in(&Api::<EndpointSlice>::namespaced(cluster.client(), of_service(n)), slice).await
     })
     .await?;
     println!("{} is full after {:.0} s", cluster.name(), start.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// Makes many at once; they come back in the order of their numbers.
-async fn create<T>(numbers: impl Iterator<Item = u32>, make: impl AsyncFn(u32) -> Result<T>) -> Result<Vec<T>> {
+/// Makes many at once; their uids come back in the order of their numbers.
+async fn create(numbers: Range<u32>, make: impl AsyncFn(u32) -> Result<String>) -> Result<Vec<String>> {
     stream::iter(numbers).map(|n| make(n)).buffered(CONCURRENT).try_collect().await
 }
 
-async fn create_in<K>(cluster: &Cluster, namespace: &str, object: Value) -> Result<K>
+async fn create_in<K>(api: &Api<K>, object: Value) -> Result<String>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    K: Serialize + DeserializeOwned + Clone + Debug,
+    K: Resource + Serialize + DeserializeOwned + Clone + Debug,
 {
-    let api = Api::<K>::namespaced(cluster.client(), namespace);
-    Ok(api.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+    let created = api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+    Ok(created.uid().unwrap_or_default())
 }
 
 fn namespace(namespaces: &[Namespace], service: u32) -> &str {
