@@ -41,7 +41,7 @@ impl Sources {
             let conditions = all.entry(id.to_string()).or_default();
             let publishing = own.published.borrow().conditions.clone();
             let of_secret = std::mem::take(conditions);
-            *conditions = own.conditions.borrow().clone().and(&of_secret).and(&publishing).and(&observed);
+            *conditions = observed.and(&of_secret).and(&publishing);
         }
         all
     }
@@ -54,6 +54,4 @@ pub struct Own {
     pub observed: watch::Receiver<Observed>,
     /// How publishing stands.
     pub published: watch::Receiver<publish::Status>,
-    /// Why it is not observed at all.
-    pub conditions: watch::Receiver<Conditions>,
 }

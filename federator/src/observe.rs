@@ -39,7 +39,8 @@ pub struct Observed {
     pub remembered: usize,
     /// Some of these, by kind and name.
     pub remembered_names: Arc<BTreeSet<String>>,
-    /// Objects that are left out, with the reason: `Kind namespace/name` or a file, to why.
+    /// What is left out, with the reason: `Kind namespace/name` or a file, to why; and `Locality`, to the nodes of
+    /// which it is not known where they are.
     pub left_out: Arc<BTreeMap<String, String>>,
 }
 

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     api::Own,
-    condition::Conditions,
     config::{self, Place, Source, rules::ExportRules},
     gather::{Gathered, OwnClusters},
     kubernetes::{client, client::Connector, kubeconfig::Access},
@@ -207,14 +206,13 @@ impl Clusters {
     fn start(&mut self, id: &ClusterId, reached: Reached, place: Place) {
         let (observed, seen) = watch::channel(Observed::default());
         let (status, published) = watch::channel(publish::Status::default());
-        let (conditions, said) = watch::channel(Conditions::default());
         let home = *id == self.config.cluster;
         let deputy = !home && !self.config.is_embedded();
         if !deputy {
             self.seen.send_modify(|all| _ = all.clusters.insert(id.clone(), seen.clone()));
         }
         self.own.send_modify(|own| {
-            own.insert(id.clone(), Own { observed: seen, published, conditions: said });
+            own.insert(id.clone(), Own { observed: seen, published });
         });
         let stop = CancellationToken::new();
         let one = One {
@@ -226,7 +224,6 @@ impl Clusters {
             rules: self.rules.clone(),
             observed,
             status,
-            conditions,
             claims: self.claims.clone(),
             vacancy: deputy.then(|| self.gathered.clone()),
             clock: self.clock,

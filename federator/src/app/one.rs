@@ -2,7 +2,7 @@
 //! live and end together, and begin anew where that makes sense.
 
 use crate::{
-    condition::{Conditions, Reason},
+    condition::Reason,
     config::{Config, Place, rules::ExportRules},
     gather::Gathered,
     kubernetes::client::Connector,
@@ -41,7 +41,6 @@ pub(super) struct One {
     pub(super) rules: watch::Receiver<ExportRules>,
     pub(super) observed: watch::Sender<Observed>,
     pub(super) status: watch::Sender<publish::Status>,
-    pub(super) conditions: watch::Sender<Conditions>,
     pub(super) claims: Claims,
     /// Tells who owns the cluster, where this agent only steps in for others.
     pub(super) vacancy: Option<watch::Receiver<Gathered>>,
@@ -85,13 +84,14 @@ impl One {
                 }
             };
             tracing::error!(cluster = %self.id, %reason, why, "not observed");
-            self.observed.send_replace(Observed::default());
+            let mut observed = Observed::default();
+            observed.conditions.set(reason, Some(why));
+            self.observed.send_replace(observed);
             self.status.send_replace(publish::Status::default());
-            self.conditions.send_modify(|conditions| _ = conditions.set(reason, Some(why)));
             if stop.run_until_cancelled(self.another_chance(&ended)).await.is_none() {
                 return Ok(());
             }
-            self.conditions.send_modify(|conditions| _ = conditions.set(reason, None));
+            self.observed.send_replace(Observed::default());
         }
     }
 

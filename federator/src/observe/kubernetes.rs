@@ -26,7 +26,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream, stream:
 use kinds::{KINDS, Seen, follow_kind};
 use kube::Client;
 use model::locality::{Locality, Network};
-use questions::{Questions, Why, lists_agree};
+use questions::{Lists, Questions, Why, compare};
 use sentinel::{Orders, Sign};
 use std::{collections::HashMap, sync::Arc};
 use tokio::{
@@ -84,8 +84,8 @@ struct Watching {
     client: Option<Client>,
     events: Events,
     questions: Questions,
-    /// Whether lists agree with gets, while that is being found out.
-    agreeing: Option<BoxFuture<'static, bool>>,
+    /// What lists are worth, while that is being found out.
+    comparing: Option<BoxFuture<'static, Lists>>,
     trial: Option<Trial>,
     beats: usize,
 }
@@ -121,7 +121,7 @@ impl Watching {
             client: None,
             events: stream::pending().boxed(),
             questions: Questions::new(),
-            agreeing: None,
+            comparing: None,
             trial: None,
             beats: 0,
         }
@@ -146,12 +146,9 @@ impl Watching {
                     let todo = self.cluster.told(&name, why, told, Instant::now() + self.patience);
                     self.heed(todo);
                 }
-                agree = given(&mut self.agreeing) => {
-                    self.agreeing = None;
-                    if agree && self.cluster.is_frozen() {
-                        self.cluster.thaw();
-                        self.open();
-                    }
+                worth = compared(&mut self.comparing) => {
+                    self.comparing = None;
+                    self.weigh(worth);
                 }
                 Some(tried) = tried(&mut self.trial) => self.try_out(tried),
                 Ok(()) = connectors.changed() => self.rotate(connectors.borrow_and_update().clone()),
@@ -166,7 +163,7 @@ impl Watching {
         match todo {
             Todo::Nothing => {}
             Todo::Probe => self.orders.send_modify(|orders| orders.doubts += 1),
-            Todo::WentBack => self.cluster.roll_back(u64::MAX, Instant::now()),
+            Todo::WentBack => self.cluster.roll_back(None, Instant::now()),
             Todo::Ask => self.cluster.asking().for_each(|(name, why)| self.questions.ask(name, why)),
         }
     }
@@ -190,11 +187,15 @@ impl Watching {
                     self.cluster.reached();
                 }
             }
-            Sign::Beat => self.beat(now),
+            Sign::Beat(renewed) => {
+                // Whatever is written after a renewal in the restored world is of that world.
+                self.cluster.renewed(renewed);
+                self.beat(now);
+            }
             Sign::Unreachable(why) => self.cluster.unreachable(why, now),
             Sign::Refused(why) => self.cluster.freeze(Reason::CredentialsRefused, why, now),
             Sign::Deaf => self.deaf(now),
-            Sign::RolledBack(floor) => self.cluster.roll_back(floor, now),
+            Sign::RolledBack(floor) => self.cluster.roll_back(Some(floor), now),
             Sign::NoCanary(why) => {
                 tracing::info!(server = %self.orders.borrow().connector.server, why, "no canary: samples instead");
             }
@@ -229,8 +230,8 @@ impl Watching {
         let Some(client) = &self.client else { return };
         if self.cluster.is_frozen() {
             let telling = self.cluster.telling();
-            let agree = lists_agree(client.clone(), self.lease.clone(), telling);
-            self.agreeing.get_or_insert_with(|| agree.boxed());
+            let comparing = compare(client.clone(), self.lease.clone(), telling);
+            self.comparing.get_or_insert_with(|| comparing.boxed());
         } else if let Some(name) = self.cluster.sample() {
             self.questions.ask(name, Why::Sample);
         }
@@ -239,10 +240,22 @@ impl Watching {
         }
     }
 
+    fn weigh(&mut self, worth: Lists) {
+        match worth {
+            Lists::Agree if self.cluster.is_frozen() => {
+                self.cluster.thaw();
+                self.open();
+            }
+            Lists::Lie if !self.cluster.is_rolled_back() => self.cluster.roll_back(None, Instant::now()),
+            Lists::Agree | Lists::Lie | Lists::Unknown => {}
+        }
+    }
+
     /// Begins all watches anew, each from where it was.
     fn open(&mut self) {
         if let Some(client) = &self.client {
             self.events = follow_all(client, self.cluster.positions());
+            self.cluster.begin_anew();
         }
     }
 
@@ -300,6 +313,9 @@ impl Watching {
         let whole = candidate.finish();
         self.orders.send_modify(|orders| orders.connector = whole.connector.clone());
         self.cluster.condition(Reason::KubeconfigRefused, None);
+        if !self.cluster.is_frozen() {
+            self.cluster.condition(Reason::AnotherCluster, None);
+        }
         self.cluster.adopt(whole);
         tracing::info!(server = %self.orders.borrow().connector.server, "new credentials are in use");
         self.events = events;
@@ -313,9 +329,9 @@ fn follow_all(client: &Client, positions: &HashMap<Kind, String>) -> Events {
     stream::select_all(streams).ready_chunks(BURST).boxed()
 }
 
-async fn given(agreeing: &mut Option<BoxFuture<'static, bool>>) -> bool {
-    match agreeing {
-        Some(agreeing) => agreeing.await,
+async fn compared(comparing: &mut Option<BoxFuture<'static, Lists>>) -> Lists {
+    match comparing {
+        Some(comparing) => comparing.await,
         None => std::future::pending().await,
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Cluster {
     /// What is wrong with the whole cluster; each kind may have trouble of its own.
     conditions: Conditions,
     frozen_since: Option<Instant>,
+    /// The version of the last renewal of the canary.
+    renewed: Option<u64>,
 }
 
 // === impl Cluster ===
@@ -93,6 +95,7 @@ impl Cluster {
             sample: None,
             conditions: Conditions::default(),
             frozen_since: None,
+            renewed: None,
         }
     }
 
@@ -106,6 +109,11 @@ impl Cluster {
 
     pub(super) fn held(&self) -> &Held {
         &self.held
+    }
+
+    /// All watches begin anew: what was wrong with the old ones does not matter any more.
+    pub(super) fn begin_anew(&mut self) {
+        self.trouble.clear();
     }
 
     /// How far each kind was read.
@@ -250,12 +258,28 @@ impl Cluster {
         self.frozen_since.get_or_insert(now);
     }
 
-    /// The storage went back; what has a version from `floor` on is of the restored world.
-    pub(super) fn roll_back(&mut self, floor: u64, now: Instant) {
-        self.held.roll_back(floor);
+    /// The storage went back; what has a version from `floor` on is of the restored world. Without one, the last renewal
+    /// of the canary is taken: it was a while ago that the storage went back, or it would not be found out this way.
+    pub(super) fn roll_back(&mut self, floor: Option<u64>, now: Instant) {
+        self.held.roll_back(floor.or(self.renewed).unwrap_or(u64::MAX));
         self.held.lists_lie(true);
         let message = "its storage is older than what was seen of it: restored from a backup, or wiped".to_owned();
         self.freeze(Reason::RolledBack, message, now);
+    }
+
+    /// Whether the storage is known to have gone back.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.conditions.get(Reason::RolledBack).is_some()
+    }
+
+    /// The canary was renewed at this version.
+    pub(super) fn renewed(&mut self, version: Option<u64>) {
+        self.renewed = version;
+        if let Some(version) = version
+            && self.is_rolled_back()
+        {
+            self.held.lower_floor(version);
+        }
     }
 
     /// Lists and gets agree: everything is to be listed anew.

@@ -96,36 +96,90 @@ async fn ask(client: &Client, name: &ObjectName) -> Told {
     }
 }
 
-/// Whether lists say what gets say, of the canary and of some objects.
-pub(super) async fn lists_agree(client: Client, lease: (String, String), names: Vec<ObjectName>) -> bool {
-    let agree = async {
-        if !canary_agrees(&client, &lease).await? {
-            return Ok(false);
-        }
+/// What lists are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// They say what gets say.
+    Agree,
+    /// They have what gets do not have any more: they are of an old world, to which the storage does not belong.
+    Lie,
+    /// They are behind, or cannot be had.
+    Unknown,
+}
+
+/// What lists are worth, by the canary and some objects.
+pub(super) async fn compare(client: Client, lease: (String, String), names: Vec<ObjectName>) -> Lists {
+    let compared = async {
+        let mut worth = canary_worth(&client, &lease).await?;
         for name in names {
             let version = |seen: Option<Seen>| seen.map_or(0, |seen| seen.version);
             let before = version(kinds::get(&client, &name).await?);
             let listed = version(kinds::list(&client, &name).await?);
-            // It may have changed between the two.
-            if listed != before && listed != version(kinds::get(&client, &name).await?) {
-                tracing::debug!(%name, listed, before, "lists do not say what gets say");
-                return Ok(false);
-            }
+            let after = version(kinds::get(&client, &name).await?);
+            worth = worth.and(Lists::by_versions(before, listed, after));
         }
-        Ok::<_, kube::Error>(true)
+        Ok::<_, kube::Error>(worth)
     };
-    matches!(timeout(ANSWER * 4, agree).await, Ok(Ok(true)))
+    match timeout(ANSWER * 4, compared).await {
+        Ok(Ok(worth)) => worth,
+        _ => Lists::Unknown,
+    }
 }
 
 /// One that may not be read says nothing.
-async fn canary_agrees(client: &Client, (namespace, name): &(String, String)) -> kube::Result<bool> {
+async fn canary_worth(client: &Client, (namespace, name): &(String, String)) -> kube::Result<Lists> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let version = |lease: Option<Lease>| lease.and_then(|lease| lease.resource_version()?.parse().ok()).unwrap_or(0);
-    let before: u64 = match leases.get_opt(name).await {
-        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(true),
+    let before = match leases.get_opt(name).await {
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Lists::Agree),
         found => version(found?),
     };
     let params = ListParams::default().fields(&format!("metadata.name={name}"));
     let listed = version(leases.list(&params).await?.items.into_iter().next());
-    Ok((before..=version(leases.get_opt(name).await?)).contains(&listed))
+    Ok(Lists::by_versions(before, listed, version(leases.get_opt(name).await?)))
+}
+
+// === impl Lists ===
+
+impl Lists {
+    /// By one object's version in a list, between two gets; zero where there was none.
+    fn by_versions(before: u64, listed: u64, after: u64) -> Self {
+        match listed {
+            // It may have changed, or gone, between the two gets.
+            listed if (before..=after).contains(&listed) || (after == 0 && listed == before) => Self::Agree,
+            listed if listed > before.max(after) => Self::Lie,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Lie, _) | (_, Self::Lie) => Self::Lie,
+            (Self::Agree, Self::Agree) => Self::Agree,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_between_two_gets_is_as_they_are() {
+        for (before, listed, after, worth) in [
+            (5, 5, 5, Lists::Agree),
+            (5, 6, 7, Lists::Agree),
+            (0, 0, 0, Lists::Agree),
+            (0, 0, 7, Lists::Agree),
+            (5, 5, 0, Lists::Agree),
+            (5, 9, 5, Lists::Lie),
+            (0, 9, 0, Lists::Lie),
+            (5, 4, 5, Lists::Unknown),
+            (5, 0, 5, Lists::Unknown),
+        ] {
+            assert_eq!(Lists::by_versions(before, listed, after), worth, "{before} {listed} {after}");
+        }
+        assert_eq!(Lists::Agree.and(Lists::Unknown).and(Lists::Lie).and(Lists::Agree), Lists::Lie);
+    }
 }

@@ -59,8 +59,8 @@ pub(super) enum Sign {
     Reached(Client, String),
     /// It still answers, as the cluster with this uid.
     Proved(String),
-    /// Half the time within which a lie is to be found has passed.
-    Beat,
+    /// Half the time within which a lie is to be found has passed; the canary was renewed at this version, if it was.
+    Beat(Option<u64>),
     /// It cannot be reached.
     Unreachable(String),
     /// It refuses the credentials.
@@ -237,10 +237,9 @@ impl Sentinel {
     /// Everything that is done at regular intervals.
     async fn beat(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        if self.canary.check(now) == Verdict::Deaf {
+        let deaf = self.canary.check(now) == Verdict::Deaf;
+        if deaf {
             self.say(Sign::Deaf).await;
-            // What is deaf may be the connection.
-            return Err(Failure::Unreachable(String::new()));
         }
         if self.may_write {
             self.renew().await?;
@@ -248,8 +247,10 @@ impl Sentinel {
         if now.duration_since(self.proved) >= self.config.proof {
             self.prove().await?;
         }
-        self.say(Sign::Beat).await;
-        Ok(())
+        let renewed = self.canary.last().filter(|_| self.may_write).map(|last| last.version);
+        self.say(Sign::Beat(renewed)).await;
+        // What is deaf may be the connection.
+        if deaf { Err(Failure::Unreachable(String::new())) } else { Ok(()) }
     }
 
     /// Proves that the credentials are taken, and says which cluster it is.
