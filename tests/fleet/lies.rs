@@ -171,7 +171,10 @@ fn a_cut_of_minutes_withdraws_nothing_and_what_changed_is_there_at_once() -> Res
         cut.heal()?;
         scene.catches_up(2).await?;
         // For people; a busy machine is no fault.
-        println!("the change was there {:?} after the return", healed.elapsed());
+        #[expect(clippy::print_stdout, reason = "a figure that nobody may insist on")]
+        {
+            println!("the change was there {:?} after the return", healed.elapsed());
+        }
         north(&scene.agent, "is well", is_well).await?;
         scene.load.stop().await?.flawless(5000)
     })

@@ -198,6 +198,41 @@ fn what_is_wrong_with_one_cluster_is_its_own_trouble() -> Result {
     })
 }
 
+#[test]
+fn a_deputy_steps_in_for_an_agent_that_is_gone() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("deputy").await?;
+        let [east, west] = ["east", "west"].map(|name| fleet.cluster(name));
+        west.deploy(&ns, "web", 1, 8080).await?;
+        let reader = west.reader("reader").await?;
+        east.remote_secret(&ns, "west", &[("west", &reader.kubeconfig()?)]).await?;
+        let inside = fleet.agent("west").start().await?;
+        inside.ready().await?;
+        let kubeconfig = east.kubeconfig();
+        let deputy = fleet.agent("east").config(|config| {
+            config["membership"] = serde_json::json!({
+                "kubernetes": {"kubeconfig": kubeconfig},
+                "namespaces": [ns.to_string()],
+                "defaults": {"network": "n1"},
+                "deputyAfterSeconds": 2,
+            });
+        });
+        let deputy = deputy.start().await?;
+        let name = format!("web.{ns}.global");
+        told(&deputy, &name, &pods(west, &ns, "web").await?).await?;
+        // As long as west has an agent of its own, nobody else watches it.
+        ensure!(reader.requests()?.is_empty(), "{:?}", reader.requests()?);
+
+        inside.terminate().await?;
+        let owns = |status: &serde_json::Value| {
+            status["clusters"]["west"]["owner"].as_str().is_some_and(|owner| owner.starts_with("east"))
+        };
+        deputy.wait_until("owns west", owns).await?;
+        west.scale(&ns, "web", 2).await?;
+        told(&deputy, &name, &pods(west, &ns, "web").await?).await
+    })
+}
+
 /// How many connections the agent has to a cluster's API server; an error while there are any.
 fn connections(agent: &Agent, cluster: &Cluster) -> Result<usize> {
     let api_server = cluster.place().port(6443);

@@ -11,13 +11,9 @@ use crate::{
     store::Store,
 };
 use model::name::ClusterId;
-use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
-
-/// How long a cluster must be without an owner before an agent of another cluster steps in: the agent inside it is to
-/// have its chance, also when all of them start at once.
-const DEPUTY_AFTER: Duration = Duration::from_secs(30);
 
 /// How a cluster is reached.
 #[derive(Clone, Debug)]
@@ -102,12 +98,13 @@ impl One {
     /// Waits until nobody has owned the cluster for a while.
     async fn vacant(&mut self) {
         let Some(gathered) = &mut self.vacancy else { return };
+        let after = self.config.membership.as_ref().map(|membership| membership.deputy_after).unwrap_or_default();
         let owned = |gathered: &Gathered, id: &ClusterId| !gathered.complete || gathered.owners.contains_key(id);
         loop {
             if gathered.wait_for(|gathered| !owned(gathered, &self.id)).await.is_err() {
                 return std::future::pending().await;
             }
-            if timeout(DEPUTY_AFTER, gathered.wait_for(|gathered| owned(gathered, &self.id))).await.is_err() {
+            if timeout(after, gathered.wait_for(|gathered| owned(gathered, &self.id))).await.is_err() {
                 return;
             }
         }
@@ -128,7 +125,7 @@ impl One {
             {
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = given_up => {}

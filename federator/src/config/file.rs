@@ -137,6 +137,8 @@ pub struct Membership {
     pub clusters: BTreeMap<String, Place>,
     /// Seconds for which a cluster's services stay after its Secret was deleted, without a shared store.
     pub drain_seconds: u32,
+    /// Seconds for which a cluster must be without an owner in the shared store before this agent steps in.
+    pub deputy_after_seconds: u32,
 }
 
 /// Where a cluster is.
@@ -294,6 +296,7 @@ impl Default for Membership {
             defaults: Place::default(),
             clusters: BTreeMap::new(),
             drain_seconds: 30,
+            deputy_after_seconds: 30,
         }
     }
 }

@@ -95,7 +95,7 @@ enum Trial {
     /// It is found out which cluster they lead to; a failure is told, and tried again.
     Asked(Connector, BoxStream<'static, Result<(Client, String), String>>),
     /// They show what is there.
-    Shown(Candidate, Events),
+    Shown(Box<Candidate>, Events),
 }
 
 /// What a trial brought.
@@ -274,7 +274,8 @@ impl Watching {
         self.trial = match (self.trial.take(), tried) {
             (Some(Trial::Asked(connector, _)), Tried::Asked(Ok((client, uid)))) => {
                 if *uid == *self.cluster.observed().meta.uid {
-                    Some(Trial::Shown(Candidate::new(connector), follow_all(&client, &HashMap::new())))
+                    let events = follow_all(&client, &HashMap::new());
+                    Some(Trial::Shown(Box::new(Candidate::new(connector)), events))
                 } else {
                     let known = self.cluster.observed().meta.uid.clone();
                     let why = format!("the new kubeconfig leads to another cluster, {uid}; {known} is kept");
@@ -293,7 +294,7 @@ impl Watching {
                     }
                 }
                 if candidate.is_whole() {
-                    self.adopt(candidate, events);
+                    self.adopt(*candidate, events);
                     None
                 } else {
                     Some(Trial::Shown(candidate, events))

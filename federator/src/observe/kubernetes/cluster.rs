@@ -424,7 +424,7 @@ impl Cluster {
             Some(version) if version == then => Todo::Nothing,
             Some(version) if version < then && version != 0 && self.standing == Standing::Live => Todo::WentBack,
             newer => {
-                self.late.get_or_insert((name.clone(), newer, late));
+                self.late.get_or_insert_with(|| (name.clone(), newer, late));
                 Todo::Nothing
             }
         }

@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 struct Ask {
     /// `services`, `endpointslices`, `nodes`, `leases`, or the name of what is asked for alone.
     of: String,
+    /// `GET`, `POST` or `PUT`.
+    method: String,
     /// From where on to watch; a list otherwise.
     watch: Option<String>,
     /// The token of the page.
@@ -89,6 +91,7 @@ fn ask(request: &Request) -> Ask {
     };
     Ask {
         of: request.uri().path().rsplit('/').next().unwrap_or_default().to_owned(),
+        method: request.method().to_string(),
         watch: field("watch").and_then(|_| field("resourceVersion")),
         page: field("continue"),
         nth: 0,
@@ -134,8 +137,8 @@ fn list(items: &[Value]) -> Answer {
 }
 
 /// An event as API servers write it, the type first.
-fn event(kind: &str, object: Value) -> String {
-    format!(r#"{{"type":"{kind}","object":{object}}}"#)
+fn event(kind: &str, object: impl std::borrow::Borrow<Value>) -> String {
+    format!(r#"{{"type":"{kind}","object":{}}}"#, object.borrow())
 }
 
 fn service(name: &str) -> Value {
@@ -423,6 +426,93 @@ async fn what_a_list_lacks_is_asked_for() {
     observing(answer, async |observed| {
         until(observed, |seen| services(seen) == ["a", "b", "c"]).await;
         until(observed, |seen| services(seen) == ["a", "b"]).await;
+    })
+    .await;
+}
+
+/// The canary's Lease, of which every write has a version that is ten more than the one before.
+fn lease(version: u64) -> Value {
+    let metadata = json!({ "namespace": "istio-system", "name": "canary", "resourceVersion": version.to_string() });
+    json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {} })
+}
+
+/// A Lease that is written and read, and of whose renewals the watch tells nothing.
+fn silent_canary(ask: &Ask, version: &mut u64) -> Option<Answer> {
+    match (&*ask.of, &*ask.method, &ask.watch) {
+        ("leases", "POST", _) | ("canary", "PUT", _) => {
+            *version += 10;
+            Some(Says(lease(*version)))
+        }
+        ("canary", "GET", _) => Some(Says(lease(*version))),
+        // The list of the sentinel's own watch is of before; the one that is compared comes later.
+        ("leases", "GET", None) if ask.nth == 0 => Some(list(&[])),
+        ("leases", "GET", None) => {
+            Some(Says(json!({ "metadata": { "resourceVersion": version.to_string() }, "items": [lease(*version)] })))
+        }
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_does_not_come_back_freezes_until_lists_agree() {
+    let mut version = 100;
+    let answer = move |ask: &Ask| match (&*ask.of, &ask.watch) {
+        ("services", None) => Some(list(&[service("web")])),
+        ("web", None) => Some(Says(service("web"))),
+        _ => silent_canary(ask, &mut version),
+    };
+    observing(answer, async |observed| {
+        until(observed, |seen| seen.synced).await;
+        let began = Instant::now();
+        let seen = until(observed, |seen| seen.conditions.get(Reason::Deaf).is_some()).await;
+        assert!(began.elapsed() <= Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(seen.frozen_since.is_some() && services(&seen) == ["web"]);
+        // Lists agree with gets, so everything is listed anew, on a new connection.
+        let seen = until(observed, |seen| seen.frozen_since.is_none()).await;
+        assert!(seen.conditions.is_empty() && services(&seen) == ["web"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_canary_the_newest_object_tells_of_deafness() {
+    // The watch of services is silent; what was changed stands in storage, and in new lists.
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
+        ("services", None) if ask.nth == 0 => Some(list(&[service("web")])),
+        ("services", None) => {
+            let items = [at(30, service("web")), at(31, service("api"))];
+            Some(Says(json!({ "metadata": { "resourceVersion": "31" }, "items": items })))
+        }
+        ("web", None) => Some(Says(at(30, service("web")))),
+        ("api", None) => Some(Says(at(31, service("api")))),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        until(observed, |seen| seen.synced).await;
+        let began = Instant::now();
+        until(observed, |seen| seen.conditions.get(Reason::Deaf).is_some()).await;
+        assert!(began.elapsed() <= Duration::from_secs(16), "{:?}", began.elapsed());
+        let seen = until(observed, |seen| seen.conditions.is_empty()).await;
+        assert_eq!(services(&seen), ["api", "web"]);
+    })
+    .await;
+}
+
+/// The storage has lost `web` and its endpoints, and lists go on to have them: nothing is taken away.
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_went_back_is_told_by_lists_that_have_more() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
+        ("services", None) => Some(list(&[service("web")])),
+        ("web", None) => Some(Refuses(404)),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        let seen = until(observed, |seen| seen.conditions.get(Reason::RolledBack).is_some()).await;
+        assert_eq!((services(&seen), seen.remembered), (vec!["web".to_owned()], 1));
+        assert!(seen.remembered_names.contains("Service shop/web"));
+        sleep(Duration::from_secs(600)).await;
+        let seen = observed.borrow().clone();
+        assert!(seen.frozen_since.is_some() && services(&seen) == ["web"]);
     })
     .await;
 }

@@ -1,3 +1,5 @@
+//! What is believed when: of an API server that goes on as usual, and of one whose storage went back.
+
 use super::*;
 
 fn name(name: &str) -> ObjectName {
