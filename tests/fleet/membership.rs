@@ -6,13 +6,22 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Cluster, Expected, Fleet, Load, Namespace, RecordType, Result, SOON, eventually};
+use harness::{
+    Agent, Cluster, Expected, Fleet, Load, Namespace, RecordType, RestartApiServer, Result, SOON, eventually,
+};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{ObjectMeta, Patch, PatchParams};
 
 use crate::federation::pods;
 use crate::lies::any_pod;
 
 /// Between two queries.
 const PERIOD: Duration = Duration::from_millis(20);
+
+/// How much is written between a backup and what it lacks.
+const LONG_AGO: usize = 600;
 
 /// How often a cluster comes and goes.
 const ROUNDS: usize = 50;
@@ -231,6 +240,53 @@ fn a_deputy_steps_in_for_an_agent_that_is_gone() -> Result {
         west.scale(&ns, "web", 2).await?;
         told(&deputy, &name, &pods(west, &ns, "web").await?).await
     })
+}
+
+/// The Secrets of a restored API server are those of long ago.
+#[test]
+fn a_list_of_secrets_that_is_short_removes_nobody() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("short").await?;
+        let (north, west) = (&fleet.spare().await?, fleet.cluster("west"));
+        ns.add_to(north).await?;
+        west.deploy(&ns, "web", 1, 8080).await?;
+        let snapshot = north.snapshot()?;
+        // Of long ago: more was written since than an API server writes when it starts.
+        let maps = Api::<ConfigMap>::namespaced(north.client(), &ns);
+        for n in 0..LONG_AGO {
+            let data = Some([("n".to_owned(), n.to_string())].into());
+            let map = ConfigMap { metadata: meta("since"), data, ..ConfigMap::default() };
+            let params = PatchParams::apply("test").force();
+            maps.patch("since", &params, &Patch::Apply(&map)).await?;
+        }
+        let kubeconfig = west.reader("reader").await?.kubeconfig()?;
+        north.remote_secret(&ns, "west", &[("west", &kubeconfig)]).await?;
+        let home = north.kubeconfig();
+        let agent = fleet.agent_of(north).embedded().config(|config| {
+            config["membership"] = serde_json::json!({
+                "kubernetes": {"kubeconfig": home},
+                "namespaces": [ns.to_string()],
+                "defaults": {"network": "n1"},
+                "drainSeconds": 0,
+            });
+        });
+        let agent = agent.start().await?;
+        let (name, now) = (format!("web.{ns}.global"), pods(west, &ns, "web").await?);
+        told(&agent, &name, &now).await?;
+        let load = Load::start(&[agent.dns()], &name, Expected::exactly(&now), PERIOD);
+        north.restore(&snapshot, RestartApiServer::Yes).await?;
+        condition(&agent, "west", "SecretMissing").await?;
+        // It is there again, and then it goes as such things go.
+        let secret = north.remote_secret(&ns, "west", &[("west", &kubeconfig)]).await?;
+        agent.wait_until("the Secret is back", |status| status["clusters"]["west"]["conditions"].is_null()).await?;
+        load.stop().await?.flawless(100)?;
+        secret.delete().await?;
+        told(&agent, &name, &BTreeSet::new()).await
+    })
+}
+
+fn meta(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
 }
 
 /// How many connections the agent has to a cluster's API server; an error while there are any.

@@ -29,6 +29,7 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 /// Starts and stops what observes and publishes each cluster.
 pub(super) struct Clusters {
@@ -230,8 +231,8 @@ impl Clusters {
             stop: stop.clone(),
         };
         self.running.insert(id.clone(), Running { stop, connectors: None, digest: None });
-        let id = id.clone();
-        self.tasks.spawn(async move { (id, one.run().await) });
+        let (id, span) = (id.clone(), tracing::error_span!("cluster", %id));
+        self.tasks.spawn(async move { (id, one.run().await) }.instrument(span));
     }
 
     fn note(&mut self, id: &ClusterId, connectors: Option<watch::Sender<Connector>>, digest: Option<Digest>) {

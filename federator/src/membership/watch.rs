@@ -10,7 +10,11 @@ use super::{
     versions::Versions,
 };
 use crate::kubernetes::follow::{Event, Selection, follow};
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::select_all};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{BoxStream, select_all},
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::ListParams};
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
@@ -55,12 +59,7 @@ where
         config.namespaces.iter().map(|name| name.as_str().into()).chain([own]).collect();
     let mut registrar = Registrar::new(config.names, config.parse, namespaces.iter().cloned());
     let mut versions = Versions::default();
-    let mut events = select_all(namespaces.iter().map(|namespace| {
-        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let namespace = namespace.clone();
-        follow(api, Selection { labels: Some(SELECTOR.to_owned()), ..Selection::default() })
-            .map(move |event| (namespace.clone(), event))
-    }));
+    let mut events = follow_all(&client, &namespaces);
     // Nothing but the roster's own state decides what is asked next, so one look at a time is enough.
     let mut turn = namespaces.iter().cycle();
     let mut looking: BoxFuture<'static, Option<Look>> = pause();
@@ -82,7 +81,12 @@ where
                     };
                 }
                 Some(look) => {
+                    let known = versions.went_back();
                     judge(&mut registrar, &mut versions, look);
+                    if versions.went_back() && !known {
+                        // The watches wait for versions that are long to come; a list says what there is now.
+                        events = follow_all(&client, &namespaces);
+                    }
                     looking = pause();
                 }
             },
@@ -90,6 +94,16 @@ where
         }
         hand_on(&roster, registrar.roster());
     }
+}
+
+fn follow_all(client: &Client, namespaces: &BTreeSet<Arc<str>>) -> BoxStream<'static, (Arc<str>, Event<Secret>)> {
+    let follow_one = |namespace: &Arc<str>| {
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let namespace = namespace.clone();
+        follow(api, Selection { labels: Some(SELECTOR.to_owned()), ..Selection::default() })
+            .map(move |event| (namespace.clone(), event))
+    };
+    select_all(namespaces.iter().map(follow_one)).boxed()
 }
 
 fn pause() -> BoxFuture<'static, Option<Look>> {
@@ -116,7 +130,10 @@ fn translate(event: Event<Secret>, versions: &mut Versions) -> Option<Seen> {
             Some(read(secret).map_or(Seen::Gone(name), Seen::Changed))
         }
         Event::Gone(secret) => name_of(&secret).map(Seen::Gone),
-        Event::At(_) => None,
+        Event::At(version) => {
+            version.parse().into_iter().for_each(|version| versions.saw(version));
+            None
+        }
         Event::Quiet => Some(Seen::Quiet),
         Event::Trouble(trouble) => Some(Seen::Trouble(trouble.reason)),
     }

@@ -188,7 +188,9 @@ impl Watching {
                 }
             }
             Sign::Beat(renewed) => {
-                // Whatever is written after a renewal in the restored world is of that world.
+                if renewed.is_some() {
+                    self.cluster.no_canary(&self.lease, None);
+                }
                 self.cluster.renewed(renewed);
                 self.beat(now);
             }
@@ -196,9 +198,7 @@ impl Watching {
             Sign::Refused(why) => self.cluster.freeze(Reason::CredentialsRefused, why, now),
             Sign::Deaf => self.deaf(now),
             Sign::RolledBack(floor) => self.cluster.roll_back(Some(floor), now),
-            Sign::NoCanary(why) => {
-                tracing::info!(server = %self.orders.borrow().connector.server, why, "no canary: samples instead");
-            }
+            Sign::NoCanary(why) => self.cluster.no_canary(&self.lease, Some(why)),
         }
     }
 
@@ -232,11 +232,11 @@ impl Watching {
             let telling = self.cluster.telling();
             let comparing = compare(client.clone(), self.lease.clone(), telling);
             self.comparing.get_or_insert_with(|| comparing.boxed());
+            for name in self.cluster.to_recheck(self.beats, RECHECKED) {
+                self.questions.ask(name, Why::Remembered);
+            }
         } else if let Some(name) = self.cluster.sample() {
             self.questions.ask(name, Why::Sample);
-        }
-        for name in self.cluster.to_recheck(self.beats, RECHECKED) {
-            self.questions.ask(name, Why::Remembered);
         }
     }
 

@@ -221,6 +221,12 @@ impl Cluster {
         now >= *until
     }
 
+    /// Says that the canary may not be written, and why; or that it may.
+    pub(super) fn no_canary(&mut self, (namespace, name): &(String, String), why: Option<String>) {
+        let why = why.map(|why| format!("the canary cannot be renewed; newest objects are asked for instead: {why}"));
+        self.index.note(&format!("Lease {namespace}/{name}"), why);
+    }
+
     /// Sets or clears what is wrong with the whole cluster.
     pub(super) fn condition(&mut self, reason: Reason, message: Option<String>) {
         if self.conditions.get(reason).is_some() == message.is_some() {
