@@ -7,6 +7,7 @@ mod battery;
 mod bed;
 mod faults;
 mod federation;
+mod istio;
 mod lies;
 mod membership;
 mod remote;

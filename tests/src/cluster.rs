@@ -125,6 +125,11 @@ impl Cluster {
         self.bed.number()
     }
 
+    /// An executable of the parts.
+    pub(crate) fn part(&self, name: &str) -> Result<PathBuf> {
+        self.bed.parts.bin(name)
+    }
+
     pub(crate) fn logs(&self) -> &Path {
         &self.logs
     }

@@ -32,6 +32,7 @@
 mod fleet;
 
 mod agent;
+mod cli;
 mod cluster;
 mod cut;
 mod dig;
@@ -55,6 +56,7 @@ mod etcd;
 mod failure;
 mod furniture;
 mod http;
+mod istiod;
 mod network;
 mod parts;
 mod place;
@@ -63,12 +65,14 @@ mod scheduler;
 mod site;
 
 pub use agent::{Agent, AgentSetup};
+pub use cli::Said;
 pub use cluster::Cluster;
 pub use cut::Cut;
 pub use dig::{Answer, Reply, Resolver};
 pub use fleet::Fleet;
 pub use hickory_proto::op::ResponseCode;
 pub use hickory_proto::rr::RecordType;
+pub use istiod::Istiod;
 pub use leaks::Leaks;
 pub use load::{Counts, Expected, Load};
 pub use namespace::Namespace;

@@ -1,0 +1,87 @@
+//! istiod beside a cluster's API server, as a judge of what it is given: without injection, validation or an authority
+//! of its own. And istioctl, run to its end.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::process::Process;
+use crate::site::loopback;
+use crate::{Result, Spare, eventually, http};
+
+/// Its ports, on the loopback of a place that nobody shares.
+const HTTP: u16 = 18080;
+const XDS: u16 = 15010;
+const MONITORING: u16 = 15014;
+
+/// The namespace in which it looks for Secrets.
+const NAMESPACE: &str = "istio-system";
+
+/// Its first start on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// istiod of one cluster; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Istiod {
+    process: Process,
+    place: crate::Place,
+}
+
+impl Spare {
+    /// Starts istiod for this cluster, and returns when it is ready.
+    pub async fn istiod(&self) -> Result<Istiod> {
+        let mesh = self.logs().join("mesh.yaml");
+        fs::write(&mesh, "{enableAutoMtls: false}\n")?;
+        let variables = [
+            "PILOT_CERT_PROVIDER=none",
+            "ENABLE_CA_SERVER=false",
+            "PILOT_ENABLE_GATEWAY_API=false",
+            "INJECTION_WEBHOOK_CONFIG_NAME=",
+            "VALIDATION_WEBHOOK_CONFIG_NAME=",
+            "ENABLE_LEADER_ELECTION=false",
+            "POD_NAME=istiod",
+        ];
+        let mut arguments: Vec<OsString> = variables.iter().map(Into::into).collect();
+        arguments.push(format!("CLUSTER_ID={}", self.name()).into());
+        arguments.push(format!("POD_NAMESPACE={NAMESPACE}").into());
+        arguments.push(self.part("pilot-discovery")?.into_os_string());
+        let flags = [
+            "discovery".to_owned(),
+            format!("--kubeconfig={}", self.kubeconfig().display()),
+            format!("--clusterID={}", self.name()),
+            format!("--meshConfig={}", mesh.display()),
+            "--networksConfig=none".to_owned(),
+            format!("--httpAddr={}", loopback(HTTP)),
+            format!("--grpcAddr={}", loopback(XDS)),
+            format!("--monitoringAddr={}", loopback(MONITORING)),
+            "--httpsAddr=".to_owned(),
+            "--secureGRPCAddr=".to_owned(),
+            "--ctrlz_port=0".to_owned(),
+            "--shutdownDuration=1s".to_owned(),
+        ];
+        arguments.extend(flags.map(OsString::from));
+        let process = Process::new("istiod", self.place(), PathBuf::from("/usr/bin/env"), arguments, self.logs());
+        process.start()?;
+        let istiod = Istiod { process, place: self.place() };
+        eventually(START, "istiod is ready", async || {
+            ensure!(istiod.process.is_running(), "it ended: {}", istiod.process.tail());
+            http::get(istiod.place, loopback(HTTP), "/ready").await
+        })
+        .await?;
+        Ok(istiod)
+    }
+}
+
+impl Istiod {
+    /// How it stands with its clusters: the id of each, and `synced` when it has read it whole.
+    pub async fn clusters(&self) -> Result<Vec<(String, String)>> {
+        let text = http::get(self.place, loopback(HTTP), "/debug/clusterz").await?;
+        let clusters: Vec<Value> = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let field = |cluster: &Value, name: &str| cluster[name].as_str().unwrap_or_default().to_owned();
+        Ok(clusters.iter().map(|cluster| (field(cluster, "id"), field(cluster, "syncStatus"))).collect())
+    }
+}
