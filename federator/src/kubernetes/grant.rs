@@ -3,42 +3,45 @@
 
 use serde_json::{Value, json};
 
-/// What reading a kind of object takes.
-const READ: [&str; 3] = [
-    "get",   // one object whose name is known: the `kube-system` namespace, which tells clusters apart
+/// What observing a kind of object takes.
+const OBSERVE: [&str; 3] = [
+    "get",   // one object, asked for by its name: what a list says of it is not believed alone
     "list",  // everything there is, when an agent starts and when its place is lost
     "watch", // every change after that
 ];
 
-/// What is read, by API group, and what for.
-const READ_BY_GROUP: [(&str, &[&str]); 5] = [
+/// What learning of changes takes, of objects that nobody asks for one by one.
+const FOLLOW: [&str; 2] = ["list", "watch"];
+
+/// What is read, by API group, how, and what for.
+const READ_BY_GROUP: [(&str, &[&str], &[&str]); 5] = [
     (
         "",
         &[
             "services",   // what is federated, its ports and how it is spread
             "nodes",      // region and zone of endpoints
-            "pods",       // the workloads that a ServiceEntry selects
+            "pods",       // network and version of endpoints
             "namespaces", // the cluster's identity, and which namespaces take part
         ],
+        &OBSERVE,
     ),
     // The endpoints of services.
-    ("discovery.k8s.io", &["endpointslices"]),
-    // Workloads outside of Kubernetes, and hosts that somebody wrote down.
-    ("networking.istio.io", &["workloadentries", "workloadgroups", "serviceentries"]),
+    ("discovery.k8s.io", &["endpointslices"], &OBSERVE),
+    // Endpoints outside of Kubernetes.
+    ("networking.istio.io", &["workloadentries"], &OBSERVE),
     // What is exported by the standard of multi-cluster services.
-    ("multicluster.x-k8s.io", &["serviceexports"]),
+    ("multicluster.x-k8s.io", &["serviceexports"], &OBSERVE),
     // Which of the kinds above the cluster has, to begin following one on the day it is installed.
-    ("apiextensions.k8s.io", &["customresourcedefinitions"]),
+    ("apiextensions.k8s.io", &["customresourcedefinitions"], &FOLLOW),
 ];
 
 /// The group of the lease that an agent writes in order to see its own write come back, in the namespace of its
 /// account only: a cluster whose watches deliver nothing looks like one in which nothing happens.
 const CANARY_GROUP: &str = "coordination.k8s.io";
-const CANARY: [&str; 6] = [
+const CANARY: [&str; 5] = [
     "create", // once
-    "get",    // what the lease says before it is renewed
+    "get",    // what the lease says that an agent before this one has left
     "update", // the heartbeat
-    "patch",  // the heartbeat, as server-side apply
     "list",   // where the watch begins
     "watch",  // whether the heartbeat comes back
 ];
@@ -68,7 +71,8 @@ impl Account {
         // Accounts of one name in two namespaces must not take each other's binding.
         let wide = format!("{}-{}", self.name, self.namespace);
         let subjects = json!([{"kind": "ServiceAccount", "name": self.name, "namespace": self.namespace}]);
-        let read: Vec<_> = READ_BY_GROUP.iter().map(|(group, resources)| rule(group, resources, &READ)).collect();
+        let read: Vec<_> =
+            READ_BY_GROUP.iter().map(|(group, resources, verbs)| rule(group, resources, verbs)).collect();
         let canary = rule(CANARY_GROUP, &["leases"], &CANARY);
         let role =
             |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
