@@ -5,7 +5,7 @@ use super::{
     candidate::Whole,
     held::{Held, Via},
     kinds::{KINDS, Seen},
-    questions::{Told, Why},
+    questions::{Told, Untold, Why},
 };
 use crate::{
     condition::{Conditions, Reason},
@@ -65,6 +65,8 @@ pub(super) struct Cluster {
     /// The kinds that are to be listed before a thawing cluster is live.
     unlisted: HashSet<Kind>,
     trouble: BTreeMap<Kind, Trouble>,
+    /// The kinds of which no single object may be asked for, with the one that was, and why not.
+    untold: BTreeMap<Kind, (ObjectName, String)>,
     standing: Standing,
     asking: Vec<(ObjectName, Why)>,
     /// What a get has told and the watch has not, and until when it may.
@@ -89,6 +91,7 @@ impl Cluster {
             listed: HashSet::new(),
             unlisted: HashSet::new(),
             trouble: BTreeMap::new(),
+            untold: BTreeMap::new(),
             standing: Standing::Live,
             asking: Vec::new(),
             late: None,
@@ -171,6 +174,11 @@ impl Cluster {
 
     /// Takes an answer.
     pub(super) fn told(&mut self, name: &ObjectName, why: Why, told: Told, late: Instant) -> Todo {
+        match &told {
+            Ok(_) => _ = self.untold.remove(&name.kind),
+            Err(Untold::Forbidden(reason)) => _ = self.untold.insert(name.kind, (name.clone(), reason.clone())),
+            Err(Untold::Nothing) => {}
+        }
         let seen = match told {
             Ok(seen) => seen,
             // What is missing stays until something is known of it.
@@ -203,11 +211,13 @@ impl Cluster {
         names.into_iter().take(SAMPLE).chain(self.held.newest().take(SAMPLE)).cloned().collect()
     }
 
-    /// Some of the objects that are only remembered; of all of them, one part a round.
+    /// Some of the objects that are only remembered, of all of them one part a round; and those that could not be asked
+    /// for.
     pub(super) fn to_recheck(&self, round: usize, most: usize) -> Vec<ObjectName> {
         let parts = self.held.remembered().div_ceil(most).max(1);
         let part = round % parts;
-        self.held.remembered_names().skip(part * most).take(most).cloned().collect()
+        let remembered = self.held.remembered_names().skip(part * most).take(most);
+        remembered.chain(self.untold.values().map(|(name, _)| name)).cloned().collect()
     }
 
     /// Whether the watch owes something for too long.
@@ -336,6 +346,11 @@ impl Cluster {
             };
             if conditions.get(reason).is_none() {
                 conditions.set(reason, Some(format!("{kind:?}: {}", trouble.reason)));
+            }
+        }
+        for (kind, (_, reason)) in &self.untold {
+            if conditions.get(Reason::Forbidden).is_none() {
+                conditions.set(Reason::Forbidden, Some(format!("{kind:?}: {reason}")));
             }
         }
         let remembered = self.held.remembered_names().take(SHOWN).map(ToString::to_string).collect();

@@ -2,7 +2,10 @@
 //! and go out at a bounded rate, so that a thousand of them are no storm.
 
 use super::kinds::{self, Seen};
-use crate::{kubernetes::explain::explain, observe::index::ObjectName};
+use crate::{
+    kubernetes::explain::{Cause, cause, explain},
+    observe::index::ObjectName,
+};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
@@ -33,7 +36,16 @@ pub(super) enum Why {
 }
 
 /// What stands in storage: an object, nothing, or why that is not known.
-pub(super) type Told = Result<Option<Seen>, String>;
+pub(super) type Told = Result<Option<Seen>, Untold>;
+
+/// Why something is not known.
+#[derive(Debug)]
+pub(super) enum Untold {
+    /// The API server refuses to say; this is why.
+    Forbidden(String),
+    /// There was no answer, or none that says anything.
+    Nothing,
+}
 
 /// The queue.
 pub(super) struct Questions {
@@ -91,8 +103,9 @@ impl Questions {
 
 async fn ask(client: &Client, name: &ObjectName) -> Told {
     match timeout(ANSWER, kinds::get(client, name)).await {
-        Ok(told) => told.map_err(|error| explain(&error)),
-        Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
+        Ok(Err(error)) if cause(&error) == Cause::Forbidden => Err(Untold::Forbidden(explain(&error))),
+        Ok(Ok(found)) => Ok(found),
+        _ => Err(Untold::Nothing),
     }
 }
 
@@ -127,13 +140,17 @@ pub(super) async fn compare(client: Client, lease: (String, String), names: Vec<
 }
 
 /// One that may not be read says nothing.
-async fn canary_worth(client: &Client, (namespace, name): &(String, String)) -> kube::Result<Lists> {
+async fn canary_worth(client: &Client, lease: &(String, String)) -> kube::Result<Lists> {
+    match compare_canary(client, lease).await {
+        Err(error) if cause(&error) == Cause::Forbidden => Ok(Lists::Agree),
+        worth => worth,
+    }
+}
+
+async fn compare_canary(client: &Client, (namespace, name): &(String, String)) -> kube::Result<Lists> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let version = |lease: Option<Lease>| lease.and_then(|lease| lease.resource_version()?.parse().ok()).unwrap_or(0);
-    let before = match leases.get_opt(name).await {
-        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Lists::Agree),
-        found => version(found?),
-    };
+    let before = version(leases.get_opt(name).await?);
     let params = ListParams::default().fields(&format!("metadata.name={name}"));
     let listed = version(leases.list(&params).await?.items.into_iter().next());
     Ok(Lists::by_versions(before, listed, version(leases.get_opt(name).await?)))
