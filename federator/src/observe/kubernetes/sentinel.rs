@@ -91,6 +91,8 @@ struct Sentinel {
     /// The Lease as it was written or found last.
     lease: Option<Lease>,
     may_write: bool,
+    /// Why there is no canary, as it was said last.
+    why_not: Option<String>,
     proved: Instant,
 }
 
@@ -107,7 +109,8 @@ pub(super) async fn run(config: Config, mut orders: watch::Receiver<Orders>, sig
     let patience = config.found_within / 2;
     let now = Instant::now();
     let canary = Canary::new(patience, now);
-    let mut sentinel = Sentinel { config, orders, signs, client, canary, lease: None, may_write: true, proved: now };
+    let mut sentinel =
+        Sentinel { config, orders, signs, client, canary, lease: None, may_write: true, why_not: None, proved: now };
     let mut ticks = interval(patience);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renewals = sentinel.renewals();
@@ -115,6 +118,7 @@ pub(super) async fn run(config: Config, mut orders: watch::Receiver<Orders>, sig
     loop {
         if sentinel.may_write != may_write {
             may_write = sentinel.may_write;
+            sentinel.canary.pause(Instant::now());
             renewals = sentinel.renewals();
         }
         let connector = sentinel.orders.borrow().connector.clone();
@@ -237,7 +241,8 @@ impl Sentinel {
     /// Everything that is done at regular intervals.
     async fn beat(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        let deaf = self.canary.check(now) == Verdict::Deaf;
+        // What may not be heard is no sign of deafness.
+        let deaf = self.may_write && self.canary.check(now) == Verdict::Deaf;
         if deaf {
             self.say(Sign::Deaf).await;
         }
@@ -253,10 +258,11 @@ impl Sentinel {
         if deaf { Err(Failure::Unreachable(String::new())) } else { Ok(()) }
     }
 
-    /// Proves that the credentials are taken, and says which cluster it is.
+    /// Proves that the credentials are taken, and says which cluster it is. They may have been given the canary by now.
     async fn prove(&mut self) -> Result<(), Failure> {
         let uid = answer(self.config.found_within / 2, identify(&self.client)).await?;
         self.proved = Instant::now();
+        self.may_write = true;
         self.say(Sign::Proved(uid)).await;
         Ok(())
     }
@@ -279,14 +285,15 @@ impl Sentinel {
             Ok(Ok(lease)) => {
                 let renewal = Renewal { sequence, version: version(&lease) };
                 self.lease = Some(lease);
+                self.why_not = None;
                 if let Verdict::RolledBack(floor) = self.canary.wrote(renewal, Instant::now()) {
                     self.say(Sign::RolledBack(floor)).await;
                 }
                 Ok(())
             }
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) && self.lease.is_none() => {
-                self.may_write = false;
-                self.say(Sign::NoCanary(status.message.clone())).await;
+            // That other rights are missing too is for proofs to find out.
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 || (status.code == 404 && self.lease.is_none()) => {
+                self.no_canary(status.message.clone()).await;
                 Ok(())
             }
             // Something else stands there: somebody else's renewal, one of ours that is over, or nothing any more.
@@ -297,7 +304,15 @@ impl Sentinel {
 
     /// Looks at what stands there.
     async fn look(&mut self, leases: &Api<Lease>) -> Result<(), Failure> {
-        let found = answer(self.config.found_within / 2, leases.get_opt(&self.config.name)).await?;
+        let asked = timeout(self.config.found_within / 2, leases.get_opt(&self.config.name)).await;
+        let found = match asked {
+            Err(_) => return Err(Failure::Unreachable("it does not show a Lease in time".to_owned())),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                self.no_canary(status.message.clone()).await;
+                return Ok(());
+            }
+            Ok(found) => answer(Duration::MAX, async { found }).await?,
+        };
         let is_ours = |lease: &&Lease| holder(lease) == Some(self.config.holder.as_str());
         match found.as_ref().filter(is_ours) {
             Some(lease) => self.canary.found(Some(Renewal { sequence: sequence(lease), version: version(lease) })),
@@ -310,11 +325,17 @@ impl Sentinel {
     async fn hear(&mut self, event: Event<Lease>) {
         match event {
             Event::Listed(lease) | Event::Changed(lease) => self.canary.saw(version(&lease)),
-            Event::Trouble(trouble) if trouble.cause == Cause::Forbidden => {
-                self.may_write = false;
-                self.say(Sign::NoCanary(trouble.reason)).await;
-            }
+            Event::Trouble(trouble) if trouble.cause == Cause::Forbidden => self.no_canary(trouble.reason).await,
             _ => {}
+        }
+    }
+
+    /// Renews the Lease no more, until the next proof; says why, unless that was said before.
+    async fn no_canary(&mut self, why: String) {
+        self.may_write = false;
+        if self.why_not.as_ref() != Some(&why) {
+            self.why_not = Some(why.clone());
+            self.say(Sign::NoCanary(why)).await;
         }
     }
 

@@ -516,3 +516,40 @@ async fn a_storage_that_went_back_is_told_by_lists_that_have_more() {
     })
     .await;
 }
+
+/// What may be listed and watched and not be asked for by its name: nothing is amiss yet, and it is said.
+#[tokio::test(start_paused = true)]
+async fn a_get_that_is_refused_is_told_until_it_is_granted() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
+        ("services", None) => Some(list(&[service("web")])),
+        ("web", None) if ask.nth < 3 => Some(Refuses(403)),
+        ("web", None) => Some(Says(service("web"))),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        let seen = until(observed, |seen| seen.conditions.get(Reason::Forbidden).is_some()).await;
+        assert!(seen.conditions.get(Reason::Forbidden).unwrap().starts_with("Service: it refuses this"));
+        assert!(seen.synced && seen.frozen_since.is_none() && services(&seen) == ["web"]);
+        until(observed, |seen| seen.conditions.is_empty()).await;
+    })
+    .await;
+}
+
+/// A Lease that may be written and not be watched: no canary, and no deafness.
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_may_not_be_heard_says_nothing() {
+    let mut version = 100;
+    let answer = move |ask: &Ask| match (&*ask.of, &*ask.method, &ask.watch) {
+        ("leases", "GET", _) => Some(Refuses(403)),
+        _ => silent_canary(ask, &mut version),
+    };
+    observing(answer, async |observed| {
+        until(observed, |seen| seen.synced).await;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(600) {
+            sleep(Duration::from_secs(1)).await;
+            assert!(observed.borrow().conditions.is_empty(), "{:?}", observed.borrow().conditions);
+        }
+    })
+    .await;
+}
