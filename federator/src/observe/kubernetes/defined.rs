@@ -14,12 +14,15 @@ use std::collections::VecDeque;
 const NO_VERSION: &str = "0";
 
 struct Defined<T, F> {
+    definition: String,
     definitions: BoxStream<'static, Event<PartialObjectMeta<CustomResourceDefinition>>>,
     objects: Option<BoxStream<'static, Event<T>>>,
     begin: F,
     from: Option<String>,
     /// Whether the list of definitions in progress has it.
     listed: bool,
+    /// Why definitions cannot be seen.
+    unseen: Option<String>,
     ready: VecDeque<Event<T>>,
 }
 
@@ -32,7 +35,16 @@ pub(super) fn while_defined<T: Send + 'static>(
 ) -> BoxStream<'static, Event<T>> {
     let selection = Selection { fields: Some(format!("metadata.name={definition}")), ..Selection::default() };
     let definitions = follow(Api::all(client.clone()), selection);
-    let defined = Defined { definitions, objects: None, begin, from, listed: false, ready: VecDeque::new() };
+    let defined = Defined {
+        definition: definition.to_owned(),
+        definitions,
+        objects: None,
+        begin,
+        from,
+        listed: false,
+        unseen: None,
+        ready: VecDeque::new(),
+    };
     stream::unfold(defined, |mut defined| async move { Some((defined.next().await, defined)) }).boxed()
 }
 
@@ -76,10 +88,22 @@ impl<T: Send + 'static, F: Fn(Option<String>) -> BoxStream<'static, Event<T>>> D
                 self.objects = None;
                 self.is_empty(definition.resource_version().unwrap_or_else(|| NO_VERSION.to_owned()));
             }
-            Event::Trouble(trouble) if trouble.cause == Cause::Forbidden => self.follow(),
+            Event::Trouble(trouble) if trouble.cause == Cause::Forbidden => {
+                self.cannot_see(trouble.reason);
+                self.follow();
+            }
             Event::Trouble(trouble) => self.ready.push_back(Event::Trouble(trouble)),
             Event::Complete(_) | Event::At(_) => {}
             Event::Quiet => self.ready.push_back(Event::Quiet),
+        }
+    }
+
+    /// Nothing is lost by it but the moment of installing: worth a line in the log, once.
+    fn cannot_see(&mut self, reason: String) {
+        if self.unseen.as_ref() != Some(&reason) {
+            let definition = &self.definition;
+            tracing::info!(definition, reason, "the kind itself is asked for instead of its definition");
+            self.unseen = Some(reason);
         }
     }
 
