@@ -1,5 +1,7 @@
 //! What the API server's errors mean to an operator. Pure.
 
+use std::time::Duration;
+
 /// What kind of trouble an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -28,6 +30,16 @@ pub fn cause(error: &kube::Error) -> Cause {
         kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => Cause::Unreachable,
         _ => Cause::Other,
     }
+}
+
+/// How long an API server asks to be left alone; no time at all when it does not.
+#[must_use]
+pub fn retry_after(error: &kube::Error) -> Duration {
+    let seconds = match error {
+        kube::Error::Api(status) => status.details.as_ref().map_or(0, |details| details.retry_after_seconds),
+        _ => 0,
+    };
+    Duration::from_secs(seconds.into())
 }
 
 /// What an error of the API server means, and what to do about it.

@@ -3,7 +3,7 @@
 //! grows until a watch has lasted. Kube's own watcher asks at once again when a watch ends, and when the place is
 //! lost at the start of a watch asks for the same place for ever.
 
-use super::explain::{Cause, cause, explain};
+use super::explain::{Cause, cause, explain, retry_after};
 use crate::backoff::Backoff;
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use kube::{
@@ -62,7 +62,7 @@ pub struct Trouble {
     /// The reason, for people.
     pub reason: String,
     /// How long the server asks to be left alone.
-    pub retry_after: Option<Duration>,
+    pub retry_after: Duration,
 }
 
 /// Which objects of a kind are followed, and from where on.
@@ -263,7 +263,7 @@ where
 
     fn failed(&mut self, place: Place<K>, trouble: Trouble) -> Option<Event<K>> {
         self.place = place;
-        self.pause = Some(trouble.retry_after.unwrap_or_default().min(LONGEST_PAUSE));
+        self.pause = Some(trouble.retry_after.min(LONGEST_PAUSE));
         self.doubtful = true;
         Some(Event::Trouble(trouble))
     }
@@ -291,7 +291,7 @@ impl<K> Event<K> {
 
 impl Trouble {
     fn new(reason: &str) -> Self {
-        Self { cause: Cause::Other, reason: reason.to_owned(), retry_after: None }
+        Self { cause: Cause::Other, reason: reason.to_owned(), retry_after: Duration::ZERO }
     }
 }
 
@@ -299,17 +299,8 @@ impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         let reason = failure.to_string();
         match &failure {
-            Failure::Kube(error) => {
-                let asked = match error {
-                    kube::Error::Api(status) => {
-                        status.details.as_ref().map_or(0, |details| details.retry_after_seconds)
-                    }
-                    _ => 0,
-                };
-                let retry_after = (asked > 0).then(|| Duration::from_secs(asked.into()));
-                Self { cause: cause(error), reason, retry_after }
-            }
-            Failure::Silent => Self { cause: Cause::Unreachable, reason, retry_after: None },
+            Failure::Kube(error) => Self { cause: cause(error), reason, retry_after: retry_after(error) },
+            Failure::Silent => Self { cause: Cause::Unreachable, reason, retry_after: Duration::ZERO },
         }
     }
 }

@@ -232,11 +232,11 @@ impl Watching {
             let telling = self.cluster.telling();
             let comparing = compare(client.clone(), self.lease.clone(), telling);
             self.comparing.get_or_insert_with(|| comparing.boxed());
-            for name in self.cluster.to_recheck(self.beats, RECHECKED) {
-                self.questions.ask(name, Why::Remembered);
-            }
         } else if let Some(name) = self.cluster.sample() {
             self.questions.ask(name, Why::Sample);
+        }
+        for name in self.cluster.to_recheck(self.beats, RECHECKED) {
+            self.questions.ask(name, Why::Remembered);
         }
     }
 

@@ -211,12 +211,12 @@ impl Cluster {
         names.into_iter().take(SAMPLE).chain(self.held.newest().take(SAMPLE)).cloned().collect()
     }
 
-    /// Some of the objects that are only remembered, of all of them one part a round; and those that could not be asked
-    /// for.
+    /// Objects to ask for again: those that could not be, and while lists lie some of the remembered ones, of all of them
+    /// one part a round. From an API server that tells the truth, watches tell what becomes of them.
     pub(super) fn to_recheck(&self, round: usize, most: usize) -> Vec<ObjectName> {
-        let parts = self.held.remembered().div_ceil(most).max(1);
-        let part = round % parts;
-        let remembered = self.held.remembered_names().skip(part * most).take(most);
+        let remembered = if self.is_frozen() { self.held.remembered() } else { 0 };
+        let part = round % remembered.div_ceil(most).max(1);
+        let remembered = self.held.remembered_names().take(remembered).skip(part * most).take(most);
         remembered.chain(self.untold.values().map(|(name, _)| name)).cloned().collect()
     }
 

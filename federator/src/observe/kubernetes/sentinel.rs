@@ -7,7 +7,7 @@ use crate::{
     backoff::Backoff,
     kubernetes::{
         client::Connector,
-        explain::{Cause, cause, explain},
+        explain::{Cause, cause, explain, retry_after},
         follow::{Event, Selection, follow},
     },
 };
@@ -32,6 +32,9 @@ const PROBE_EVERY: Duration = Duration::from_millis(400);
 
 /// How long one such try may take; so a few are under way at a time.
 const PROBE_FOR: Duration = Duration::from_secs(2);
+
+/// Between two tries of an API server that answers, but not as it should.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Counts the renewals of a Lease, so that an earlier one is told from a later one.
 const SEQUENCE_ANNOTATION: &str = "federator.io/sequence";
@@ -98,7 +101,11 @@ struct Sentinel {
 
 /// Why there is nothing to be known.
 enum Failure {
+    /// Nobody answers.
     Unreachable(String),
+    /// It answers that it cannot, and wants to be left alone for a while.
+    Busy(String, Duration),
+    /// It refuses the credentials.
     Refused(String),
 }
 
@@ -138,7 +145,7 @@ pub(super) async fn run(config: Config, mut orders: watch::Receiver<Orders>, sig
         let sign = match beat {
             Ok(()) => continue,
             Err(Failure::Refused(why)) => Sign::Refused(why),
-            Err(Failure::Unreachable(why)) => {
+            Err(Failure::Unreachable(why) | Failure::Busy(why, _)) => {
                 if !why.is_empty() && sentinel.signs.send(Sign::Unreachable(why)).await.is_err() {
                     return;
                 }
@@ -180,10 +187,14 @@ async fn reach(
                         signs.send(Sign::Reached(client.clone(), uid)).await.ok()?;
                         return Some(client);
                     }
-                    Err(Failure::Unreachable(why)) => Sign::Unreachable(why),
-                    Err(Failure::Refused(why)) => Sign::Refused(why),
+                    Err(failure) => failure,
                 };
-                signs.send(failure).await.ok()?;
+                // An API server that answers is there: it need not be asked as often as one that may come back.
+                if let Some(pause) = failure.pause() {
+                    probes.clear();
+                    ticks.reset_after(pause);
+                }
+                signs.send(failure.into()).await.ok()?;
             }
             Ok(()) = orders.changed() => {
                 let now = orders.borrow_and_update().connector.clone();
@@ -205,7 +216,7 @@ pub(super) fn introductions(connector: Connector) -> BoxStream<'static, Result<(
             backoff.wait().await;
         }
         let asked = probe(&connector).await.map_err(|failure| match failure {
-            Failure::Unreachable(why) | Failure::Refused(why) => why,
+            Failure::Unreachable(why) | Failure::Busy(why, _) | Failure::Refused(why) => why,
         });
         Some((asked, (connector, backoff, true)))
     };
@@ -230,8 +241,31 @@ async fn answer<T>(within: Duration, asked: impl Future<Output = kube::Result<T>
         Ok(Err(error)) if matches!(cause(&error), Cause::Unauthorized | Cause::Forbidden) => {
             Err(Failure::Refused(explain(&error)))
         }
-        Ok(Err(error)) => Err(Failure::Unreachable(explain(&error))),
+        Ok(Err(error)) if cause(&error) == Cause::Unreachable => Err(Failure::Unreachable(explain(&error))),
+        Ok(Err(error)) => Err(Failure::Busy(explain(&error), retry_after(&error).max(PAUSE))),
         Ok(Ok(answer)) => Ok(answer),
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// How long to wait before the next try, of one that was answered.
+    fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Unreachable(_) => None,
+            Self::Busy(_, pause) => Some(*pause),
+            Self::Refused(_) => Some(PAUSE),
+        }
+    }
+}
+
+impl From<Failure> for Sign {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(why) | Failure::Busy(why, _) => Self::Unreachable(why),
+            Failure::Refused(why) => Self::Refused(why),
+        }
     }
 }
 
@@ -252,7 +286,7 @@ impl Sentinel {
         if now.duration_since(self.proved) >= self.config.proof {
             self.prove().await?;
         }
-        let renewed = self.canary.last().filter(|_| self.may_write).map(|last| last.version);
+        let renewed = self.canary.last().filter(|_| self.why_not.is_none()).map(|last| last.version);
         self.say(Sign::Beat(renewed)).await;
         // What is deaf may be the connection.
         if deaf { Err(Failure::Unreachable(String::new())) } else { Ok(()) }
@@ -298,6 +332,11 @@ impl Sentinel {
             }
             // Something else stands there: somebody else's renewal, one of ours that is over, or nothing any more.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => self.look(&leases).await,
+            // One that has no room left, say, may still be read.
+            Ok(Err(kube::Error::Api(status))) if status.code != 401 => {
+                self.say_why_not(status.message.clone()).await;
+                self.prove().await
+            }
             Ok(Err(error)) => answer(Duration::MAX, async { Err(error) }).await,
         }
     }
@@ -330,9 +369,14 @@ impl Sentinel {
         }
     }
 
-    /// Renews the Lease no more, until the next proof; says why, unless that was said before.
+    /// Renews the Lease no more, until the next proof.
     async fn no_canary(&mut self, why: String) {
         self.may_write = false;
+        self.say_why_not(why).await;
+    }
+
+    /// Says why the Lease is not renewed, unless that was said before.
+    async fn say_why_not(&mut self, why: String) {
         if self.why_not.as_ref() != Some(&why) {
             self.why_not = Some(why.clone());
             self.say(Sign::NoCanary(why)).await;
