@@ -1,5 +1,5 @@
 //! The sentinel of one cluster: proves again and again that its API server can be reached, takes our credentials, is
-//! the same cluster as before, and tells the truth (by the [`Canary`]). While it cannot be reached, it is tried on
+//! the same cluster as before, and tells the truth (by the `canary`). While it cannot be reached, it is tried on
 //! fresh connections several times a second, so that its return is noticed at once. Knows nothing of what is observed.
 
 use super::canary::{Canary, Renewal, Verdict};
