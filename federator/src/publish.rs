@@ -23,7 +23,10 @@ use model::{
     vip::VipRanges,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, interval_at, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// The pause between two looks at the tombstone of a cluster that has nothing to write: a removal is seen about this
@@ -230,6 +233,8 @@ async fn publish(
     if ledger.is_removed() {
         return Ended::Removed;
     }
+    // Whatever else happens meanwhile: a cluster that is observed is never quiet for long.
+    let mut looks = interval_at(Instant::now() + LOOK, LOOK);
     let mut seen = 0;
     let mut swept = false;
     let mut todo = BTreeSet::new();
@@ -259,7 +264,7 @@ async fn publish(
                     changed = observed.changed() => if changed.is_err() {
                         return Ended::Done;
                     },
-                    () = sleep(LOOK) => match look(config, store).await {
+                    _ = looks.tick() => match look(config, store).await {
                         Ok(found) if found.modified != ledger.tombstone().modified => return Ended::Buried,
                         // A store that does not answer is noticed by the next write.
                         _ => {}

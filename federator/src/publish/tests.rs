@@ -247,7 +247,18 @@ async fn a_removed_cluster_writes_nothing_until_it_is_readmitted() {
     remove(&store, &id("east"), How::default()).await.expect("it does");
     // It has nothing to write, and hears of it all the same.
     let removed = |status: &Status| status.conditions.get(Reason::Removed).is_some();
-    let status = publisher.says(removed).await;
+    let observed = publisher.observed.clone();
+    let observing = async {
+        loop {
+            sleep(LOOK / 2).await;
+            // Nothing in it is new.
+            observed.send_modify(|_| ());
+        }
+    };
+    let status = tokio::select! {
+        status = publisher.says(removed) => status,
+        () = observing => unreachable!("it never ends"),
+    };
     assert!(!status.owner && status.trouble.is_some_and(|trouble| trouble.contains("cluster readmit east")));
     publisher.set("demo/web", plain("10.0.0.2"));
     sleep(NEVER).await;
