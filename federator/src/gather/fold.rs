@@ -113,9 +113,11 @@ impl Fold {
         let known = |(id, own): (&ClusterId, &Own)| {
             own.late || own.seen.settled() || self.is_synced(id) || self.removed.contains_key(id)
         };
+        // What a removed cluster shows is folded in for the day it comes back, and is not in the View.
+        let is_used = |(id, own): (&ClusterId, &Own)| own.folded > 0 && !self.removed.contains_key(id);
         Gathered {
             view: self.view.clone(),
-            local: if self.own.values().any(|own| own.folded > 0) { self.local } else { 0 },
+            local: if self.own.iter().any(is_used) { self.local } else { 0 },
             complete: self.store != StoreHealth::NeverRead && self.own_complete && self.own.iter().all(known),
             store: self.store.clone(),
             quarantined: self.quarantined.clone(),

@@ -356,11 +356,13 @@ fn a_removed_cluster_is_not_there_at_all() {
     assert_eq!(goes_on(&mut fold, &gone), ("-".to_owned(), 0));
     fold.observed(&id("east"), observed([("demo/web", plain("10.0.0.3"))]));
     assert_eq!((web(&fold), fold.view().clusters().len()), ("-".to_owned(), 0));
+    assert_eq!(fold.result().local, 0, "the View is the store's alone");
 
     // Who read before and again after, takes none of it for what must be held.
     half.replace(&snapshot(&store)).expect("it did not go back");
     late.replace(&snapshot(&store)).expect("it did not go back");
     assert_eq!(goes_on(&mut fold, &[tombstone(2, false)]).0, "10.0.0.3");
+    assert_ne!(fold.result().local, 0);
     for fold in [&mut half, &mut late] {
         fold.replace(&snapshot(&store)).expect("it did not go back");
         assert_eq!((web(fold), fold.view().clusters().len()), ("-".to_owned(), 0));
