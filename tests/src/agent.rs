@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub struct AgentSetup<'a> {
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
+    config: PathBuf,
     place: Place,
     admin: SocketAddr,
     endpoints: SocketAddr,
@@ -102,9 +104,10 @@ impl<'a> AgentSetup<'a> {
         let name = if self.shift == 0 { "agent" } else { "agent-replica" };
         let config = cluster.logs().join(format!("{name}.yaml"));
         fs::write(&config, serde_saphyr::to_string(&self.config)?)?;
-        let arguments = ["agent".into(), "--config".into(), config.into_os_string()];
+        let arguments = ["agent".into(), "--config".into(), config.clone().into_os_string()];
         let agent = Agent {
             process: Process::new(name, place, parts::federator()?, arguments, cluster.logs()),
+            config,
             place,
             admin: place.port(lane.admin() + self.shift),
             endpoints: place.port(lane.endpoints() + self.shift),
@@ -121,6 +124,21 @@ impl Agent {
     pub async fn start(&self) -> Result {
         self.process.start()?;
         self.answers().await
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
+    /// Changes its configuration file under it, as whoever mounts it would: in one step.
+    pub fn reconfigure(&self, change: impl FnOnce(&mut Value)) -> Result {
+        let mut config = serde_saphyr::from_str(&fs::read_to_string(&self.config)?)?;
+        change(&mut config);
+        let next = self.config.with_extension("next");
+        fs::write(&next, serde_saphyr::to_string(&config)?)?;
+        fs::rename(&next, &self.config)?;
+        Ok(())
     }
 
     async fn answers(&self) -> Result {

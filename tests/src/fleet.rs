@@ -80,6 +80,11 @@ impl Fleet {
         Store::new(self.bed, self.exclusive)
     }
 
+    /// Before every key that this test's agents have in the shared store, without the slash.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
     /// A namespace that no other test has, in every cluster: `prefix` and a number.
     ///
     /// It stays until the sandbox ends. Deleting one takes the cluster five seconds, and would disturb whoever

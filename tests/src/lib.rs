@@ -25,7 +25,7 @@
 //! asks its DNS, like an operator would.
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
-//! `agent`, `dig`, `load` and `leaks` (Federator itself), `reader`, `remote_secret` and `proxy` (what agents elsewhere
+//! `agent`, `cli`, `dig`, `load` and `leaks` (Federator itself), `reader`, `remote_secret` and `proxy` (what agents elsewhere
 //! get of a cluster), `cut` and `spare` (what breaks); then how the bed is made: `bed`, `network`, `place`,
 //! `control_plane`, `process`.
 

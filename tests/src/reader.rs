@@ -32,7 +32,7 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 const RULES: [(&str, &[&str]); 6] = [
     ("", &["services", "pods", "nodes", "namespaces"]),
     ("discovery.k8s.io", &["endpointslices"]),
-    ("networking.istio.io", &["workloadentries", "workloadgroups", "serviceentries"]),
+    ("networking.istio.io", &["workloadentries"]),
     ("multicluster.x-k8s.io", &["serviceexports"]),
     ("apiextensions.k8s.io", &["customresourcedefinitions"]),
     ("coordination.k8s.io", &["leases"]),
@@ -82,8 +82,9 @@ impl Rule {
     /// What an agent needs of a cluster that it observes.
     pub fn of_an_agent() -> Vec<Self> {
         let rule = |group, resource| match resource {
-            "leases" => Self::everywhere(group, resource, &["create", "get", "list", "watch", "update", "patch"])
-                .within(NAMESPACE),
+            "leases" => {
+                Self::everywhere(group, resource, &["create", "get", "list", "watch", "update"]).within(NAMESPACE)
+            }
             _ => Self::everywhere(group, resource, &["get", "list", "watch"]),
         };
         RULES
@@ -92,8 +93,38 @@ impl Rule {
             .collect()
     }
 
+    /// Waits until the API server of a cluster allows a user one of the verbs, or does not.
+    pub async fn holds(&self, cluster: &Cluster, user: &str, verb: &str, allowed: bool) -> Result {
+        self.review(&cluster.client(), user, verb, allowed).await
+    }
+
     fn json(&self) -> Value {
         json!({"apiGroups": [self.group], "resources": [self.resource], "verbs": self.verbs})
+    }
+
+    async fn review(&self, client: &Client, user: &str, verb: &str, allowed: bool) -> Result {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(user.to_owned()),
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some(self.group.clone()),
+                    resource: Some(self.resource.clone()),
+                    verb: Some(verb.to_owned()),
+                    namespace: self.namespace.clone(),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let reviews = Api::<SubjectAccessReview>::all(client.clone());
+        let what = format!("{user} may {verb} {}: {allowed}", self.resource);
+        eventually(SOON, &what, async || {
+            let reviewed = reviews.create(&PostParams::default(), &review).await?;
+            ensure!(reviewed.status.is_some_and(|status| status.allowed == allowed), "not yet");
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -189,7 +220,7 @@ impl Reader {
         manifest::apply(&self.client, NAMESPACE, &documents(&self.account())).await?;
         self.grant(&self.rules).await?;
         for rule in &self.rules {
-            self.review(rule, &rule.verbs[0], true).await?;
+            rule.review(&self.client, &self.user(), &rule.verbs[0], true).await?;
         }
         let secrets = self.secrets();
         self.token = eventually(SOON, &format!("{} has a token", self.name), async || {
@@ -214,7 +245,7 @@ impl Reader {
         rules.retain(|rule| !rule.verbs.is_empty());
         self.grant(&rules).await?;
         for rule in lost {
-            self.review(&rule, verb, false).await?;
+            rule.review(&self.client, &self.user(), verb, false).await?;
         }
         Ok(())
     }
@@ -224,7 +255,7 @@ impl Reader {
         self.grant(&self.rules).await?;
         for rule in &self.rules {
             for verb in &rule.verbs {
-                self.review(rule, verb, true).await?;
+                rule.review(&self.client, &self.user(), verb, true).await?;
             }
         }
         Ok(())
@@ -269,32 +300,6 @@ impl Reader {
             }));
         }
         manifest::apply(&self.client, NAMESPACE, &documents(&objects)).await
-    }
-
-    /// Waits until the API server allows it, or does not.
-    async fn review(&self, rule: &Rule, verb: &str, allowed: bool) -> Result {
-        let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec {
-                user: Some(self.user()),
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some(rule.group.clone()),
-                    resource: Some(rule.resource.clone()),
-                    verb: Some(verb.to_owned()),
-                    namespace: rule.namespace.clone(),
-                    ..ResourceAttributes::default()
-                }),
-                ..SubjectAccessReviewSpec::default()
-            },
-            ..SubjectAccessReview::default()
-        };
-        let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
-        let what = format!("{} may {verb} {}: {allowed}", self.name, rule.resource);
-        eventually(SOON, &what, async || {
-            let reviewed = reviews.create(&PostParams::default(), &review).await?;
-            ensure!(reviewed.status.is_some_and(|status| status.allowed == allowed), "not yet");
-            Ok(())
-        })
-        .await
     }
 }
 
