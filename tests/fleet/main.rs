@@ -10,5 +10,7 @@ mod federation;
 mod istio;
 mod lies;
 mod membership;
+
 mod remote;
+mod rights;
 mod spare;

@@ -9,10 +9,10 @@ use anyhow::ensure;
 use harness::{
     Agent, Cluster, Expected, Fleet, Load, Namespace, RecordType, RestartApiServer, Result, SOON, eventually,
 };
-
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams};
+use serde_json::Value;
 
 use crate::federation::pods;
 use crate::lies::any_pod;
@@ -28,6 +28,15 @@ const ROUNDS: usize = 50;
 
 /// An agent of east without a shared store, that observes whatever the Secrets of a namespace name.
 pub(crate) async fn agent_of_secrets(fleet: &Fleet, ns: &Namespace) -> Result<Agent> {
+    agent_of_secrets_with(fleet, ns, |_| ()).await
+}
+
+/// The same with another configuration.
+pub(crate) async fn agent_of_secrets_with(
+    fleet: &Fleet,
+    ns: &Namespace,
+    change: impl FnOnce(&mut Value),
+) -> Result<Agent> {
     let kubeconfig = fleet.cluster("east").kubeconfig();
     let agent = fleet.agent("east").embedded().config(|config| {
         config["membership"] = serde_json::json!({
@@ -37,7 +46,7 @@ pub(crate) async fn agent_of_secrets(fleet: &Fleet, ns: &Namespace) -> Result<Ag
             "drainSeconds": 0,
         });
     });
-    let agent = agent.start().await?;
+    let agent = agent.config(change).start().await?;
     agent.ready().await?;
     Ok(agent)
 }
@@ -233,7 +242,7 @@ fn a_deputy_steps_in_for_an_agent_that_is_gone() -> Result {
         ensure!(reader.requests()?.is_empty(), "{:?}", reader.requests()?);
 
         inside.terminate().await?;
-        let owns = |status: &serde_json::Value| {
+        let owns = |status: &Value| {
             status["clusters"]["west"]["owner"].as_str().is_some_and(|owner| owner.starts_with("east"))
         };
         deputy.wait_until("owns west", owns).await?;
@@ -308,6 +317,6 @@ async fn rotated(agent: &Agent, times: usize) -> Result {
 }
 
 async fn condition(agent: &Agent, cluster: &str, reason: &str) -> Result {
-    let holds = |status: &serde_json::Value| !status["clusters"][cluster]["conditions"][reason].is_null();
+    let holds = |status: &Value| !status["clusters"][cluster]["conditions"][reason].is_null();
     agent.wait_until(&format!("says {reason} of {cluster}"), holds).await.map(drop)
 }
