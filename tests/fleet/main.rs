@@ -10,6 +10,7 @@ mod federation;
 mod istio;
 mod lies;
 mod membership;
+mod observation;
 
 mod remote;
 mod rights;
