@@ -11,7 +11,7 @@ mod istio;
 mod lies;
 mod membership;
 mod observation;
-
 mod remote;
+mod removal;
 mod rights;
 mod spare;
