@@ -39,8 +39,9 @@ impl Projection {
                 zones.set_version(VERSION);
                 self.served[&mode].store(Arc::new(zones));
             }
-            // Before everything was seen, what is missing is not known to be gone.
-            if now.complete {
+            // Before everything was seen, what is missing is not known to be gone. Nobody may want any: who emits
+            // nothing need not hold every endpoint once more.
+            if now.complete && !self.desired.is_closed() {
                 self.desired.send_replace(self.entries.update(&now));
             }
             tracing::debug!(
