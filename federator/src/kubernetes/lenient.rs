@@ -23,8 +23,13 @@ pub struct Lenient<K> {
 impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Lenient<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        match serde_json::from_str(text.get()) {
-            Ok(object) => Ok(Self { object: Ok(object), metadata: ObjectMeta::default() }),
+        match serde_json::from_str::<K>(text.get()) {
+            Ok(mut object) => {
+                // Nobody asks who wrote which field. As a tree it is many times larger than everything else of an
+                // object, and the objects of a whole page are held together.
+                object.meta_mut().managed_fields = None;
+                Ok(Self { object: Ok(object), metadata: ObjectMeta::default() })
+            }
             Err(error) => {
                 let partial: PartialObjectMeta<K> = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
                 Ok(Self { object: Err(error.to_string()), metadata: partial.metadata })

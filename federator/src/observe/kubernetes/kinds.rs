@@ -68,11 +68,11 @@ macro_rules! source {
         }
     };
     (metadata of $kind:ident) => {
-        impl Source for PartialObjectMeta<$kind> {
+        impl Source for Lenient<PartialObjectMeta<$kind>> {
             const KIND: Kind = Kind::$kind;
 
             fn read(self) -> Result<Object, String> {
-                Ok(Object::$kind(Box::new(self.metadata)))
+                self.object.map(|object| Object::$kind(Box::new(object.metadata)))
             }
         }
     };
@@ -92,9 +92,9 @@ macro_rules! of_kind {
         match $kind {
             Kind::Service => $do::<Lenient<Service>>($($argument),*)$(.$wait)?,
             Kind::EndpointSlice => $do::<Lenient<EndpointSlice>>($($argument),*)$(.$wait)?,
-            Kind::Node => $do::<PartialObjectMeta<Node>>($($argument),*)$(.$wait)?,
+            Kind::Node => $do::<Lenient<PartialObjectMeta<Node>>>($($argument),*)$(.$wait)?,
             Kind::Pod => $do::<Lenient<Pod>>($($argument),*)$(.$wait)?,
-            Kind::Namespace => $do::<PartialObjectMeta<Namespace>>($($argument),*)$(.$wait)?,
+            Kind::Namespace => $do::<Lenient<PartialObjectMeta<Namespace>>>($($argument),*)$(.$wait)?,
             Kind::WorkloadEntry => $do::<Lenient<WorkloadEntry>>($($argument),*)$(.$wait)?,
             Kind::ServiceExport => $do::<Lenient<ServiceExport>>($($argument),*)$(.$wait)?,
         }
