@@ -335,9 +335,10 @@ impl Fold {
             }
             Key::Slice(id, service, name) => {
                 let (slice, outcome) = decode::<Slice>(entry);
+                let slice = slice.map(|slice| self.once(&id, &service, &name, slice));
                 let slices = &mut self.records(&id, &service).slices;
                 match slice {
-                    Some(slice) => slices.insert(name, Arc::new(slice)),
+                    Some(slice) => slices.insert(name, slice),
                     None => slices.remove(&name),
                 };
                 touched.insert(service);
@@ -401,6 +402,13 @@ impl Fold {
         touched.extend(self.services.iter().filter(|(_, known)| of_it(known)).map(|(key, _)| key.clone()));
     }
 
+    /// The slice as this agent observed it, where that is the same: what an agent publishes of a cluster of its own
+    /// comes back to it, and endpoints are most of what there is.
+    fn once(&self, id: &ClusterId, service: &ServiceKey, name: &str, slice: Slice) -> Arc<Slice> {
+        let seen = self.own.get(id).and_then(|own| own.seen.exports.get(service)?.slices.get(name));
+        seen.filter(|seen| ***seen == slice).cloned().unwrap_or_else(|| Arc::new(slice))
+    }
+
     fn records(&mut self, id: &ClusterId, service: &ServiceKey) -> &mut Records {
         self.services.entry(service.clone()).or_default().records.entry(id.clone()).or_default()
     }
@@ -414,6 +422,10 @@ impl Fold {
             known.records.retain(|_, records| records.head.is_some() || !records.slices.is_empty());
             let parts = known.parts(|id| !self.removed.contains_key(id));
             let merged = merge(&key, &parts);
+            if known.local.is_empty() {
+                // A map keeps its room for eleven when it is emptied.
+                known.local = BTreeMap::new();
+            }
             if known.is_empty() {
                 self.services.remove(&key);
             }
