@@ -26,7 +26,8 @@ pub struct Ledger {
     meta: Option<Meta>,
     marker: Marker,
     tombstone: Known<Option<Tombstone>>,
-    records: BTreeMap<ServiceKey, BTreeMap<Key, SetHash>>,
+    /// In the order of the keys. Lists, because most services have two records, and a map has room for eleven.
+    records: BTreeMap<ServiceKey, Vec<(Key, SetHash)>>,
     orders: HashMap<ServiceKey, Known<Order>>,
     hosts: HashMap<Arc<str>, Known<Option<Vip>>>,
     taken: HashSet<IpAddr>,
@@ -91,7 +92,7 @@ impl Ledger {
             }
         }
         // The records are the truth about themselves; the marker of an earlier owner may be of an older layout.
-        let hashes = ledger.records.values().flat_map(BTreeMap::values);
+        let hashes = ledger.records.values().flatten().map(|(_, hash)| hash);
         ledger.marker.synced.records = hashes.clone().count() as u64;
         ledger.marker.synced.hash = hashes.fold(SetHash::default(), |sum, hash| sum.plus(*hash));
         Ok(ledger)
@@ -108,10 +109,17 @@ impl Ledger {
         self.records.keys()
     }
 
-    /// The record keys of a service, with the hashes of their values.
+    /// The record keys of a service, in their order.
+    pub fn records(&self, service: &ServiceKey) -> impl Iterator<Item = &Key> {
+        self.records.get(service).into_iter().flatten().map(|(key, _)| key)
+    }
+
+    /// The hash of what stands behind a record key of a service.
     #[must_use]
-    pub fn records(&self, service: &ServiceKey) -> Option<&BTreeMap<Key, SetHash>> {
-        self.records.get(service)
+    pub fn hash(&self, service: &ServiceKey, key: &Key) -> Option<SetHash> {
+        let records = self.records.get(service)?;
+        let at = records.binary_search_by(|(known, _)| known.cmp(key)).ok()?;
+        Some(records[at].1)
     }
 
     /// What the cluster is said to be.
@@ -237,11 +245,15 @@ impl Ledger {
     fn note_record(&mut self, service: ServiceKey, key: Key, hash: Option<SetHash>) {
         match hash {
             Some(hash) => {
-                self.records.entry(service).or_default().insert(key, hash);
+                let records = self.records.entry(service).or_insert_with(|| Vec::with_capacity(2));
+                match records.binary_search_by(|(known, _)| known.cmp(&key)) {
+                    Ok(at) => records[at].1 = hash,
+                    Err(at) => records.insert(at, (key, hash)),
+                }
             }
             None => {
                 if let Some(records) = self.records.get_mut(&service) {
-                    records.remove(&key);
+                    records.retain(|(known, _)| *known != key);
                     if records.is_empty() {
                         self.records.remove(&service);
                     }

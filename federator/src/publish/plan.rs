@@ -56,7 +56,6 @@ fn groups(
     export: Option<&Export>,
     reserved: &HashSet<IpAddr>,
 ) -> Vec<Group> {
-    let known = ledger.records(service);
     let mut groups = Vec::new();
     let mut wanted = BTreeMap::new();
     if let Some(export) = export {
@@ -73,7 +72,7 @@ fn groups(
     // Keys sort a head before its slices.
     for (key, value) in &wanted {
         let hash = SetHash::of(&key.to_string(), value);
-        if known.and_then(|known| known.get(key)) == Some(&hash) {
+        if ledger.hash(service, key) == Some(hash) {
             continue;
         }
         let write = (key.clone(), Some(value.clone()));
@@ -82,7 +81,7 @@ fn groups(
             _ => groups.push(Group { guards: vec![], writes: vec![write] }),
         }
     }
-    for key in known.into_iter().flat_map(BTreeMap::keys).filter(|key| !wanted.contains_key(key)) {
+    for key in ledger.records(service).filter(|key| !wanted.contains_key(key)) {
         groups.push(Group { guards: vec![], writes: vec![(key.clone(), None)] });
     }
     groups
@@ -170,9 +169,9 @@ impl<'a> Draft<'a> {
         let (Key::Head(_, service) | Key::Slice(_, service, _)) = key else {
             return;
         };
-        if let Some(old) = self.ledger.records(service).and_then(|records| records.get(key)) {
+        if let Some(old) = self.ledger.hash(service, key) {
             self.marker.records -= 1;
-            self.marker.hash = self.marker.hash.minus(*old);
+            self.marker.hash = self.marker.hash.minus(old);
         }
         if let Some(value) = value {
             self.marker.records += 1;
