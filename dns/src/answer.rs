@@ -1,8 +1,10 @@
 //! Question in, answer out: a pure function over a snapshot.
 //!
-//! Everything that is decided is decided here: codes, sections, extended errors. It borrows what it says from the
-//! zones and copies no record. It does not know transports, sizes or sockets; fitting an answer into a message is the
+//! Everything that is decided is decided here: codes, sections, extended errors. It borrows from the zones
+//! what it says of them, and builds no record that is not asked for. It does not know transports, sizes or sockets; fitting an answer into a message is the
 //! server's business.
+
+use std::borrow::Cow;
 
 use hickory_proto::op::{Edns, LowerQuery, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
@@ -36,11 +38,11 @@ pub struct Answer<'z> {
     /// The AA bit.
     pub authoritative: bool,
     /// What was asked for.
-    pub answers: Option<&'z RrSet>,
+    pub answers: Option<Cow<'z, RrSet>>,
     /// The SOA of a negative answer.
     pub authorities: Option<&'z RrSet>,
     /// Addresses of the targets named in `answers`; may be left out when there is no room.
-    pub additionals: Vec<&'z RrSet>,
+    pub additionals: Vec<Cow<'z, RrSet>>,
     /// For clients that speak EDNS.
     pub why: Option<&'z Why>,
 }
@@ -74,15 +76,15 @@ pub fn answer<'z>(zones: &'z Zones, request: &Request<'_>) -> Answer<'z> {
 impl<'z> Answer<'z> {
     /// The most octets its records take on the wire.
     pub fn octets(&self) -> usize {
-        let sections = self.answers.iter().chain(&self.authorities).chain(&self.additionals);
-        sections.map(|set| set.octets()).sum()
+        let sections = self.answers.iter().chain(&self.additionals).map(|set| set.octets());
+        sections.chain(self.authorities.map(RrSet::octets)).sum()
     }
 
     fn empty(rcode: ResponseCode, why: Option<&'z Why>) -> Self {
         Self { rcode, authoritative: false, answers: None, authorities: None, additionals: Vec::new(), why }
     }
 
-    fn positive(answers: &'z RrSet, additionals: Vec<&'z RrSet>) -> Self {
+    fn positive(answers: Cow<'z, RrSet>, additionals: Vec<Cow<'z, RrSet>>) -> Self {
         Self { authoritative: true, answers: Some(answers), additionals, ..Self::empty(ResponseCode::NoError, None) }
     }
 
@@ -108,20 +110,26 @@ fn inside<'z>(zone: &'z Zone, question: &LowerQuery, kind: RecordType) -> Answer
         _ => found.get(kind),
     };
     match set {
-        Some(set) => Answer::positive(set, addresses(zone, &found, set.kind())),
+        Some(set) => {
+            let additionals = addresses(zone, &found, set.kind());
+            Answer::positive(set, additionals)
+        }
         None => Answer::negative(zone, ResponseCode::NoError, found.sets.and_then(|sets| sets.why.as_ref())),
     }
 }
 
 /// RFC 2782 and RFC 1035, section 3.3.11: who is named a server is wanted for its addresses next.
-fn addresses<'z>(zone: &'z Zone, found: &Found<'z>, kind: RecordType) -> Vec<&'z RrSet> {
-    let targets = found.targets(kind).iter().filter_map(|target| zone.find(target));
+fn addresses<'z>(zone: &'z Zone, found: &Found<'z>, kind: RecordType) -> Vec<Cow<'z, RrSet>> {
+    let targets = found.targets(kind);
+    let targets = targets.iter().filter_map(|target| zone.find(target));
     targets.flat_map(|target| [target.get(RecordType::A), target.get(RecordType::AAAA)]).flatten().collect()
 }
 
 fn chaos<'z>(zones: &'z Zones, question: &LowerQuery, kind: RecordType) -> Answer<'z> {
     match zones.version(question.name()) {
-        Some(set) if matches!(kind, RecordType::TXT | RecordType::ANY) => Answer::positive(set, Vec::new()),
+        Some(set) if matches!(kind, RecordType::TXT | RecordType::ANY) => {
+            Answer::positive(Cow::Borrowed(set), Vec::new())
+        }
         _ => refused(&NOT_OURS),
     }
 }

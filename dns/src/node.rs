@@ -1,4 +1,5 @@
-//! What one owner name holds, first as it is written down ([`Node`]), then as it is answered (`RrSets`).
+//! What one owner name holds, first as it is written down ([`Node`]), then as it is kept (`RrSets`), then as it is
+//! answered ([`RrSet`]).
 //!
 //! A node knows neither its zone nor its neighbours. Its data has no order: it is sorted and freed of duplicates when
 //! it is compiled, so equal data makes equal answers, whoever collected it and in which order.
@@ -81,20 +82,24 @@ pub enum ExtendedError {
     NetworkError = 23,
 }
 
-/// A node as it is answered: records built, TTLs set, sorted.
+/// The types that a node has data of.
+const KINDS: [RecordType; 4] = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT];
+
+/// A node as it is kept: sorted, and data alone. A record repeats its owner and is as large as the largest kind of
+/// data, so those of a question are built when it is asked: a zone holds very many, and few are asked for at a time.
 #[derive(Debug, PartialEq)]
 pub(crate) struct RrSets {
-    a: Option<RrSet>,
-    aaaa: Option<RrSet>,
-    srv: Option<RrSet>,
-    txt: Option<RrSet>,
-    /// The SRV targets, each once.
-    pub(crate) targets: Box<[LowerName]>,
+    /// Zero where there is no data.
+    ttl: u32,
+    a: Box<[Ipv4Addr]>,
+    aaaa: Box<[Ipv6Addr]>,
+    srv: Box<[Srv]>,
+    txt: Box<[String]>,
     pub(crate) why: Option<Why>,
 }
 
 /// The records of one owner and type: never empty, one TTL (RFC 2181, section 5.2).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RrSet {
     records: Box<[Record]>,
     octets: usize,
@@ -136,35 +141,41 @@ impl Why {
 // === impl RrSets ===
 
 impl RrSets {
-    pub(crate) fn compile(owner: &Name, node: Node) -> Self {
+    pub(crate) fn compile(node: Node) -> Self {
         let Node { ttl, a, aaaa, mut srv, txt, why_empty } = node;
         for srv in &mut srv {
             srv.target = canonical(&srv.target).into();
         }
-        let srv = sorted(srv);
-        let targets = sorted(srv.iter().map(|srv| LowerName::from(&srv.target)).collect());
+        let empty = a.is_empty() && aaaa.is_empty() && srv.is_empty() && txt.is_empty();
         Self {
-            a: RrSet::new(owner, ttl, sorted(a).into_iter().map(|a| RData::A(A(a)))),
-            aaaa: RrSet::new(owner, ttl, sorted(aaaa).into_iter().map(|a| RData::AAAA(AAAA(a)))),
-            srv: RrSet::new(owner, ttl, srv.into_iter().map(Srv::into_rdata)),
-            txt: RrSet::new(owner, ttl, sorted(txt).iter().map(|text| text_rdata(text))),
-            targets: targets.into_boxed_slice(),
+            ttl: if empty { 0 } else { ttl.min(MAX_TTL) },
+            a: sorted(a).into(),
+            aaaa: sorted(aaaa).into(),
+            srv: sorted(srv).into(),
+            txt: sorted(txt).into(),
             why: why_empty,
         }
     }
 
-    pub(crate) fn get(&self, kind: RecordType) -> Option<&RrSet> {
+    /// The RRset of that type, of its owner.
+    pub(crate) fn get(&self, owner: &Name, kind: RecordType) -> Option<RrSet> {
         match kind {
-            RecordType::A => self.a.as_ref(),
-            RecordType::AAAA => self.aaaa.as_ref(),
-            RecordType::SRV => self.srv.as_ref(),
-            RecordType::TXT => self.txt.as_ref(),
+            RecordType::A => RrSet::new(owner, self.ttl, self.a.iter().map(|a| RData::A(A(*a)))),
+            RecordType::AAAA => RrSet::new(owner, self.ttl, self.aaaa.iter().map(|a| RData::AAAA(AAAA(*a)))),
+            RecordType::SRV => RrSet::new(owner, self.ttl, self.srv.iter().map(Srv::to_rdata)),
+            RecordType::TXT => RrSet::new(owner, self.ttl, self.txt.iter().map(|text| text_rdata(text))),
             _ => None,
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &RrSet> {
-        [&self.a, &self.aaaa, &self.srv, &self.txt].into_iter().flatten()
+    /// All RRsets, of their owner.
+    pub(crate) fn iter(&self, owner: &Name) -> impl Iterator<Item = RrSet> {
+        KINDS.into_iter().filter_map(|kind| self.get(owner, kind))
+    }
+
+    /// The SRV targets, each once.
+    pub(crate) fn targets(&self) -> Vec<LowerName> {
+        sorted(self.srv.iter().map(|srv| LowerName::from(&srv.target)).collect())
     }
 }
 
@@ -202,19 +213,11 @@ impl RrSet {
     }
 }
 
-/// Unlike the records' own equality (RFC 2136, section 1.1.1), a changed TTL is a change.
-impl PartialEq for RrSet {
-    fn eq(&self, other: &Self) -> bool {
-        let ttl = |set: &Self| set.records.first().map(|record| record.ttl);
-        ttl(self) == ttl(other) && self.records == other.records
-    }
-}
-
 // === impl Srv ===
 
 impl Srv {
-    fn into_rdata(self) -> RData {
-        RData::SRV(SRV::new(self.priority, self.weight, self.port, self.target))
+    fn to_rdata(&self) -> RData {
+        RData::SRV(SRV::new(self.priority, self.weight, self.port, self.target.clone()))
     }
 }
 

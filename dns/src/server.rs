@@ -286,7 +286,7 @@ impl<'z> Reply<'z> {
         let answer = &self.answer;
         MessageResponseBuilder::new(queries, self.edns.as_ref()).build(
             self.metadata,
-            answer.answers.into_iter().flat_map(RrSet::records),
+            answer.answers.iter().flat_map(|set| set.records()),
             answer.authorities.into_iter().flat_map(RrSet::records),
             [],
             answer.additionals.iter().flat_map(|set| set.records()),

@@ -4,6 +4,7 @@
 //! never the rest. Empty non-terminals are derived: every name counts its children, so a name exists exactly as long
 //! as it or something below it was set. A zone does not know questions; see [`answer()`](crate::answer()).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -99,6 +100,7 @@ struct Entry {
 /// What there is at a name that exists.
 #[derive(Clone, Copy)]
 pub(crate) struct Found<'z> {
+    owner: &'z Name,
     /// Set when the name is the apex.
     head: Option<&'z Head>,
     /// Absent for an empty non-terminal.
@@ -140,8 +142,8 @@ impl Zone {
             return Err(ZoneError::Outside { owner: owner.clone() });
         }
         refuse_wildcard(&key)?;
-        let sets = RrSets::compile(&key, node);
-        if let Some(set) = sets.iter().find(|set| set.octets() > MAX_RRSET) {
+        let sets = RrSets::compile(node);
+        if let Some(set) = sets.iter(&key).find(|set| set.octets() > MAX_RRSET) {
             return Err(ZoneError::TooLarge { owner: owner.clone(), kind: set.kind(), octets: set.octets() });
         }
         let known = self.names.get(&key);
@@ -202,9 +204,9 @@ impl Zone {
 
     /// What there is at `name`; `None` when neither it nor a descendant was set.
     pub(crate) fn find(&self, name: &LowerName) -> Option<Found<'_>> {
-        let entry = self.names.get(name)?;
+        let (owner, entry) = self.names.get_key_value(name)?;
         let is_apex = name.iter().len() == self.apex.name.iter().len();
-        Some(Found { head: is_apex.then_some(&*self.head), sets: entry.sets.as_deref() })
+        Some(Found { owner, head: is_apex.then_some(&*self.head), sets: entry.sets.as_deref() })
     }
 
     /// The SOA as negative answers carry it.
@@ -251,10 +253,11 @@ impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names: Vec<_> = self.names.iter().collect();
         names.sort_unstable_by_key(|(name, _)| *name);
-        let nodes = names.into_iter().filter_map(|(_, entry)| entry.sets.as_deref());
-        let head = [&self.head.soa, &self.head.ns].into_iter().flatten();
-        for record in head.chain(nodes.flat_map(RrSets::iter)).flat_map(RrSet::records) {
-            writeln!(f, "{record}")?;
+        let nodes = names.into_iter().filter_map(|(name, entry)| Some((name, entry.sets.as_deref()?)));
+        let nodes = nodes.flat_map(|(name, sets)| sets.iter(name)).map(Cow::Owned);
+        let head = [&self.head.soa, &self.head.ns].into_iter().flatten().map(Cow::Borrowed);
+        for set in head.chain(nodes) {
+            set.records().iter().try_for_each(|record| writeln!(f, "{record}"))?;
         }
         Ok(())
     }
@@ -313,26 +316,26 @@ impl Entry {
 
 impl<'z> Found<'z> {
     /// The RRset of that type.
-    pub(crate) fn get(&self, kind: RecordType) -> Option<&'z RrSet> {
+    pub(crate) fn get(&self, kind: RecordType) -> Option<Cow<'z, RrSet>> {
         match (kind, self.head) {
-            (RecordType::SOA, Some(head)) => head.soa.as_ref(),
-            (RecordType::NS, Some(head)) => head.ns.as_ref(),
-            _ => self.sets?.get(kind),
+            (RecordType::SOA, Some(head)) => head.soa.as_ref().map(Cow::Borrowed),
+            (RecordType::NS, Some(head)) => head.ns.as_ref().map(Cow::Borrowed),
+            _ => self.sets?.get(self.owner, kind).map(Cow::Owned),
         }
     }
 
     /// Any RRset (RFC 8482, section 4.1).
-    pub(crate) fn any(&self) -> Option<&'z RrSet> {
+    pub(crate) fn any(&self) -> Option<Cow<'z, RrSet>> {
         let soa = self.head.and_then(|head| head.soa.as_ref());
-        soa.or_else(|| self.sets?.iter().next())
+        soa.map(Cow::Borrowed).or_else(|| self.sets?.iter(self.owner).next().map(Cow::Owned))
     }
 
     /// The names whose addresses belong to an answer of that type as additional data.
-    pub(crate) fn targets(&self, kind: RecordType) -> &'z [LowerName] {
+    pub(crate) fn targets(&self, kind: RecordType) -> Cow<'z, [LowerName]> {
         match (kind, self.head, self.sets) {
-            (RecordType::NS, Some(head), _) => &head.servers,
-            (RecordType::SRV, _, Some(sets)) => &sets.targets,
-            _ => &[],
+            (RecordType::NS, Some(head), _) => Cow::Borrowed(&head.servers),
+            (RecordType::SRV, _, Some(sets)) => Cow::Owned(sets.targets()),
+            _ => Cow::Borrowed(&[]),
         }
     }
 }

@@ -76,9 +76,9 @@ fn text(answer: &Answer<'_>) -> String {
         text += " aa";
     }
     let sections = [
-        ("", answer.answers.into_iter().collect()),
+        ("", answer.answers.iter().map(|set| &**set).collect()),
         (" / ", answer.authorities.into_iter().collect()),
-        (" + ", answer.additionals.clone()),
+        (" + ", answer.additionals.iter().map(|set| &**set).collect::<Vec<_>>()),
     ];
     for (mark, sets) in sections {
         for set in sets {

@@ -178,7 +178,7 @@ fn octets_bound_what_is_encoded() {
     };
     zone.set(&n("a.b.global."), node).unwrap();
     let found = zone.find(&canonical(&n("a.b.global."))).unwrap();
-    for set in found.sets.unwrap().iter() {
+    for set in found.sets.unwrap().iter(found.owner) {
         let encoded: usize = set.records().iter().map(|record| record.to_bytes().unwrap().len()).sum();
         assert!(set.octets() >= encoded, "{}: {} < {encoded}", set.kind(), set.octets());
     }
