@@ -4,7 +4,7 @@
 
 mod join;
 mod references;
-mod shared;
+pub(super) mod shared;
 mod verdict;
 
 pub use super::object::{Kind, Object, ObjectName};
@@ -304,6 +304,9 @@ impl Index {
         match &mut pod {
             Some(pod) => {
                 self.workloads.share(&mut pod.workload);
+                if let Some(network) = &mut pod.network {
+                    *network = self.texts.one(&network.as_str().into()).into();
+                }
                 self.pods.insert(self.texts.one(id), pod.clone());
             }
             None => {

@@ -51,7 +51,11 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
     }
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let ips = spec.cluster_ips.or_else(|| spec.cluster_ip.map(|ip| vec![ip])).unwrap_or_default();
-    let (ports, targets) = spec.ports.unwrap_or_default().into_iter().filter_map(port).unzip();
+    let (mut ports, mut targets): (Vec<_>, Vec<_>) =
+        spec.ports.unwrap_or_default().into_iter().filter_map(port).unzip();
+    // They are held as they are here, and have grown with room to spare.
+    ports.shrink_to_fit();
+    targets.shrink_to_fit();
     let head = Head {
         kind: if headless { Kind::Headless } else { Kind::ClusterIp },
         ports,

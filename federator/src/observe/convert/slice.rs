@@ -70,7 +70,8 @@ pub fn slice(slice: &EndpointSlice) -> Result<SourceSlice, LeftOut> {
             protocol: protocol(port.protocol.as_deref()),
         })
     });
-    let mut read = SourceSlice { service, ports: ports.collect(), endpoints: vec![], refused: vec![] };
+    let endpoints = Vec::with_capacity(slice.endpoints.len());
+    let mut read = SourceSlice { service, ports: ports.collect(), endpoints, refused: vec![] };
     for endpoint in &slice.endpoints {
         let Some(text) = endpoint.addresses.first() else {
             continue;

@@ -17,7 +17,8 @@ pub(super) struct References(HashMap<Arc<str>, Vec<(ServiceKey, u32)>>);
 impl References {
     /// One reference more.
     pub(super) fn insert(&mut self, to: &Arc<str>, service: &ServiceKey) {
-        let services = self.0.entry(to.clone()).or_default();
+        // Most have one, and a list that grows by itself begins with room for four.
+        let services = self.0.entry(to.clone()).or_insert_with(|| Vec::with_capacity(1));
         match services.binary_search_by(|(known, _)| known.cmp(service)) {
             Ok(at) => services[at].1 += 1,
             Err(at) => services.insert(at, (service.clone(), 1)),

@@ -7,7 +7,7 @@ const SWEEP_FROM: usize = 1024;
 
 /// The values that somebody holds.
 #[derive(Debug)]
-pub(super) struct Shared<T: ?Sized> {
+pub(in crate::observe) struct Shared<T: ?Sized> {
     known: HashSet<Arc<T>>,
     sweep_at: usize,
 }
@@ -16,7 +16,7 @@ pub(super) struct Shared<T: ?Sized> {
 
 impl<T: Hash + Eq + ?Sized> Shared<T> {
     /// The value that is equal to this one and is held already, if there is one.
-    pub(super) fn one(&mut self, value: &Arc<T>) -> Arc<T> {
+    pub(in crate::observe) fn one(&mut self, value: &Arc<T>) -> Arc<T> {
         if let Some(known) = self.known.get(&**value) {
             return known.clone();
         }
@@ -30,7 +30,7 @@ impl<T: Hash + Eq + ?Sized> Shared<T> {
     }
 
     /// Replaces a value by the one that is held.
-    pub(super) fn share(&mut self, value: &mut Arc<T>) {
+    pub(in crate::observe) fn share(&mut self, value: &mut Arc<T>) {
         *value = self.one(value);
     }
 }

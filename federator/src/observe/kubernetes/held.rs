@@ -5,7 +5,7 @@
 //! the restored world says something newer about it. A list that does not have it proves nothing, for it may have been
 //! made in the time that was lost.
 
-use crate::observe::index::{Kind, ObjectName};
+use crate::observe::index::{Kind, ObjectName, shared::Shared};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How many of the newest objects are known by name, for questions that are most telling of them.
@@ -26,6 +26,7 @@ pub(super) enum Via {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     objects: HashMap<ObjectName, Mark>,
+    namespaces: Shared<str>,
     /// Which list of a kind is the current one.
     passes: HashMap<Kind, u32>,
     /// The largest version seen of a kind.
@@ -56,7 +57,9 @@ impl Held {
         *highest = (*highest).max(version);
         let (floor, lists_lie) = (self.floor, self.lists_lie && via == Via::List);
         let Some(mark) = self.objects.get_mut(name) else {
-            self.objects.insert(name.clone(), Mark { version, pass, remembered: false });
+            let namespace = self.namespaces.one(&name.namespace);
+            let held = ObjectName { namespace, ..name.clone() };
+            self.objects.insert(held, Mark { version, pass, remembered: false });
             self.is_new(name);
             return true;
         };
