@@ -94,17 +94,19 @@ fn route(verb: &str, from: &Site, to: &Site) -> Result {
     ip(&format!("-n {} route {verb} {} via {}", from.name, to.pod_cidr(), to.place().address()))
 }
 
-/// Gives a place its end of a cable and an address.
+/// Gives a place its end of a cable and an address, and always the same hardware address: whoever knew the one that had
+/// this place before would send to nobody for up to a minute.
 fn plug_in(place: Place) -> Result {
     let (name, address) = (place.name(), place.address());
+    let hardware = format!("address 02:00:00:00:00:{:02x}", address.octets()[3]);
     if place.is_sandbox() {
-        ip(&format!("link add name eth0 type veth peer name {} netns {HUB}", port(place)))?;
+        ip(&format!("link add name eth0 {hardware} type veth peer name {} netns {HUB}", port(place)))?;
         ip(&format!("addr add {address}/24 dev eth0"))?;
         ip("link set eth0 up")?;
     } else {
         ip(&format!("netns add {name}"))?;
         ip(&format!("-n {name} link set lo up"))?;
-        ip(&format!("link add name eth0 netns {name} type veth peer name {} netns {HUB}", port(place)))?;
+        ip(&format!("link add name eth0 {hardware} netns {name} type veth peer name {} netns {HUB}", port(place)))?;
         ip(&format!("-n {name} addr add {address}/24 dev eth0"))?;
         ip(&format!("-n {name} link set eth0 up"))?;
     }
