@@ -238,6 +238,8 @@ impl Watching {
         for name in self.cluster.to_recheck(self.beats, RECHECKED) {
             self.questions.ask(name, Why::Remembered);
         }
+        let todo = self.cluster.ask_again();
+        self.heed(todo);
     }
 
     fn weigh(&mut self, worth: Lists) {

@@ -69,6 +69,8 @@ pub(super) struct Cluster {
     untold: BTreeMap<Kind, (ObjectName, String)>,
     standing: Standing,
     asking: Vec<(ObjectName, Why)>,
+    /// What is missing and was asked for in vain; it is asked for again at the next beat.
+    unanswered: Vec<ObjectName>,
     /// What a get has told and the watch has not, and until when it may.
     late: Option<(ObjectName, Option<u64>, Instant)>,
     /// The object that is asked for as a sample, and how it was held then.
@@ -94,6 +96,7 @@ impl Cluster {
             untold: BTreeMap::new(),
             standing: Standing::Live,
             asking: Vec::new(),
+            unanswered: Vec::new(),
             late: None,
             sample: None,
             conditions: Conditions::default(),
@@ -167,6 +170,13 @@ impl Cluster {
         Todo::Nothing
     }
 
+    /// What was asked for in vain is asked for again.
+    pub(super) fn ask_again(&mut self) -> Todo {
+        let again = std::mem::take(&mut self.unanswered).into_iter();
+        self.asking.extend(again.map(|name| (name, Why::Missing)));
+        if self.asking.is_empty() { Todo::Nothing } else { Todo::Ask }
+    }
+
     /// What the questions are that [`Todo::Ask`] is about.
     pub(super) fn asking(&mut self) -> impl Iterator<Item = (ObjectName, Why)> {
         std::mem::take(&mut self.asking).into_iter()
@@ -183,8 +193,8 @@ impl Cluster {
             Ok(seen) => seen,
             // What is missing stays until something is known of it.
             Err(_) if why == Why::Missing => {
-                self.asking.push((name.clone(), why));
-                return Todo::Ask;
+                self.unanswered.push(name.clone());
+                return Todo::Nothing;
             }
             Err(_) => return Todo::Nothing,
         };
@@ -271,6 +281,7 @@ impl Cluster {
         self.standing = Standing::Frozen;
         self.late = None;
         self.asking.clear();
+        self.unanswered.clear();
         self.frozen_since.get_or_insert(now);
     }
 
