@@ -6,10 +6,15 @@ pub mod metrics;
 pub mod report;
 
 use crate::{
-    condition::Conditions, emit, gather::Gathered, kubernetes::kubeconfig::Access, membership::roster::Roster,
-    observe::Observed, publish,
+    condition::{Conditions, Reason},
+    emit,
+    gather::Gathered,
+    kubernetes::kubeconfig::Access,
+    membership::roster::Roster,
+    observe::Observed,
+    publish,
 };
-use model::{name::ClusterId, reach::Place};
+use model::{cluster::Meta, name::ClusterId, reach::Place};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
@@ -42,6 +47,15 @@ impl Sources {
             let publishing = own.published.borrow().conditions.clone();
             let of_secret = std::mem::take(conditions);
             *conditions = observed.and(&of_secret).and(&publishing);
+        }
+        // Clusters without a network count as one network. That is right for a single one, and perhaps for several.
+        let view = self.gathered.borrow().view.clone();
+        let unset = |meta: &Meta| meta.network.as_str().is_empty();
+        for (id, cluster) in view.clusters().iter().filter(|_| view.clusters().len() > 1) {
+            if cluster.meta.as_ref().is_some_and(unset) {
+                let why = "no network is set, so its pods are taken to be reachable from all others without one";
+                all.entry(id.to_string()).or_default().set(Reason::NetworkUnset, Some(why.to_owned()));
+            }
         }
         all
     }
