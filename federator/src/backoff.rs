@@ -22,7 +22,7 @@ impl Backoff {
         self.0.next().unwrap_or(MAX)
     }
 
-    /// Waits for the next pause.
+    /// Waits for the next pause. There is nothing to be told by: that it works again is found out by trying.
     pub async fn wait(&mut self) {
         tokio::time::sleep(self.pause()).await;
     }

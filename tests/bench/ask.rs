@@ -58,6 +58,7 @@ impl Asker {
             }
             ensure!(start.elapsed() < within, "{address} is not answered within {within:?}");
             before = asked;
+            // DNS tells nobody of a change; without a pause the asking would take the processor from who answers.
             std::thread::sleep(PAUSE);
         }
     }

@@ -81,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result {
         requests.end_sync()?;
         let api_server = full.cluster.place().port(6443);
         let connections = agent.connections()?.into_iter().filter(|peer| *peer == api_server).count();
+        // What is measured is this time itself: the requests in it.
         tokio::time::sleep(Duration::from_secs(options.idle.into())).await;
         requests.end_idle()?;
         drop(agent);

@@ -99,6 +99,7 @@ async fn measure(options: &Options, agents: &[Agent], federated: &mut Federated,
     for number in 0..options.warm_up + options.changes {
         let address = address(number);
         let times = federated.change(address).await?;
+        // Changes come one at a time, as far apart as was asked for: the pace is part of the measurement.
         tokio::time::sleep(gap).await;
 
         agents.iter().try_for_each(Agent::pause)?;

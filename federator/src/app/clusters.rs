@@ -192,6 +192,7 @@ impl Clusters {
             self.draining.insert(id.clone(), cancelled.clone());
             self.drains.spawn(async move {
                 let drained = async {
+                    // A Secret that is made anew within the grace, by hand or by a tool, is to cost no answer.
                     tokio::time::sleep(grace).await;
                     removal::erase(&*store, &id).await
                 };

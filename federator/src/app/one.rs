@@ -72,7 +72,12 @@ impl One {
             let ended = self.live().await;
             let (reason, why) = match ended {
                 Ended::Stopped => return Ok(()),
-                Ended::Owned => continue,
+                Ended::Owned => {
+                    // Whoever does not look any more has seen nothing.
+                    self.observed.send_replace(Observed::default());
+                    self.status.send_replace(publish::Status::default());
+                    continue;
+                }
                 Ended::Taken(error) if self.is_configured() => return Err(error),
                 Ended::Taken(ref error) => (Reason::AnotherCluster, error.to_string()),
                 Ended::Same(_, ref other) => {

@@ -179,6 +179,7 @@ impl Demo {
             let mut mover = Mover::new(&self.fleet, &self.place)?;
             loop {
                 say(&mover.step(self).await?.to_string())?;
+                // So that people can read.
                 tokio::time::sleep(MOVE_EVERY).await;
             }
         }

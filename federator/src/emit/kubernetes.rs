@@ -103,6 +103,7 @@ pub async fn run(
                 if emitter.written(key, result) {
                     backoff.reset();
                 } else if emitter.failed.len() == 1 {
+                    // An API server that refused a write does not say when it will take it.
                     pause = Box::pin(tokio::time::sleep(backoff.pause()));
                 }
             }

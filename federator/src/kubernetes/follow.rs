@@ -122,6 +122,7 @@ where
     async fn next(&mut self) -> Event<K> {
         loop {
             if let Some(at_least) = self.pause.take() {
+                // The one place that slows down whatever an API server does: see the file's head.
                 tokio::time::sleep(self.backoff.pause().max(at_least)).await;
             }
             if let Some(event) = self.step().await {

@@ -90,6 +90,7 @@ pub async fn run(config: Config, observed: watch::Sender<Observed>) {
         }
         tokio::select! {
             () = changed.notified() => {}
+            // Not every file system tells of changes.
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             Ok(()) = rules.changed() => {
                 directory.index.set_rules(rules.borrow_and_update().clone());

@@ -23,7 +23,7 @@ use crate::{
 use candidate::Candidate;
 use cluster::{Cluster, Todo};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream, stream::BoxStream};
-use kinds::{KINDS, Seen, follow_kind};
+use kinds::{Seen, follow_kind};
 use kube::Client;
 use model::locality::{Locality, Network};
 use questions::{Lists, Questions, Why, compare};
@@ -182,9 +182,11 @@ impl Watching {
                     self.open();
                 }
             }
-            Sign::Proved(uid) => {
+            Sign::Proved(client, uid) => {
                 if self.is_same(&uid, now) {
                     self.cluster.reached();
+                    // There is none after another cluster had answered. The watches begin when it thaws.
+                    self.client.get_or_insert(client);
                 }
             }
             Sign::Beat(renewed) => {
@@ -229,9 +231,8 @@ impl Watching {
         }
         let Some(client) = &self.client else { return };
         if self.cluster.is_frozen() {
-            let telling = self.cluster.telling();
-            let comparing = compare(client.clone(), self.lease.clone(), telling);
-            self.comparing.get_or_insert_with(|| comparing.boxed());
+            self.comparing
+                .get_or_insert_with(|| compare(client.clone(), self.lease.clone(), self.cluster.telling()).boxed());
         } else if let Some(name) = self.cluster.sample() {
             self.questions.ask(name, Why::Sample);
         }
@@ -328,7 +329,7 @@ impl Watching {
 
 /// Follows every kind, from where it was or from the beginning.
 fn follow_all(client: &Client, positions: &HashMap<Kind, String>) -> Events {
-    let streams = KINDS.map(|kind| follow_kind(client, kind, positions.get(&kind).cloned()));
+    let streams = Kind::ALL.map(|kind| follow_kind(client, kind, positions.get(&kind).cloned()));
     stream::select_all(streams).ready_chunks(BURST).boxed()
 }
 

@@ -98,6 +98,17 @@ impl ObjectName {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Node,
+        Self::Pod,
+        Self::Namespace,
+        Self::WorkloadEntry,
+        Self::ServiceExport,
+    ];
+
     fn has_namespace(self) -> bool {
         !matches!(self, Self::Node | Self::Namespace)
     }

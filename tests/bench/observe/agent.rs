@@ -57,6 +57,7 @@ pub(super) async fn measure(fleet: &Fleet, sources: &[&Source<'_>], services: u3
     })
     .await?;
     let synced = start.elapsed();
+    // Memory is given back without a sign; the time is part of what is measured.
     tokio::time::sleep(SETTLE).await;
     let leaks = agent.leaks()?;
     Ok((Measured { synced, resident: leaks.resident, peak: leaks.peak }, agent))

@@ -104,6 +104,7 @@ impl Resolver {
             if number.is_some_and(|served| served >= revision) {
                 return Ok(());
             }
+            // DNS tells nobody of a change: it can only be asked again.
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -13,16 +13,17 @@ use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
-use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// A server, for as long as it is held.
 struct Server {
     kubeconfig: String,
-    /// Connections that were ever made, and those that are open.
+    /// Connections that were ever made.
     made: Arc<AtomicUsize>,
-    open: Arc<AtomicUsize>,
+    /// Those that are open.
+    open: watch::Sender<usize>,
     /// When cancelled, connections stay open, and nobody is there.
     silence: CancellationToken,
     _task: JoinSet<()>,
@@ -52,7 +53,7 @@ impl Server {
             Answer::from_stream(line.chain(futures::stream::pending()))
         };
         let router = Router::new().route("/watch", get(watch)).route("/version", get(|| async { "{}" }));
-        let (made, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (made, open) = (Arc::new(AtomicUsize::new(0)), watch::Sender::new(0));
         let (mut task, silence) = (JoinSet::new(), CancellationToken::new());
         task.spawn(serve(listener, tls, router, (made.clone(), open.clone()), silence.clone()));
         Self { kubeconfig, made, open, silence, _task: task }
@@ -63,10 +64,9 @@ impl Server {
         connect(&parse(self.kubeconfig.as_bytes(), &allowed).unwrap()).unwrap()
     }
 
-    async fn all_closed(&self) {
-        while self.open.load(SeqCst) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    /// Waits until no more connections than these are open.
+    async fn at_most(&self, open: usize) {
+        self.open.subscribe().wait_for(|now| *now <= open).await.unwrap();
     }
 }
 
@@ -74,14 +74,14 @@ async fn serve(
     listener: TcpListener,
     tls: TlsAcceptor,
     router: Router,
-    (made, open): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+    (made, open): (Arc<AtomicUsize>, watch::Sender<usize>),
     silence: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         made.fetch_add(1, SeqCst);
-        open.fetch_add(1, SeqCst);
+        open.send_modify(|open| *open += 1);
         let (tls, router, open, silence) = (tls.clone(), router.clone(), open.clone(), silence.clone());
         connections.spawn(async move {
             let mut serving = Box::pin(async {
@@ -94,7 +94,7 @@ async fn serve(
                 () = &mut serving => {}
                 () = silence.cancelled() => std::future::pending().await,
             }
-            open.fetch_sub(1, SeqCst);
+            open.send_modify(|open| *open -= 1);
         });
     }
 }
@@ -118,9 +118,7 @@ async fn watches_share_one_connection_over_http2() {
     let client = server.client();
     // All at once, as an agent starts: whoever connects second finds that the first one's connection will do.
     let watches = futures::future::join_all((0..20).map(|_| watch(&client))).await;
-    while server.open.load(SeqCst) > 1 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server.at_most(1).await;
     let made = server.made.load(SeqCst);
     let more = futures::future::join_all((0..20).map(|_| watch(&client))).await;
     assert_eq!(client.request_text(request("/version")).await.unwrap(), "{}");
@@ -128,7 +126,7 @@ async fn watches_share_one_connection_over_http2() {
 
     drop((watches, more));
     drop(client);
-    tokio::time::timeout(Duration::from_secs(5), server.all_closed()).await.expect("the connection is closed");
+    tokio::time::timeout(Duration::from_secs(5), server.at_most(0)).await.expect("the connection is closed");
 }
 
 #[tokio::test]
@@ -140,7 +138,7 @@ async fn a_server_without_http2_is_spoken_to_in_http1() {
         assert_eq!(server.made.load(SeqCst), 2);
         drop(watches);
         drop(client);
-        tokio::time::timeout(Duration::from_secs(5), server.all_closed()).await.expect("the connections are closed");
+        tokio::time::timeout(Duration::from_secs(5), server.at_most(0)).await.expect("the connections are closed");
     }
 }
 

@@ -577,15 +577,7 @@ proptest! {
         prop_assert_eq!(&by_steps.on_node, &at_once.on_node);
         prop_assert_eq!(&by_steps.on_pod, &at_once.on_pod);
         prop_assert_eq!(&by_steps.of_service, &at_once.of_service);
-        for kind in [
-            Kind::Service,
-            Kind::EndpointSlice,
-            Kind::Node,
-            Kind::Pod,
-            Kind::Namespace,
-            Kind::WorkloadEntry,
-            Kind::ServiceExport,
-        ] {
+        for kind in Kind::ALL {
             prop_assert_eq!(by_steps.names(kind), at_once.names(kind));
         }
     }

@@ -1,10 +1,7 @@
 //! New credentials on trial: what they show is collected apart, and takes the place of the old ones' only once it is
 //! whole. Until then nothing changes, so whoever rotates credentials breaks nothing, right or wrong.
 
-use super::{
-    held::Held,
-    kinds::{KINDS, Seen},
-};
+use super::{held::Held, kinds::Seen};
 use crate::{
     kubernetes::{client::Connector, follow::Event},
     observe::index::{Kind, ObjectName},
@@ -87,7 +84,7 @@ impl Candidate {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        KINDS.iter().all(|kind| self.complete.contains(kind))
+        Kind::ALL.iter().all(|kind| self.complete.contains(kind))
     }
 
     pub(super) fn finish(self) -> Whole {

@@ -4,7 +4,7 @@
 use super::{
     candidate::Whole,
     held::{Held, Via},
-    kinds::{KINDS, Seen},
+    kinds::Seen,
     questions::{Told, Untold, Why},
 };
 use crate::{
@@ -315,12 +315,12 @@ impl Cluster {
         self.standing = Standing::Thawing;
         self.held.lists_lie(false);
         self.positions.clear();
-        self.unlisted = KINDS.into();
+        self.unlisted = Kind::ALL.into();
     }
 
     /// Takes over what new credentials have shown.
     pub(super) fn adopt(&mut self, whole: Whole) {
-        for kind in KINDS {
+        for kind in Kind::ALL {
             self.held.begin(kind);
         }
         for seen in whole.news {
@@ -340,8 +340,8 @@ impl Cluster {
         }
         self.positions = whole.positions;
         self.trouble.clear();
-        self.listed = KINDS.into();
-        for kind in KINDS {
+        self.listed = Kind::ALL.into();
+        for kind in Kind::ALL {
             self.sweep(kind);
         }
     }
@@ -366,7 +366,7 @@ impl Cluster {
         }
         let remembered = self.held.remembered_names().take(SHOWN).map(ToString::to_string).collect();
         let observed = self.index.observed();
-        observed.synced = KINDS.iter().all(|kind| self.listed.contains(kind));
+        observed.synced = Kind::ALL.iter().all(|kind| self.listed.contains(kind));
         observed.conditions = conditions;
         observed.frozen_since = self.frozen_since;
         observed.remembered = self.held.remembered();
@@ -399,7 +399,7 @@ impl Cluster {
                 self.condition(reason, None);
             }
             tracing::info!(remembered = self.held.remembered(), "everything was listed anew");
-            KINDS.into_iter().for_each(|kind| self.sweep(kind));
+            Kind::ALL.into_iter().for_each(|kind| self.sweep(kind));
         } else {
             self.sweep(kind);
         }

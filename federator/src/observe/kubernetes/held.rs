@@ -6,7 +6,7 @@
 //! made in the time that was lost.
 
 use crate::observe::index::{Kind, ObjectName, shared::Shared};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 /// How many of the newest objects are known by name, for questions that are most telling of them.
 const NEWEST: usize = 16;
@@ -36,14 +36,14 @@ pub(super) struct Held {
     floor: u64,
     /// Whether lists are of an old world.
     lists_lie: bool,
-    remembered: usize,
+    /// What is held of a world that is gone. A set of its own: it is looked through at every change, however much is held.
+    remembered: BTreeSet<ObjectName>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     version: u64,
     pass: u32,
-    remembered: bool,
 }
 
 // === impl Held ===
@@ -59,16 +59,16 @@ impl Held {
         let Some(mark) = self.objects.get_mut(name) else {
             let namespace = self.namespaces.one(&name.namespace);
             let held = ObjectName { namespace, ..name.clone() };
-            self.objects.insert(held, Mark { version, pass, remembered: false });
+            self.objects.insert(held, Mark { version, pass });
             self.is_new(name);
             return true;
         };
         mark.pass = pass;
         let same = version == mark.version && version != 0;
-        let newer = if mark.remembered { version >= floor } else { version > mark.version || version == 0 };
-        if mark.remembered && !lists_lie && (same || newer) {
-            mark.remembered = false;
-            self.remembered -= 1;
+        let remembered = self.remembered.contains(name);
+        let newer = if remembered { version >= floor } else { version > mark.version || version == 0 };
+        if remembered && !lists_lie && (same || newer) {
+            self.remembered.remove(name);
         }
         if same || !newer {
             return false;
@@ -81,7 +81,7 @@ impl Held {
     /// Takes note that a watch told of a deletion, at a version. Says whether it is to be believed.
     pub(super) fn gone(&mut self, name: &ObjectName, version: u64) -> bool {
         let believed = self.objects.get(name).is_some_and(|mark| {
-            let newer = if mark.remembered { version >= self.floor } else { version >= mark.version };
+            let newer = if self.is_remembered(name) { version >= self.floor } else { version >= mark.version };
             newer || version == 0
         });
         if believed {
@@ -92,9 +92,8 @@ impl Held {
 
     /// An object is not held any more.
     pub(super) fn forget(&mut self, name: &ObjectName) {
-        if self.objects.remove(name).is_some_and(|mark| mark.remembered) {
-            self.remembered -= 1;
-        }
+        self.objects.remove(name);
+        self.remembered.remove(name);
     }
 
     /// A list of a kind begins.
@@ -106,7 +105,8 @@ impl Held {
     #[must_use]
     pub(super) fn missing(&self, kind: Kind) -> HashSet<ObjectName> {
         let pass = self.passes.get(&kind).copied().unwrap_or_default();
-        let missing = |(name, mark): &(&ObjectName, &Mark)| name.kind == kind && mark.pass != pass && !mark.remembered;
+        let missing =
+            |(name, mark): &(&ObjectName, &Mark)| name.kind == kind && mark.pass != pass && !self.is_remembered(name);
         self.objects.iter().filter(missing).map(|(name, _)| name.clone()).collect()
     }
 
@@ -114,7 +114,7 @@ impl Held {
     #[must_use]
     pub(super) fn is_missing(&self, name: &ObjectName) -> bool {
         let pass = self.passes.get(&name.kind).copied().unwrap_or_default();
-        self.objects.get(name).is_some_and(|mark| mark.pass != pass && !mark.remembered)
+        self.objects.get(name).is_some_and(|mark| mark.pass != pass) && !self.is_remembered(name)
     }
 
     /// The largest version seen of a kind.
@@ -132,19 +132,18 @@ impl Held {
     /// Whether an object is only remembered.
     #[must_use]
     pub(super) fn is_remembered(&self, name: &ObjectName) -> bool {
-        self.objects.get(name).is_some_and(|mark| mark.remembered)
+        self.remembered.contains(name)
     }
 
     /// How many objects are only remembered.
     #[must_use]
     pub(super) fn remembered(&self) -> usize {
-        self.remembered
+        self.remembered.len()
     }
 
     /// The objects that are only remembered.
     pub(super) fn remembered_names(&self) -> impl Iterator<Item = &ObjectName> {
-        let all = if self.remembered == 0 { None } else { Some(self.objects.iter()) };
-        all.into_iter().flatten().filter(|(_, mark)| mark.remembered).map(|(name, _)| name)
+        self.remembered.iter()
     }
 
     /// The objects that changed last and are still held, the newest first.
@@ -157,10 +156,7 @@ impl Held {
     pub(super) fn roll_back(&mut self, floor: u64) {
         self.floor = floor;
         self.highest.clear();
-        for mark in self.objects.values_mut() {
-            mark.remembered = true;
-        }
-        self.remembered = self.objects.len();
+        self.remembered = self.objects.keys().cloned().collect();
     }
 
     /// From this version on, too, everything is of the restored world.

@@ -25,17 +25,6 @@ use kube::{
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-/// The kinds that must be listed once before absence means something.
-pub(super) const KINDS: [Kind; 7] = [
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Node,
-    Kind::Pod,
-    Kind::Namespace,
-    Kind::WorkloadEntry,
-    Kind::ServiceExport,
-];
-
 /// An object as it was seen: what it is called, of which version, and what it is or why that cannot be read.
 #[derive(Debug)]
 pub(super) struct Seen {

@@ -60,8 +60,8 @@ pub struct Config {
 pub(super) enum Sign {
     /// It answers, to this client with fresh connections, as the cluster with this uid.
     Reached(Client, String),
-    /// It still answers, as the cluster with this uid.
-    Proved(String),
+    /// It still answers this client, as the cluster with this uid.
+    Proved(Client, String),
     /// Half the time within which a lie is to be found has passed; the canary was renewed at this version, if it was.
     Beat(Option<u64>),
     /// It cannot be reached.
@@ -297,7 +297,7 @@ impl Sentinel {
         let uid = answer(self.config.found_within / 2, identify(&self.client)).await?;
         self.proved = Instant::now();
         self.may_write = true;
-        self.say(Sign::Proved(uid)).await;
+        self.say(Sign::Proved(self.client.clone(), uid)).await;
         Ok(())
     }
 

@@ -557,3 +557,22 @@ async fn a_canary_that_may_not_be_heard_says_nothing() {
     })
     .await;
 }
+
+/// Behind one address, and perhaps one connection, there may be another cluster for a while.
+#[tokio::test(start_paused = true)]
+async fn of_another_cluster_nothing_is_taken_over_and_the_old_one_may_come_back() {
+    let answer = |ask: &Ask| match (&*ask.of, &ask.watch) {
+        ("kube-system", _) if ask.nth == 1 => Some(Says(json!({ "metadata": { "name": "kube-system", "uid": "u2" } }))),
+        ("services", None) => Some(list(&[service("web")])),
+        ("web", None) => Some(Says(service("web"))),
+        _ => None,
+    };
+    observing(answer, async |observed| {
+        until(observed, |seen| seen.synced).await;
+        let seen = until(observed, |seen| seen.conditions.get(Reason::AnotherCluster).is_some()).await;
+        assert_eq!((services(&seen), &*seen.meta.uid), (vec!["web".to_owned()], "u1"));
+        let seen = until(observed, |seen| seen.frozen_since.is_none()).await;
+        assert!(seen.conditions.is_empty() && services(&seen) == ["web"]);
+    })
+    .await;
+}
