@@ -6,17 +6,12 @@ use async_trait::async_trait;
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
 
-/// Batches kept for watches that start late: the one reader of an embedded store starts right after its read.
-const RECENT: usize = 16;
-
-/// Most batches kept for watches that are slow; older ones are compacted.
+/// Batches kept for watches that start late; older ones are compacted. The one reader of an embedded store starts
+/// right after its read, so a few would do.
 const HISTORY: usize = 1024;
 
 /// A store in memory. Clones share it.
@@ -32,13 +27,11 @@ struct State {
     revision: u64,
     entries: BTreeMap<String, Entry>,
     history: VecDeque<Batch>,
-    /// The next revision of each watch.
-    watches: Vec<Weak<AtomicU64>>,
 }
 
 struct EmbeddedWatch {
     store: Embedded,
-    next: Arc<AtomicU64>,
+    next: u64,
 }
 
 struct EmbeddedTenure {
@@ -114,14 +107,11 @@ impl Store for Embedded {
     }
 
     async fn watch(&self, revision: u64) -> Result<Box<dyn Watch>, StoreError> {
-        let mut state = self.state();
-        let now = state.revision;
+        let now = self.state().revision;
         if now + 1 < revision {
             return Err(StoreError::WentBack(format!("it is at revision {now}, and {} was seen", revision - 1)));
         }
-        let next = Arc::new(AtomicU64::new(revision));
-        state.watches.push(Arc::downgrade(&next));
-        Ok(Box::new(EmbeddedWatch { store: self.clone(), next }))
+        Ok(Box::new(EmbeddedWatch { store: self.clone(), next: revision }))
     }
 
     async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError> {
@@ -168,21 +158,11 @@ impl State {
         if !changes.is_empty() {
             self.revision = revision;
             self.history.push_back(Batch { revision, changes });
-            self.compact();
+            if self.history.len() > HISTORY {
+                self.history.pop_front();
+            }
         }
         self.revision
-    }
-
-    /// Forgets what every watch has seen. A first sync is as large as all the entries, and is not to be held twice.
-    fn compact(&mut self) {
-        self.watches.retain(|next| next.strong_count() > 0);
-        let next = self.watches.iter().filter_map(Weak::upgrade).map(|next| next.load(Ordering::Relaxed));
-        let unseen = next.min().unwrap_or_default();
-        while self.history.len() > HISTORY
-            || self.history.len() > RECENT && self.history.front().is_some_and(|batch| batch.revision < unseen)
-        {
-            self.history.pop_front();
-        }
     }
 }
 
@@ -193,18 +173,16 @@ impl Watch for EmbeddedWatch {
     async fn next(&mut self) -> Result<Batch, StoreError> {
         let mut revision = self.store.revision.subscribe();
         // Watching is done when the state says so; an error is impossible while `self.store` holds the sender.
-        let next = self.next.load(Ordering::Relaxed);
-        let _ = revision.wait_for(|revision| *revision >= next).await;
-        let mut state = self.store.state();
+        let _ = revision.wait_for(|revision| *revision >= self.next).await;
+        let state = self.store.state();
         let oldest = state.history.front().map_or(state.revision, |batch| batch.revision);
-        if next < oldest {
+        if self.next < oldest {
             return Err(StoreError::Compacted(oldest));
         }
-        let batches = state.history.iter().filter(|batch| batch.revision >= next);
+        let batches = state.history.iter().filter(|batch| batch.revision >= self.next);
         let changes = batches.flat_map(|batch| batch.changes.iter().cloned()).collect();
         let batch = Batch { revision: state.revision, changes };
-        self.next.store(state.revision + 1, Ordering::Relaxed);
-        state.compact();
+        self.next = state.revision + 1;
         Ok(batch)
     }
 }
