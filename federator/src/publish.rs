@@ -10,7 +10,7 @@ use crate::{
     backoff::Backoff,
     condition::{Conditions, Reason},
     observe::Observed,
-    store::{Committed, Store, StoreError},
+    store::{Committed, Guard, Lease, Store, StoreError, Txn},
 };
 use batch::Batch;
 use ledger::{Known, Ledger, Surprise};
@@ -18,7 +18,8 @@ use model::{
     cluster::{Meta, Tombstone},
     key::Key,
     name::ClusterId,
-    record::{Owner, Record as _},
+    record::Record as _,
+    seat::{Owner, Role},
     tracked::Since,
     vip::VipRanges,
 };
@@ -163,17 +164,14 @@ async fn tenure(
         Ok(None) => {}
         Err(ended) => return ended,
     }
-    let owner = Owner { agent: config.agent.clone(), uid: uid.clone() }.encode();
-    let key = Key::Owner(config.cluster.clone()).to_string();
-    let mut tenure = match shutdown.run_until_cancelled(store.campaign(&key, &owner)).await {
+    let (mut tenure, epoch) = match shutdown.run_until_cancelled(campaign(config, store, &uid)).await {
         Some(Ok(tenure)) => tenure,
         Some(Err(error)) => return Ended::Store(error),
         None => return Ended::Done,
     };
-    let epoch = tenure.epoch();
     // Looked at again: while this agent stood by, the owner may have pinned another uid.
     if let Err(ended) = look_before(config, store, &uid).await {
-        tenure.resign().await;
+        tenure.revoke().await;
         return ended;
     }
     tracing::info!(cluster = %config.cluster, epoch, "owner of the cluster");
@@ -186,8 +184,29 @@ async fn tenure(
         ended = publish(config, store, epoch, observed, status) => ended,
         () = shutdown.cancelled() => Ended::Done,
     };
-    tenure.resign().await;
+    tenure.revoke().await;
     ended
+}
+
+/// Waits until nobody owns the cluster, and makes it ours; the revision of the owner key is the fence.
+async fn campaign(config: &Config, store: &dyn Store, uid: &str) -> Result<(Box<dyn Lease>, u64), StoreError> {
+    let key = Key::Owner(config.cluster.clone()).to_string();
+    loop {
+        let lease = store.lease().await?;
+        let (agent, uid, role) = (config.agent.clone(), uid.to_owned(), Role::Home);
+        let owner = Owner { agent, uid, lease: lease.id().0, role, flaps: 0 }.encode();
+        let txn =
+            Txn { guards: vec![Guard::absent(&key)], leased: vec![(key.clone(), owner, lease.id())], ..Txn::default() };
+        if let Committed::Done(epoch) = store.commit(&txn).await? {
+            return Ok((lease, epoch));
+        }
+        lease.revoke().await;
+        let seen = store.read(&key).await?;
+        if seen.entries.contains_key(&key) {
+            let mut watch = store.watch(seen.revision + 1).await?;
+            while !watch.next().await?.changes.contains(&(key.clone(), None)) {}
+        }
+    }
 }
 
 /// Refuses to publish a cluster that is removed, and under an id that is pinned to another cluster; says who the owner is now, if anybody is.

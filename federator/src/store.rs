@@ -39,12 +39,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError::Compacted`] when the store no longer knows them, [`StoreError::WentBack`] when it never did.
     async fn watch(&self, revision: u64) -> Result<Box<dyn Watch>, StoreError>;
 
-    /// Waits until `key` does not exist, creates it with `value` and keeps it alive until the tenure is dropped or
-    /// lost. Whoever holds the key guards its transactions with [`Guard::created`].
+    /// A lease: keys that are bound to it ([`Txn::leased`]) live as long as it does.
     ///
     /// # Errors
-    /// [`StoreError`], when waiting or creating failed.
-    async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError>;
+    /// [`StoreError`], when there is none to be had.
+    async fn lease(&self) -> Result<Box<dyn Lease>, StoreError>;
+
+    /// Takes a store that [went back](StoreError::WentBack) for another one that is to be used from now on. Whoever
+    /// keeps what was read says so, once it knows what the loss means.
+    fn adopt(&self);
 }
 
 /// A stream of changes.
@@ -57,18 +60,23 @@ pub trait Watch: Send {
     async fn next(&mut self) -> Result<Batch, StoreError>;
 }
 
-/// A key held alive by this process.
+/// Keeps keys alive.
 #[async_trait]
-pub trait Tenure: Send + Sync {
-    /// The revision at which the key was created: the fence of every transaction in this tenure.
-    fn epoch(&self) -> u64;
+pub trait Lease: Send + Sync {
+    /// What a transaction calls it.
+    fn id(&self) -> LeaseId;
 
-    /// Returns when the key may have been lost; the reason is for people.
+    /// Keeps it alive, and returns when it may have run out; the reason is for people. Nothing is kept alive unless
+    /// this is waited for. May be dropped and called again.
     async fn lost(&mut self) -> String;
 
-    /// Gives the key up at once, so that a successor need not wait for the lease to run out.
-    async fn resign(self: Box<Self>);
+    /// Gives up all keys that are bound to it at once, so that nobody need wait for it to run out.
+    async fn revoke(self: Box<Self>);
 }
+
+/// What a store calls a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub i64);
 
 /// A key and what stands behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,8 +112,11 @@ pub struct Batch {
 pub struct Txn {
     /// What must be true.
     pub guards: Vec<Guard>,
-    /// What is done then: a value to put, or `None` to delete. A key may stand here once.
+    /// What is done then: a value to put, or `None` to delete. A key may stand here once, and then not in
+    /// `leased`.
     pub writes: Vec<(String, Option<Vec<u8>>)>,
+    /// What is put and lives as long as a lease does: one that exists, or the transaction fails.
+    pub leased: Vec<(String, Vec<u8>, LeaseId)>,
 }
 
 /// Something that must be true of a key.

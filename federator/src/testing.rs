@@ -4,7 +4,7 @@
 use crate::{
     config::Config,
     observe::Observed,
-    store::{Batch, Committed, Snapshot, Store, StoreError, Tenure, Txn, Watch, embedded::Embedded},
+    store::{Batch, Committed, Lease, Snapshot, Store, StoreError, Txn, Watch, embedded::Embedded},
 };
 use async_trait::async_trait;
 use futures::FutureExt as _;
@@ -141,7 +141,6 @@ pub(crate) struct Faulty {
     /// The store behind it, or `None` while it cannot be reached.
     inner: watch::Sender<Option<Embedded>>,
     commits: Arc<Mutex<VecDeque<Fault>>>,
-    deaf: bool,
 }
 
 /// What happens to a commit.
@@ -158,17 +157,9 @@ struct FaultyWatch {
     inner: watch::Receiver<Option<Embedded>>,
 }
 
-/// A tenure that is not told of its end.
-struct DeafTenure(Box<dyn Tenure>);
-
 impl Faulty {
     pub(crate) fn new(store: &Embedded) -> Self {
-        Self { inner: watch::Sender::new(Some(store.clone())), commits: Arc::default(), deaf: false }
-    }
-
-    /// Tenures never hear that they are lost.
-    pub(crate) fn deaf(store: &Embedded) -> Self {
-        Self { deaf: true, ..Self::new(store) }
+        Self { inner: watch::Sender::new(Some(store.clone())), commits: Arc::default() }
     }
 
     /// Takes the store away, or puts another in its place: watches end.
@@ -217,10 +208,11 @@ impl Store for Faulty {
         Ok(Box::new(FaultyWatch { watch, inner }))
     }
 
-    async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError> {
-        let tenure = self.inner()?.campaign(key, value).await?;
-        Ok(if self.deaf { Box::new(DeafTenure(tenure)) } else { tenure })
+    async fn lease(&self) -> Result<Box<dyn Lease>, StoreError> {
+        self.inner()?.lease().await
     }
+
+    fn adopt(&self) {}
 }
 
 #[async_trait]
@@ -231,20 +223,5 @@ impl Watch for FaultyWatch {
             _ = self.inner.changed() => Err(gone()),
             batch = self.watch.next() => batch,
         }
-    }
-}
-
-#[async_trait]
-impl Tenure for DeafTenure {
-    fn epoch(&self) -> u64 {
-        self.0.epoch()
-    }
-
-    async fn lost(&mut self) -> String {
-        std::future::pending().await
-    }
-
-    async fn resign(self: Box<Self>) {
-        self.0.resign().await;
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use federator::store::embedded::Embedded;
 use federator::store::etcd::Etcd;
-use federator::store::{Committed, Entry, Guard, Store, StoreError, Tenure, Txn, Watch};
+use federator::store::{Committed, Entry, Guard, Lease, Store, StoreError, Txn, Watch};
 use futures::FutureExt as _;
 use harness::{Fleet, Result, eventually};
 use tokio::time::timeout;
@@ -40,9 +40,9 @@ async fn battery(make: impl AsyncFn(&str) -> Result<Arc<dyn Store>>) -> Result {
         a_watch_does_not_tear_transactions
         a_watch_that_is_left_waiting_loses_nothing
         a_watch_from_the_future_is_refused
-        a_campaign_waits_until_the_owner_resigns
-        a_campaign_waits_until_the_owner_is_gone
-        a_deposed_owner_cannot_write
+        keys_go_with_their_lease
+        a_lease_that_is_kept_outlives_one_that_is_not
+        a_leased_key_changes_hands_in_one_transaction
     }
     Ok(())
 }
@@ -80,8 +80,9 @@ fn etcd_that_compacted_or_restarted_is_told_by_errors() -> Result {
 
         // Who held the store when it went hears of it, and goes on where it was when it is back.
         let mut watch = store.watch(revision + 1).await?;
-        let mut tenure = store.campaign("owner", b"me").await?;
-        let own = watch.next().await?;
+        let mut lease = store.lease().await?;
+        let epoch = own(&*store, "owner", "me", &*lease).await?;
+        let owned = watch.next().await?;
         shared.etcd().kill()?;
         let ended = timeout(SOON, watch.next()).await.context("it hangs")?;
         ensure!(matches!(ended, Err(StoreError::Unavailable(_))), "{ended:?}");
@@ -89,14 +90,13 @@ fn etcd_that_compacted_or_restarted_is_told_by_errors() -> Result {
         ensure!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
         shared.etcd().start()?;
         let mut watch =
-            eventually(SOON, "the watch goes on", async || Ok(store.watch(own.revision + 1).await?)).await?;
+            eventually(SOON, "the watch goes on", async || Ok(store.watch(owned.revision + 1).await?)).await?;
         let done = put(&*store, "key", "after").await?;
         ensure!(watch.next().await?.revision == done, "nothing came between");
-        // A tenure outlives a restart that is shorter than its lease, and never lies about a longer one.
-        let epoch = tenure.epoch();
-        let guarded = write(&*store, [Guard::created("owner", epoch)], [("key", Some("owned"))]).await?;
+        // A lease outlives a restart that is shorter than it, and never lies about a longer one.
+        let guarded = write(&*store, [Guard::modified("owner", epoch)], [("key", Some("owned"))]).await?;
         if matches!(guarded, Committed::Refused(_)) {
-            timeout(SOON, tenure.lost()).await.context("it was lost in silence")?;
+            timeout(SOON, lease.lost()).await.context("it was lost in silence")?;
         }
 
         // Emptied, it knows less than was seen.
@@ -256,56 +256,65 @@ async fn a_watch_from_the_future_is_refused(store: &dyn Store) -> Result {
     Ok(())
 }
 
-async fn a_campaign_waits_until_the_owner_resigns(store: &dyn Store) -> Result {
-    let first = store.campaign("owner", b"first").await?;
+async fn keys_go_with_their_lease(store: &dyn Store) -> Result {
+    let lease = store.lease().await?;
+    put(store, "other", "stays").await?;
+    let bound = own(store, "owner", "me", &*lease).await?;
+    own(store, "other", "goes", &*lease).await?;
+    // A key that is put without the lease is free of it.
+    put(store, "other", "stays").await?;
     let entries = store.read("owner").await?.entries;
-    ensure!(entries["owner"] == entry("first", first.epoch(), first.epoch()), "{entries:?}");
-    let mut second = store.campaign("owner", b"second");
-    ensure!((&mut second).now_or_never().is_none(), "it does not wait");
-    let (second, ()) = tokio::join!(second, async {
-        // What happens to others does not concern it.
-        put(store, "owner-of-another", "").await.unwrap();
-        first.resign().await;
-    });
-    let second = second?;
-    ensure!(value(&store.read("owner").await?.entries["owner"]) == "second");
-    second.resign().await;
-    ensure!(!store.read("").await?.entries.contains_key("owner"), "it is given up");
+    ensure!(entries["owner"] == entry("me", bound, bound), "{entries:?}");
+    let mut watch = store.watch(bound + 1).await?;
+    let id = lease.id();
+    lease.revoke().await;
+    while !watch.next().await?.changes.contains(&("owner".to_owned(), None)) {}
+    let left = store.read("").await?.entries;
+    ensure!(left.keys().eq(["other"]), "{left:?}");
+    let late = Txn { leased: vec![("owner".to_owned(), vec![], id)], ..Txn::default() };
+    let refused = store.commit(&late).await;
+    ensure!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     Ok(())
 }
 
-async fn a_campaign_waits_until_the_owner_is_gone(store: &dyn Store) -> Result {
+async fn a_lease_that_is_kept_outlives_one_that_is_not(store: &dyn Store) -> Result {
+    let mut kept = store.lease().await?;
+    own(store, "kept", "me", &*kept).await?;
     // It is dropped as by a process that dies: nobody renews it.
-    let first = store.campaign("owner", b"first").await?;
-    let epoch = first.epoch();
-    drop(first);
-    let mut second = store.campaign("owner", b"second").await?;
-    ensure!(second.epoch() > epoch, "{} is not after {epoch}", second.epoch());
-    // One that is renewed outlives leases that began after it.
-    for _ in 0..2 {
-        drop(store.campaign("other", b"").await?);
-        tokio::select! {
-            why = second.lost() => bail!("{why}"),
-            gone = store.campaign("other", b"") => gone?.resign().await,
-        }
-    }
-    fenced(store, &*second, true).await
+    let lost = store.lease().await?;
+    let bound = own(store, "lost", "me", &*lost).await?;
+    drop(lost);
+    let gone = async {
+        let mut watch = store.watch(bound + 1).await?;
+        while !watch.next().await?.changes.contains(&("lost".to_owned(), None)) {}
+        Result::Ok(())
+    };
+    tokio::select! {
+        why = kept.lost() => bail!("{why}"),
+        gone = gone => gone,
+    }?;
+    let left = store.read("").await?.entries;
+    ensure!(left.keys().eq(["kept"]), "{left:?}");
+    Ok(())
 }
 
-async fn a_deposed_owner_cannot_write(store: &dyn Store) -> Result {
-    let mut first = store.campaign("owner", b"first").await?;
-    fenced(store, &*first, true).await?;
-    put_or_delete(store, "owner", None).await?;
-    fenced(store, &*first, false).await?;
-    let second = store.campaign("owner", b"second").await?;
-    fenced(store, &*first, false).await?;
-    fenced(store, &*second, true).await?;
+async fn a_leased_key_changes_hands_in_one_transaction(store: &dyn Store) -> Result {
+    let (first, second) = (store.lease().await?, store.lease().await?);
+    let epoch = own(store, "owner", "first", &*first).await?;
+    fenced(store, epoch, true).await?;
+    let handed = Txn {
+        guards: vec![Guard::modified("owner", epoch)],
+        leased: vec![("owner".to_owned(), b"second".to_vec(), second.id())],
+        ..Txn::default()
+    };
+    let next = revision(store.commit(&handed).await?)?;
+    fenced(store, epoch, false).await?;
+    fenced(store, next, true).await?;
     // Giving up what it has not takes nothing from its successor.
-    if store.read("owner").await?.entries["owner"].created != first.epoch() {
-        let _ = first.lost().now_or_never();
-        first.resign().await;
-    }
-    fenced(store, &*second, true).await
+    first.revoke().await;
+    fenced(store, next, true).await?;
+    second.revoke().await;
+    fenced(store, next, false).await
 }
 
 async fn history_that_is_compacted_is_an_error(store: &dyn Store) -> Result {
@@ -322,9 +331,15 @@ async fn history_that_is_compacted_is_an_error(store: &dyn Store) -> Result {
     Ok(())
 }
 
-/// Whether the tenure's fence lets a write through.
-async fn fenced(store: &dyn Store, tenure: &dyn Tenure, expected: bool) -> Result {
-    let guard = Guard::created("owner", tenure.epoch());
+/// Binds a key to a lease; the revision.
+async fn own(store: &dyn Store, key: &str, value: &str, lease: &dyn Lease) -> Result<u64> {
+    let leased = vec![(key.to_owned(), value.as_bytes().to_vec(), lease.id())];
+    revision(store.commit(&Txn { leased, ..Txn::default() }).await?)
+}
+
+/// Whether the fence of an owner lets a write through.
+async fn fenced(store: &dyn Store, epoch: u64, expected: bool) -> Result {
+    let guard = Guard::modified("owner", epoch);
     let outcome = write(store, [guard], [("guarded", Some("x"))]).await?;
     ensure!(matches!(outcome, Committed::Done(_)) == expected, "{outcome:?}");
     Ok(())
@@ -341,7 +356,8 @@ async fn write<'a>(
     writes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
 ) -> Result<Committed> {
     let bytes = |(key, value): (&str, Option<&str>)| (key.to_owned(), value.map(|v| v.as_bytes().to_vec()));
-    let txn = Txn { guards: guards.into_iter().collect(), writes: writes.into_iter().map(bytes).collect() };
+    let txn =
+        Txn { guards: guards.into_iter().collect(), writes: writes.into_iter().map(bytes).collect(), ..Txn::default() };
     Ok(store.commit(&txn).await?)
 }
 

@@ -17,9 +17,11 @@ pub struct Meta {
 /// The marker: all records of a cluster up to here are written. Without a valid one, absence means nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Synced {
-    /// The create revision of the owner key of the last owner that had compared everything; zero while the records
-    /// are being filled in for the first time.
+    /// The revision of the owner key of the last owner that had compared everything; zero while the records are being
+    /// filled in for the first time.
     pub epoch: u64,
+    /// The generation of the store in which the epoch is a revision.
+    pub generation: Arc<str>,
     /// Counts the transactions that changed the records.
     pub sequence: u64,
     /// How many record keys there are.
@@ -28,6 +30,34 @@ pub struct Synced {
     pub hash: SetHash,
     /// How far the source was read: the API server's resourceVersion, or a directory's own counter.
     pub source_version: Arc<str>,
+}
+
+/// Whether what is known of a cluster is news.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Nothing new is known for sure: its API server cannot be reached, or cannot be believed.
+    pub frozen: bool,
+    /// Since when, in seconds since 1970 by the clock of the owner that noticed.
+    pub since: i64,
+    /// Why, for people; empty while it is live.
+    pub reason: Arc<str>,
+}
+
+/// Endpoints that a comparison of everything would withdraw, and that are kept until that is sure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// Since when, in seconds since 1970 by the clock of the owner that began it. The same set never begins anew.
+    pub since: i64,
+    /// The sum of the hashes of the endpoints that are kept.
+    pub set: SetHash,
+    /// How many these are.
+    pub endpoints: u64,
+    /// Why, for people.
+    pub reason: Arc<str>,
+    /// Whether an operator has said that they may go.
+    pub accepted: bool,
+    /// Whether the source went back to an earlier state: then time alone does not end it.
+    pub went_back: bool,
 }
 
 /// Whether an administrator removed the cluster from the fleet. It outlives the cluster: every publisher compares the
@@ -53,6 +83,16 @@ impl Synced {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.epoch != 0
+    }
+
+    /// Whether a source that was read up to `version` shows as much as there was when this was written. Versions that
+    /// are no numbers cannot be compared, and bar nobody.
+    #[must_use]
+    pub fn is_reached_by(&self, version: &str) -> bool {
+        match (self.source_version.parse::<u64>(), version.parse::<u64>()) {
+            (Ok(written), Ok(read)) => read >= written,
+            _ => true,
+        }
     }
 }
 

@@ -3,9 +3,13 @@
 //!
 //! | key | behind it |
 //! |---|---|
+//! | `generation` | which life of the store this is |
 //! | `clusters/<id>/meta` | what the cluster is |
 //! | `clusters/<id>/owner` | who publishes it; bound to a lease, and not part of a View |
+//! | `clusters/<id>/candidates/<agent>` | who could; bound to a lease, and not part of a View |
+//! | `clusters/<id>/state` | whether it is live or frozen |
 //! | `clusters/<id>/synced` | the marker |
+//! | `clusters/<id>/hold` | what is kept though its source does not name it any more |
 //! | `records/<id>/<namespace>/<service>/head` | what the service is there |
 //! | `records/<id>/<namespace>/<service>/slices/<name>` | some of its endpoints there |
 //! | `order/<namespace>/<service>` | clusters in first-seen order |
@@ -19,10 +23,18 @@ use std::{fmt, net::IpAddr, sync::Arc};
 /// A key of the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
+    /// Which life of the store this is.
+    Generation,
     /// What a cluster is.
     Meta(ClusterId),
     /// Who publishes a cluster.
     Owner(ClusterId),
+    /// Who could publish a cluster, by the name of the agent.
+    Candidate(ClusterId, Arc<str>),
+    /// Whether a cluster is live or frozen.
+    State(ClusterId),
+    /// What is kept of a cluster though its source does not name it any more.
+    Hold(ClusterId),
     /// How far a cluster's records are complete.
     Synced(ClusterId),
     /// What a service is in a cluster.
@@ -53,6 +65,15 @@ impl Key {
         format!("records/{cluster}/")
     }
 
+    /// Everything that is known of a cluster itself.
+    #[must_use]
+    pub fn cluster(cluster: &ClusterId) -> String {
+        format!("clusters/{cluster}/")
+    }
+
+    /// All that is known of clusters themselves.
+    pub const CLUSTERS: &'static str = "clusters/";
+
     /// All orders.
     pub const ORDERS: &'static str = "order/";
 
@@ -68,6 +89,9 @@ impl Key {
     }
 
     fn read(text: &str) -> Option<Self> {
+        if text == "generation" {
+            return Some(Self::Generation);
+        }
         let (kind, rest) = text.split_once('/')?;
         match kind {
             "clusters" => {
@@ -77,7 +101,12 @@ impl Key {
                     "meta" => Some(Self::Meta(id)),
                     "owner" => Some(Self::Owner(id)),
                     "synced" => Some(Self::Synced(id)),
-                    _ => None,
+                    "state" => Some(Self::State(id)),
+                    "hold" => Some(Self::Hold(id)),
+                    leaf => {
+                        let agent = leaf.strip_prefix("candidates/").filter(|agent| !agent.is_empty())?;
+                        Some(Self::Candidate(id, agent.into()))
+                    }
                 }
             }
             "records" => {
@@ -114,8 +143,12 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Generation => f.write_str("generation"),
             Self::Meta(id) => write!(f, "clusters/{id}/meta"),
             Self::Owner(id) => write!(f, "clusters/{id}/owner"),
+            Self::Candidate(id, agent) => write!(f, "clusters/{id}/candidates/{agent}"),
+            Self::State(id) => write!(f, "clusters/{id}/state"),
+            Self::Hold(id) => write!(f, "clusters/{id}/hold"),
             Self::Synced(id) => write!(f, "clusters/{id}/synced"),
             Self::Head(id, service) => write!(f, "records/{id}/{service}/head"),
             Self::Slice(id, service, name) => write!(f, "records/{id}/{service}/slices/{name}"),
@@ -136,7 +169,7 @@ mod tests {
         let id = "[a-y][a-z0-9]{0,5}".prop_map(|s| ClusterId::parse(&format!("z{s}")).expect("a label"));
         let service =
             ("[a-z][a-z0-9]{0,5}", "[a-z0-9]{1,9}").prop_map(|(ns, n)| ServiceKey::parse(&ns, &n).expect("labels"));
-        (id, service, "[a-z0-9.-]{1,20}", any::<IpAddr>(), 0..9_u8).prop_map(|(id, service, text, address, kind)| {
+        (id, service, "[a-z0-9.-]{1,20}", any::<IpAddr>(), 0..13_u8).prop_map(|(id, service, text, address, kind)| {
             match kind {
                 0 => Key::Meta(id),
                 1 => Key::Owner(id),
@@ -146,6 +179,10 @@ mod tests {
                 5 => Key::Order(service),
                 6 => Key::VipOfHost(text.as_str().into()),
                 7 => Key::Tombstone(id),
+                8 => Key::Generation,
+                9 => Key::Candidate(id, text.as_str().into()),
+                10 => Key::State(id),
+                11 => Key::Hold(id),
                 _ => Key::HostOfVip(address),
             }
         })
@@ -158,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_formats_to_itself(text in "(clusters|records|order|vips|tombstones|x)(/[a-z0-9.:-]{0,8}){0,5}") {
+        fn what_parses_formats_to_itself(text in "(generation|clusters|records|order|vips|tombstones|x)(/[a-z0-9.:-]{0,8}){0,5}") {
             if let Ok(key) = Key::parse(&text) {
                 prop_assert_eq!(key.to_string(), text);
             }

@@ -7,6 +7,8 @@
 //! * [`locality`]: where an endpoint runs (region, zone) and which network it is on.
 //! * [`export`]: what **one cluster asserts about one service**: a head and its endpoint slices.
 //! * [`cluster`]: what a cluster asserts about itself, and the marker that says how far its records are complete.
+//! * [`seat`]: who publishes a cluster, and who could.
+//! * [`generation`]: the lives of a store that was restored or emptied.
 //! * [`key`]: the grammar of the store's keys.
 //! * [`record`]: the protobuf form of what stands behind those keys.
 //! * [`tracked`]: a persistent map that knows what changed since a sequence number; every stage hands one on.
@@ -22,6 +24,10 @@ pub mod locality;
 pub mod export;
 
 pub mod cluster;
+
+pub mod seat;
+
+pub mod generation;
 
 pub mod key;
 

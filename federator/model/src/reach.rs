@@ -61,13 +61,13 @@ pub enum Reason<'a> {
     HostName,
 }
 
-/// What `place` can use of `service`: ready endpoints on its network, or, when none of those is ready, draining
-/// ones.
+/// What `place` can use of `service`: ready endpoints on its network, or, when none of those is ready, those that are
+/// held, or else draining ones.
 #[must_use]
 pub fn offer<'a>(view: &'a View, place: &'a Place, service: &'a Service) -> Offer<'a> {
     let here = network_of(view, &place.cluster).unwrap_or(&place.network);
     let mut offer = Offer::default();
-    let mut draining = Vec::new();
+    let (mut held, mut draining) = (Vec::new(), Vec::new());
     for (cluster, export) in &service.exports {
         let of_cluster = network_of(view, cluster);
         for member in export.endpoints() {
@@ -77,14 +77,17 @@ pub fn offer<'a>(view: &'a View, place: &'a Place, service: &'a Service) -> Offe
                 (Health::NotReady, _) => offer.leave_out(cluster, Reason::NotReady),
                 (_, Some(network)) if network != here => offer.leave_out(cluster, Reason::OtherNetwork(network)),
                 (Health::Ready, _) => offer.usable.push(Usable { cluster, network, member }),
+                (Health::Held, _) => held.push(Usable { cluster, network, member }),
                 (Health::Draining, _) => draining.push(Usable { cluster, network, member }),
             }
         }
     }
-    if offer.usable.is_empty() {
-        offer.usable = draining;
-    } else {
-        draining.iter().for_each(|usable| offer.leave_out(usable.cluster, Reason::NotReady));
+    for lesser in [held, draining] {
+        if offer.usable.is_empty() {
+            offer.usable = lesser;
+        } else {
+            lesser.iter().for_each(|usable| offer.leave_out(usable.cluster, Reason::NotReady));
+        }
     }
     offer
 }
@@ -158,12 +161,13 @@ mod tests {
         for (cluster, network, endpoints) in exports {
             let id = ClusterId::parse(cluster).expect("an id");
             let meta = (!network.is_empty()).then(|| Meta { uid: "".into(), network: Network::new(network) });
-            view.set_cluster(&id, Some(Cluster { meta, synced: None }));
+            view.set_cluster(&id, Some(Cluster { meta, ..Cluster::default() }));
             let endpoint = |text: &&str| {
                 let (address, health) = text.split_at(text.len() - 1);
                 let (address, network) = address.split_once('@').unwrap_or((address, ""));
                 let health = match health {
                     "+" => Health::Ready,
+                    "?" => Health::Held,
                     "~" => Health::Draining,
                     _ => Health::NotReady,
                 };

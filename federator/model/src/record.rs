@@ -3,6 +3,7 @@
 //! enum values from a newer version are ignored. Knows nothing of transactions.
 
 mod slice;
+mod standing;
 
 use crate::{
     cluster::{Meta, SetHash, Synced, Tombstone},
@@ -15,6 +16,9 @@ use crate::{
 use prost::Message;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The version of the records that are written here, and the latest that is understood.
+pub const VERSION: u32 = 1;
+
 /// A value that can stand behind a key.
 pub trait Record: Sized {
     /// Its protobuf form.
@@ -25,15 +29,6 @@ pub trait Record: Sized {
     /// # Errors
     /// [`RecordError`] when the bytes are no such record, or one that cannot be true.
     fn decode(bytes: &[u8]) -> Result<Self, RecordError>;
-}
-
-/// Who publishes a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The agent's name, unique in the fleet.
-    pub agent: String,
-    /// The uid of the cluster as that agent sees it.
-    pub uid: String,
 }
 
 /// The clusters that export a service, in first-seen order.
@@ -72,6 +67,9 @@ pub enum RecordError {
     /// A hash that is not 16 bytes.
     #[error("a set hash of {0} bytes")]
     HashLength(usize),
+    /// A record that this version would get wrong.
+    #[error("needs a reader of record version {0}, and this agent is one of version {VERSION}: upgrade it")]
+    Reader(u32),
     /// A cluster id that is none.
     #[error(transparent)]
     Cluster(#[from] crate::name::NameError),
@@ -80,23 +78,13 @@ pub enum RecordError {
 impl Record for Meta {
     fn encode(&self) -> Vec<u8> {
         let network = self.network.as_str().to_owned();
-        wire::Meta { uid: self.uid.to_string(), network }.encode_to_vec()
+        wire::Meta { uid: self.uid.to_string(), network, reader: 0 }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Meta::decode(bytes)?;
+        check_reader(wire.reader)?;
         Ok(Self { uid: wire.uid.into(), network: Network::new(&wire.network) })
-    }
-}
-
-impl Record for Owner {
-    fn encode(&self) -> Vec<u8> {
-        wire::Owner { agent: self.agent.clone(), uid: self.uid.clone() }.encode_to_vec()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let wire = wire::Owner::decode(bytes)?;
-        Ok(Self { agent: wire.agent, uid: wire.uid })
     }
 }
 
@@ -108,12 +96,15 @@ impl Record for Synced {
             records: self.records,
             hash: self.hash.to_bytes().to_vec(),
             source_version: self.source_version.to_string(),
+            generation: self.generation.to_string(),
+            reader: 0,
         }
         .encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Synced::decode(bytes)?;
+        check_reader(wire.reader)?;
         let hash = wire.hash.as_slice().try_into().map_err(|_| RecordError::HashLength(wire.hash.len()))?;
         Ok(Self {
             epoch: wire.epoch,
@@ -121,6 +112,7 @@ impl Record for Synced {
             records: wire.records,
             hash: SetHash::from_bytes(hash),
             source_version: wire.source_version.into(),
+            generation: wire.generation.into(),
         })
     }
 }
@@ -143,12 +135,14 @@ impl Record for Head {
             cluster_ips: self.cluster_ips.iter().copied().map(address_to_wire).collect(),
             client_ip_affinity: self.client_ip_affinity,
             created: self.created,
+            reader: 0,
         }
         .encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Head::decode(bytes)?;
+        check_reader(wire.reader)?;
         let kind = match wire.kind() {
             wire::Kind::ClusterIp => Kind::ClusterIp,
             wire::Kind::Headless => Kind::Headless,
@@ -170,11 +164,13 @@ impl Record for Head {
 
 impl Record for Order {
     fn encode(&self) -> Vec<u8> {
-        wire::Order { clusters: self.0.iter().map(ToString::to_string).collect() }.encode_to_vec()
+        let clusters = self.0.iter().map(ToString::to_string).collect();
+        wire::Order { clusters, reader: 0 }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Order::decode(bytes)?;
+        check_reader(wire.reader)?;
         let clusters = wire.clusters.iter().map(|id| ClusterId::parse(id)).collect::<Result<_, _>>()?;
         Ok(Self(clusters))
     }
@@ -212,6 +208,10 @@ impl Record for Tombstone {
         let wire = wire::Tombstone::decode(bytes)?;
         Ok(Self { uid: wire.uid.into(), number: wire.number, removed: wire.removed })
     }
+}
+
+fn check_reader(reader: u32) -> Result<(), RecordError> {
+    if reader > VERSION { Err(RecordError::Reader(reader)) } else { Ok(()) }
 }
 
 fn protocol_to_wire(protocol: Protocol) -> i32 {

@@ -3,7 +3,7 @@
 //! place, its imports, what its probes say) comes in where a View is projected.
 
 use crate::{
-    cluster::{Meta, SetHash, Synced},
+    cluster::{Hold, Meta, SetHash, State, Synced},
     merge::Service,
     name::{ClusterId, ServiceKey},
     tracked::Tracked,
@@ -27,6 +27,10 @@ pub struct Cluster {
     pub meta: Option<Meta>,
     /// Its marker; `None` when it never synced.
     pub synced: Option<Synced>,
+    /// Whether what its owner says is news; `None` when no owner ever said.
+    pub state: Option<State>,
+    /// What is kept of it though its source does not name it any more.
+    pub hold: Option<Hold>,
 }
 
 // === impl View ===
@@ -109,8 +113,16 @@ impl View {
                 let _ = write!(text, " uid={} network={}", meta.uid, meta.network);
             }
             if let Some(synced) = &cluster.synced {
-                let Synced { epoch, sequence, records, hash, source_version } = synced;
-                let _ = write!(text, " synced={epoch}.{sequence} records={records} hash={hash} at={source_version}");
+                let Synced { epoch, generation, sequence, records, hash, source_version } = synced;
+                let _ = write!(text, " synced={generation}.{epoch}.{sequence} records={records} hash={hash}");
+                let _ = write!(text, " at={source_version}");
+            }
+            if let Some(State { frozen: true, since, reason }) = &cluster.state {
+                let _ = write!(text, " frozen={since} ({reason})");
+            }
+            if let Some(hold) = &cluster.hold {
+                let _ =
+                    write!(text, " hold={}.{} endpoints={} ({})", hold.since, hold.set, hold.endpoints, hold.reason);
             }
             text.push('\n');
         }

@@ -7,12 +7,13 @@ use crate::{
     store::{Batch, Entry, Snapshot, StoreError},
 };
 use model::{
-    cluster::{Meta, Synced, Tombstone},
+    cluster::{Hold, Meta, State, Synced, Tombstone},
     export::{Export, Head, Slice},
     key::Key,
     merge::{Parts, merge},
     name::{ClusterId, ServiceKey},
-    record::{Order, Owner, Record, RecordError},
+    record::{Order, Record, RecordError},
+    seat::Owner,
     tracked::Since,
     view::{Cluster, View},
     vip::Vip,
@@ -363,7 +364,17 @@ impl Fold {
                 self.bury(&id, tombstone.is_some_and(|tombstone| tombstone.removed), touched);
                 outcome
             }
-            Key::HostOfVip(_) | Key::Owner(_) => Ok(()),
+            Key::State(id) => {
+                let (state, outcome) = decode::<State>(entry);
+                self.set_cluster(&id, |cluster| cluster.state = state);
+                outcome
+            }
+            Key::Hold(id) => {
+                let (hold, outcome) = decode::<Hold>(entry);
+                self.set_cluster(&id, |cluster| cluster.hold = hold);
+                outcome
+            }
+            Key::HostOfVip(_) | Key::Owner(_) | Key::Candidate(..) | Key::Generation => Ok(()),
         }
     }
 

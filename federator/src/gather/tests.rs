@@ -56,7 +56,7 @@ async fn put(store: &Embedded, service: &str, address: &str) {
 }
 
 async fn commit(store: &Embedded, writes: Vec<(String, Option<Vec<u8>>)>) {
-    let txn = Txn { guards: vec![], writes };
+    let txn = Txn { guards: vec![], writes, ..Txn::default() };
     store.commit(&txn).await.expect("it is there");
 }
 

@@ -133,7 +133,7 @@ pub async fn erase(store: &dyn Store, id: &ClusterId) -> Result<usize, RemovalEr
 async fn bury(store: &dyn Store, id: &ClusterId, over: u64, tombstone: &Tombstone) -> Result<u64, RemovalError> {
     let key = Key::Tombstone(id.clone()).to_string();
     let guards = vec![Guard::modified(&key, over)];
-    match store.commit(&Txn { guards, writes: vec![(key, Some(tombstone.encode()))] }).await? {
+    match store.commit(&Txn { guards, writes: vec![(key, Some(tombstone.encode()))], ..Txn::default() }).await? {
         Committed::Done(revision) => Ok(revision),
         Committed::Refused(_) => Err(RemovalError::Contended(id.clone())),
     }
@@ -145,7 +145,7 @@ async fn clear(store: &dyn Store, id: &ClusterId, modified: u64, keys: &[String]
     for keys in keys.chunks(MAX_WRITES) {
         let guards = vec![Guard::modified(&tombstone, modified)];
         let writes = keys.iter().map(|key| (key.clone(), None)).collect();
-        if let Committed::Refused(_) = store.commit(&Txn { guards, writes }).await? {
+        if let Committed::Refused(_) = store.commit(&Txn { guards, writes, ..Txn::default() }).await? {
             return Err(RemovalError::Contended(id.clone()));
         }
     }

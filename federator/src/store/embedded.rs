@@ -1,10 +1,10 @@
 //! The engine without a store: everything in memory, for one agent that watches every cluster itself. Same
-//! revisions, guards and watches as etcd, so nothing above it can tell. Keeps nothing over a restart.
+//! revisions, guards, watches and leases as etcd, so nothing above it can tell. Keeps nothing over a restart.
 
-use super::{Batch, Committed, Entry, Guard, Must, Snapshot, Store, StoreError, Tenure, Txn, Watch};
+use super::{Batch, Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, StoreError, Txn, Watch};
 use async_trait::async_trait;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -27,6 +27,9 @@ struct State {
     revision: u64,
     entries: BTreeMap<String, Entry>,
     history: VecDeque<Batch>,
+    /// The keys of each lease that there is.
+    leases: BTreeMap<LeaseId, BTreeSet<String>>,
+    last_lease: i64,
 }
 
 struct EmbeddedWatch {
@@ -34,10 +37,9 @@ struct EmbeddedWatch {
     next: u64,
 }
 
-struct EmbeddedTenure {
+struct EmbeddedLease {
     store: Embedded,
-    key: String,
-    epoch: u64,
+    id: LeaseId,
 }
 
 // === impl Embedded ===
@@ -63,13 +65,13 @@ impl Embedded {
         });
     }
 
-    fn delete(&self, key: &str, epoch: u64) {
+    fn revoke(&self, lease: LeaseId) {
         let mut state = self.state();
-        if state.holds(&Guard::created(key, epoch)) {
-            let revision = state.write(&[(key.to_owned(), None)]);
-            drop(state);
-            self.announce(revision);
-        }
+        let keys = state.leases.remove(&lease).unwrap_or_default();
+        let writes: Vec<_> = keys.into_iter().map(|key| (key, None)).collect();
+        let revision = state.write(&Txn { writes, ..Txn::default() });
+        drop(state);
+        self.announce(revision);
     }
 }
 
@@ -100,7 +102,10 @@ impl Store for Embedded {
             let now = |guard: &Guard| (guard.key.clone(), state.entries.get(&guard.key).cloned());
             return Ok(Committed::Refused(txn.guards.iter().map(now).collect()));
         }
-        let revision = state.write(&txn.writes);
+        if txn.leased.iter().any(|(_, _, lease)| !state.leases.contains_key(lease)) {
+            return Err(StoreError::Refused("the lease has run out".to_owned()));
+        }
+        let revision = state.write(txn);
         drop(state);
         self.announce(revision);
         Ok(Committed::Done(revision))
@@ -114,18 +119,15 @@ impl Store for Embedded {
         Ok(Box::new(EmbeddedWatch { store: self.clone(), next: revision }))
     }
 
-    async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError> {
-        let txn = Txn { guards: vec![Guard::absent(key)], writes: vec![(key.to_owned(), Some(value.to_vec()))] };
-        let mut changes = self.revision.subscribe();
-        loop {
-            changes.mark_unchanged();
-            if let Committed::Done(epoch) = self.commit(&txn).await? {
-                return Ok(Box::new(EmbeddedTenure { store: self.clone(), key: key.to_owned(), epoch }));
-            }
-            // The sender lives in `self`, so it is there.
-            let _ = changes.changed().await;
-        }
+    async fn lease(&self) -> Result<Box<dyn Lease>, StoreError> {
+        let mut state = self.state();
+        state.last_lease += 1;
+        let id = LeaseId(state.last_lease);
+        state.leases.insert(id, BTreeSet::new());
+        Ok(Box::new(EmbeddedLease { store: self.clone(), id }))
     }
+
+    fn adopt(&self) {}
 }
 
 // === impl State ===
@@ -140,10 +142,18 @@ impl State {
     }
 
     /// Like etcd, deleting what is not there is no change, and a transaction without changes no revision.
-    fn write(&mut self, writes: &[(String, Option<Vec<u8>>)]) -> u64 {
+    fn write(&mut self, txn: &Txn) -> u64 {
         let revision = self.revision + 1;
         let mut changes = Vec::new();
-        for (key, value) in writes {
+        let plain = txn.writes.iter().map(|(key, value)| (key, value.as_ref(), None));
+        let leased = txn.leased.iter().map(|(key, value, lease)| (key, Some(value), Some(lease)));
+        for (key, value, lease) in plain.chain(leased) {
+            for keys in self.leases.values_mut() {
+                keys.remove(key);
+            }
+            if let Some(keys) = lease.and_then(|lease| self.leases.get_mut(lease)) {
+                keys.insert(key.clone());
+            }
             match value {
                 Some(value) => {
                     let created = self.entries.get(key).map_or(revision, |entry| entry.created);
@@ -187,27 +197,25 @@ impl Watch for EmbeddedWatch {
     }
 }
 
-// === impl EmbeddedTenure ===
+// === impl EmbeddedLease ===
 
 #[async_trait]
-impl Tenure for EmbeddedTenure {
-    fn epoch(&self) -> u64 {
-        self.epoch
+impl Lease for EmbeddedLease {
+    fn id(&self) -> LeaseId {
+        self.id
     }
 
     async fn lost(&mut self) -> String {
-        let mut revision = self.store.revision.subscribe();
-        let gone = |_: &u64| self.store.state().entries.get(&self.key).is_none_or(|e| e.created != self.epoch);
-        let _ = revision.wait_for(gone).await;
-        "the key was deleted".to_owned()
+        // Who holds it is in the same process.
+        std::future::pending().await
     }
 
-    async fn resign(self: Box<Self>) {}
+    async fn revoke(self: Box<Self>) {}
 }
 
-impl Drop for EmbeddedTenure {
-    /// There is no lease to run out: whoever lets a tenure go gives its key up.
+impl Drop for EmbeddedLease {
+    /// There is nothing to run out: whoever lets a lease go gives up its keys.
     fn drop(&mut self) {
-        self.store.delete(&self.key, self.epoch);
+        self.store.revoke(self.id);
     }
 }

@@ -8,10 +8,11 @@
 mod lease;
 mod watch;
 
-use super::{Committed, Entry, Guard, Must, Snapshot, Store, StoreError, Tenure, Txn, Watch};
+use super::{Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, StoreError, Txn, Watch};
 use async_trait::async_trait;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, ResponseHeader, TxnOp, TxnOpResponse,
+    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, PutOptions, ResponseHeader, TxnOp,
+    TxnOpResponse,
 };
 use std::{
     collections::BTreeMap,
@@ -44,7 +45,7 @@ pub struct Etcd {
     members: Arc<Members>,
     /// Prefix of all keys; ends with a slash.
     root: Arc<str>,
-    /// How long an owner key outlives its owner, in seconds.
+    /// How long the keys of an agent outlive it, in seconds.
     lease_seconds: i64,
 }
 
@@ -168,10 +169,13 @@ impl Store for Etcd {
             Some(value) => TxnOp::put(self.key(key), value.clone(), None),
             None => TxnOp::delete(self.key(key), None),
         };
+        let leased = |(key, value, lease): &(String, Vec<u8>, LeaseId)| {
+            TxnOp::put(self.key(key), value.clone(), Some(PutOptions::new().with_lease(lease.0)))
+        };
         let now = |guard: &Guard| TxnOp::get(self.key(&guard.key), None);
         let request = etcd_client::Txn::new()
             .when(txn.guards.iter().map(|guard| self.compare(guard)).collect::<Vec<_>>())
-            .and_then(txn.writes.iter().map(op).collect::<Vec<_>>())
+            .and_then(txn.writes.iter().map(op).chain(txn.leased.iter().map(leased)).collect::<Vec<_>>())
             .or_else(txn.guards.iter().map(now).collect::<Vec<_>>());
         let mut kv = self.client().kv_client().max_decoding_message_size(MAX_ANSWER);
         let answer = kv.txn(request).await.map_err(|error| self.failed(&error))?;
@@ -193,8 +197,12 @@ impl Store for Etcd {
         Ok(Box::new(watch::EtcdWatch::start(self.clone(), revision).await?))
     }
 
-    async fn campaign(&self, key: &str, value: &[u8]) -> Result<Box<dyn Tenure>, StoreError> {
-        Ok(Box::new(lease::EtcdTenure::campaign(self.clone(), key, value).await?))
+    async fn lease(&self) -> Result<Box<dyn Lease>, StoreError> {
+        Ok(Box::new(lease::EtcdLease::grant(self.clone()).await?))
+    }
+
+    fn adopt(&self) {
+        self.members.cluster.store(0, Ordering::Relaxed);
     }
 }
 
@@ -221,9 +229,16 @@ fn from_status(code: &str, message: &str) -> StoreError {
     // etcd's own words are the only thing that tells a full disk from a request that is too large.
     if message.contains("has been compacted") {
         StoreError::Compacted(0)
-    } else if ["permission denied", "authentication failed", "too large", "too many operations", "user name is empty"]
-        .iter()
-        .any(|word| message.contains(word))
+    } else if [
+        "permission denied",
+        "authentication failed",
+        "lease not found",
+        "too large",
+        "too many operations",
+        "user name is empty",
+    ]
+    .iter()
+    .any(|word| message.contains(word))
     {
         StoreError::Refused(text)
     } else {

@@ -59,6 +59,9 @@ pub struct Workload {
 pub enum Health {
     /// It does.
     Ready,
+    /// It did when it was seen last, and its cluster does not name it any more; whether that can be believed is not
+    /// known yet: used when nothing is ready.
+    Held,
     /// It is being stopped but still serves: used when nothing is ready.
     Draining,
     /// It does not.
@@ -167,6 +170,7 @@ impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ready => "ready",
+            Self::Held => "held",
             Self::Draining => "draining",
             Self::NotReady => "not-ready",
         })

@@ -2,7 +2,8 @@
 //! many endpoints and few of those.
 
 use super::{
-    Record, RecordError, address_from_wire, address_to_wire, port_from_wire, protocol_from_wire, protocol_to_wire,
+    Record, RecordError, address_from_wire, address_to_wire, check_reader, port_from_wire, protocol_from_wire,
+    protocol_to_wire,
 };
 use crate::{
     export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_a_label, can_be_an_endpoint},
@@ -34,7 +35,7 @@ impl Record for Slice {
             address: endpoint.address.ip().map(address_to_wire).unwrap_or_default(),
             health: match endpoint.health {
                 Health::NotReady => wire::Health::NotReady,
-                Health::Ready => wire::Health::Ready,
+                Health::Ready | Health::Held => wire::Health::Ready,
                 Health::Draining => wire::Health::Draining,
             }
             .into(),
@@ -48,14 +49,16 @@ impl Record for Slice {
             },
             network: endpoint.network.as_ref().map(|network| network.as_str().to_owned()).unwrap_or_default(),
             workload: numbers.get(&*endpoint.workload).copied().unwrap_or_default(),
+            held: endpoint.health == Health::Held,
         };
         let (ports, endpoints) =
             (self.ports.iter().map(target).collect(), self.endpoints.iter().map(endpoint).collect());
-        wire::Slice { ports, endpoints, workloads }.encode_to_vec()
+        wire::Slice { ports, endpoints, workloads, reader: 0 }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Slice::decode(bytes)?;
+        check_reader(wire.reader)?;
         let mut texts = Texts::default();
         let workloads: Vec<Arc<Workload>> =
             wire.workloads.iter().map(|workload| workload_from_wire(workload, &mut texts)).collect::<Result<_, _>>()?;
@@ -104,6 +107,7 @@ fn endpoint_from_wire(
     };
     let health = match wire.health() {
         wire::Health::NotReady => Health::NotReady,
+        wire::Health::Ready if wire.held => Health::Held,
         wire::Health::Ready => Health::Ready,
         wire::Health::Draining => Health::Draining,
     };

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::{
+    cluster::{Hold, State},
     export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_an_endpoint},
+    generation::Generation,
     locality::Locality,
+    seat::{Candidate, Owner, Role},
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -33,7 +36,7 @@ fn slice() -> impl Strategy<Value = Slice> {
         number,
         protocol,
     });
-    let health = prop_oneof![Just(Health::Ready), Just(Health::Draining), Just(Health::NotReady)];
+    let health = prop_oneof![Just(Health::Ready), Just(Health::Held), Just(Health::Draining), Just(Health::NotReady)];
     let ip = any::<IpAddr>().prop_filter("an endpoint's", |address| can_be_an_endpoint(*address)).prop_map(Address::Ip);
     let host = "[a-z]{1,4}\\.[a-z]{2,4}".prop_map(|text| Address::parse_host(&text).expect("a host"));
     let workload = (prop::collection::btree_map("[a-z]{1,5}", "[a-z0-9]{0,3}", 0..3), "[a-z]{0,3}").prop_map(
@@ -78,6 +81,7 @@ proptest! {
     fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = (Head::decode(&bytes), Slice::decode(&bytes), Synced::decode(&bytes), Order::decode(&bytes));
         let _ = Tombstone::decode(&bytes);
+        let _ = (Generation::decode(&bytes), Candidate::decode(&bytes), State::decode(&bytes), Hold::decode(&bytes));
         let _ = (Meta::decode(&bytes), Owner::decode(&bytes), Vip::decode(&bytes), VipHost::decode(&bytes));
     }
 }
@@ -86,9 +90,31 @@ proptest! {
 fn the_small_ones_round_trip() {
     let meta = Meta { uid: "u".into(), network: Network::new("n1") };
     assert_eq!(Meta::decode(&meta.encode()), Ok(meta));
-    let owner = Owner { agent: "east-0".into(), uid: "u".into() };
+    let owner = Owner { agent: "east-0".into(), uid: "u".into(), lease: 7, role: Role::Deputy, flaps: 2 };
     assert_eq!(Owner::decode(&owner.encode()), Ok(owner));
-    let synced = Synced { epoch: 1, sequence: 2, records: 3, hash: SetHash::of("a", b"b"), source_version: "4".into() };
+    let candidate = Candidate { role: Role::Caretaker, qualified: true, lease: 8 };
+    assert_eq!(Candidate::decode(&candidate.encode()), Ok(candidate));
+    let generation = Generation { id: "g".into(), base: 9, settled: true };
+    assert_eq!(Generation::decode(&generation.encode()), Ok(generation));
+    let state = State { frozen: true, since: 10, reason: "r".into() };
+    assert_eq!(State::decode(&state.encode()), Ok(state));
+    let hold = Hold {
+        since: 11,
+        set: SetHash::of("a", b"b"),
+        endpoints: 12,
+        reason: "r".into(),
+        accepted: true,
+        went_back: true,
+    };
+    assert_eq!(Hold::decode(&hold.encode()), Ok(hold));
+    let synced = Synced {
+        epoch: 1,
+        generation: "g".into(),
+        sequence: 2,
+        records: 3,
+        hash: SetHash::of("a", b"b"),
+        source_version: "4".into(),
+    };
     assert_eq!(Synced::decode(&synced.encode()), Ok(synced));
     let order = Order(vec![ClusterId::parse("west").expect("an id"), ClusterId::parse("east").expect("an id")]);
     assert_eq!(Order::decode(&order.encode()), Ok(order));
@@ -165,4 +191,20 @@ fn what_is_newer_is_ignored() {
     // Field 99, wire type 0, value 7: a field that this version does not have.
     bytes.extend([0x98, 0x06, 0x07]);
     assert_eq!(Meta::decode(&bytes).expect("decodes").uid.as_ref(), "u");
+}
+
+#[test]
+fn what_an_earlier_reader_would_get_wrong_is_refused_alone() {
+    // Field 15, wire type 0: the first version that gets it right.
+    for (reader, refused) in [(0, false), (1, false), (2, true)] {
+        let [mut head, mut slice, mut synced] =
+            [Head::default().encode(), Slice::default().encode(), Synced::default().encode()];
+        for bytes in [&mut head, &mut slice, &mut synced] {
+            bytes.extend([0x78, reader]);
+        }
+        let errors = [Head::decode(&head).err(), Slice::decode(&slice).err(), Synced::decode(&synced).err()];
+        for error in errors {
+            assert_eq!(error, refused.then_some(RecordError::Reader(2)));
+        }
+    }
 }

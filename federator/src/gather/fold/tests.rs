@@ -21,7 +21,7 @@ fn fold(own: &[&str]) -> Fold {
 
 fn write(store: &Embedded, writes: &[(&str, Option<Vec<u8>>)]) -> u64 {
     let writes = writes.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-    let txn = Txn { guards: vec![], writes: writes.collect() };
+    let txn = Txn { guards: vec![], writes: writes.collect(), ..Txn::default() };
     match now(store.commit(&txn)) {
         Ok(Committed::Done(revision)) => revision,
         other => panic!("{other:?}"),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    store::{Tenure, embedded::Embedded},
+    store::{Lease, embedded::Embedded},
     testing::{Fault, Faulty, head, id, meta, now},
 };
 
@@ -21,12 +21,15 @@ fn store(records: usize) -> Embedded {
     ];
     let record = |n| (format!("records/east/demo/s{n}/head"), Some(head("http:80").encode()));
     writes.extend((0..records).map(record));
-    now(store.commit(&Txn { guards: vec![], writes })).expect("it is there");
+    now(store.commit(&Txn { guards: vec![], writes, ..Txn::default() })).expect("it is there");
     store
 }
 
-fn owner(store: &Embedded) -> Box<dyn Tenure> {
-    now(store.campaign("clusters/east/owner", b"")).expect("it is free")
+fn owner(store: &Embedded) -> Box<dyn Lease> {
+    let lease = now(store.lease()).expect("there is one");
+    let leased = vec![("clusters/east/owner".to_owned(), vec![], lease.id())];
+    now(store.commit(&Txn { leased, ..Txn::default() })).expect("it is free");
+    lease
 }
 
 fn keys(store: &Embedded) -> Vec<String> {
@@ -41,7 +44,7 @@ fn tombstone(store: &Embedded) -> Tombstone {
 #[test]
 fn what_a_cluster_left_behind_goes_and_nothing_else() {
     let store = store(300);
-    let _tenure = owner(&store);
+    let _lease = owner(&store);
     let dry = now(remove(&store, &id("east"), How { dry_run: true, ..REMOVE })).expect("it would");
     assert_eq!(keys(&store).len(), 307, "a dry run does nothing");
     let done = now(remove(&store, &id("east"), REMOVE)).expect("it does");

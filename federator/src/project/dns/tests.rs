@@ -25,7 +25,7 @@ fn view() -> View {
 }
 
 fn set_network(view: &mut View, cluster: &str, network: &str) {
-    let known = Cluster { meta: Some(meta("", network)), synced: None };
+    let known = Cluster { meta: Some(meta("", network)), ..Cluster::default() };
     view.set_cluster(&id(cluster), Some(known));
 }
 

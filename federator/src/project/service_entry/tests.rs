@@ -30,7 +30,7 @@ impl Bed {
     }
 
     fn network(&mut self, cluster: &str, network: &str) {
-        let known = Cluster { meta: Some(meta("", network)), synced: None };
+        let known = Cluster { meta: Some(meta("", network)), ..Cluster::default() };
         self.gathered.view.set_cluster(&id(cluster), Some(known));
     }
 

@@ -83,7 +83,7 @@ impl Bed {
 
     /// What holds after every transaction.
     fn check_step(&self, batch: &Batch, before: &BTreeMap<String, Entry>) {
-        let Txn { guards, writes } = &batch.txn;
+        let Txn { guards, writes, .. } = &batch.txn;
         assert!(guards.len().max(writes.len()) <= ETCD_OPERATIONS);
         let bytes: usize = writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
         assert!(bytes <= ETCD_BYTES, "{bytes} bytes");
@@ -152,7 +152,7 @@ impl Bed {
 }
 
 fn write(store: &Embedded, writes: impl IntoIterator<Item = (String, Option<Vec<u8>>)>) -> u64 {
-    let txn = Txn { guards: vec![], writes: writes.into_iter().collect() };
+    let txn = Txn { guards: vec![], writes: writes.into_iter().collect(), ..Txn::default() };
     match now(store.commit(&txn)) {
         Ok(Committed::Done(revision)) => revision,
         other => panic!("{other:?}"),
