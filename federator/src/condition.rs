@@ -30,6 +30,8 @@ pub enum Reason {
     Deaf,
     /// The API server went back to an earlier state of its storage.
     RolledBack,
+    /// The API server shows an earlier state than the store knows of.
+    Behind,
     /// No network is set for the cluster, though others have one.
     NetworkUnset,
 }
@@ -102,6 +104,7 @@ impl Reason {
             Self::Forbidden => "Forbidden",
             Self::Deaf => "Deaf",
             Self::RolledBack => "RolledBack",
+            Self::Behind => "Behind",
             Self::NetworkUnset => "NetworkUnset",
         }
     }

@@ -6,6 +6,7 @@ pub mod membership;
 mod overrides;
 pub mod rules;
 
+use crate::ownership::rules::Timing;
 use model::{
     locality::{Locality, Network},
     name::{ClusterId, NameError},
@@ -27,6 +28,8 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// How remote Secrets name more clusters, if they do.
     pub membership: Option<membership::Membership>,
+    /// How long things must last before a cluster gets another owner.
+    pub ownership: Timing,
     /// What of them is exported.
     pub export: ExportRules,
     /// What of the fleet is handed on to the cluster this agent is in.
@@ -212,6 +215,12 @@ impl Config {
             model::name::Label::parse(label).map_err(|error| field("zone", error.to_string()))?;
         }
         let own = clusters.iter().find(|known| known.id == cluster).map(|known| known.source.clone());
+        let typed = file.membership.clone().unwrap_or_default();
+        let ownership = Timing {
+            deputy_after: Duration::from_secs(typed.deputy_after_seconds.into()),
+            resign_after: Duration::from_secs(typed.resign_after_seconds.into()),
+            hand_back_after: Duration::from_secs(typed.hand_back_after_seconds.into()),
+        };
         let membership = match file.membership {
             Some(typed) => Some(membership::Membership::check(typed, own.as_ref())?),
             None => None,
@@ -245,6 +254,7 @@ impl Config {
             zone: zone.into(),
             clusters,
             membership,
+            ownership,
             export: ExportRules::check(&file.export)?,
             import: ImportRules::check(&file.import)?,
             store,

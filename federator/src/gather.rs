@@ -1,22 +1,40 @@
 //! Gather: follows the whole store and keeps the View. One read, then one watch from the next revision on; after
 //! trouble it goes on from where it was, and reads everything again (mark and sweep) only where the store has
-//! forgotten. What cannot be known is never taken for empty. Knows nothing of what a View is used for.
+//! forgotten, or where a marker does not vouch for what is held. What cannot be known is never taken for empty. Knows
+//! nothing of what a View is used for.
 
 pub mod fold;
+mod life;
+mod own;
 
 use crate::{
     backoff::Backoff,
-    observe::Observed,
-    store::{Snapshot, Store, StoreError, Watch},
+    store::{Entry, Snapshot, Store, StoreError, Watch},
 };
-use fold::Fold;
-use model::{name::ClusterId, view::View};
+use fold::{Applied, Fold, Judgement, Seats};
+use life::Restored;
+use model::{generation::Generation, key::Key, name::ClusterId, view::View};
+use own::{News, Own};
+pub use own::{OwnCluster, OwnClusters};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::watch;
-use tokio_stream::{StreamExt as _, StreamMap, wrappers::WatchStream};
+
+/// What gathering needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The zone that the hosts of virtual addresses are in.
+    pub zone: Arc<str>,
+    /// For how long every agent may say again what it holds, after the store was restored or emptied.
+    pub grace: Duration,
+    /// The same for a store that nobody is known to have used. Zero where nobody else can have.
+    pub first_grace: Duration,
+    /// Gives ids of generations: random ones.
+    pub new_id: fn() -> String,
+}
 
 /// What gathering has come to.
 #[derive(Clone, Debug, Default)]
@@ -29,12 +47,20 @@ pub struct Gathered {
     pub complete: bool,
     /// How the store is.
     pub store: StoreHealth,
+    /// Why it cannot be followed at the moment, for people.
+    pub trouble: Option<String>,
     /// Keys whose values cannot be used, with the reason.
     pub quarantined: Arc<BTreeMap<String, String>>,
-    /// Who owns each cluster.
-    pub owners: Arc<BTreeMap<ClusterId, String>>,
+    /// The life of the store that is followed, and the revision of the key that says so.
+    pub generation: Option<(Generation, u64)>,
+    /// The store's own revision up to which it was followed.
+    pub position: u64,
+    /// Who publishes each cluster, and who could.
+    pub seats: Arc<BTreeMap<ClusterId, Seats>>,
     /// Clusters that are removed from the fleet: they are not in the View.
     pub removed: Arc<BTreeSet<ClusterId>>,
+    /// Clusters of which the store's word is kept aside, because no marker vouches for it.
+    pub aside: Arc<BTreeSet<ClusterId>>,
 }
 
 /// How the store is, as far as following it shows.
@@ -49,42 +75,26 @@ pub enum StoreHealth {
     Lost(String),
 }
 
-/// The clusters that this agent observes.
-#[derive(Clone, Debug, Default)]
-pub struct OwnClusters {
-    /// Whether these are all: remote Secrets may not be read yet.
-    pub complete: bool,
-    /// What is seen of each.
-    pub clusters: BTreeMap<ClusterId, watch::Receiver<Observed>>,
-}
-
 /// Follows the store until nobody wants the result any more. `own` are the clusters that this agent observes; they
 /// come and go.
 pub async fn run(
-    zone: Arc<str>,
+    config: Config,
     store: Arc<dyn Store>,
     own: watch::Receiver<OwnClusters>,
     gathered: watch::Sender<Gathered>,
 ) {
-    let mut stage = Stage { fold: Fold::new(&zone), gathered };
-    let mut own = Own { clusters: own, seen: StreamMap::new() };
-    own.clusters.mark_changed();
+    let mut stage = Stage { fold: Fold::new(&config.zone), gathered };
+    let mut own = Own::new(own);
     let mut backoff = Backoff::default();
-    loop {
-        let error = {
-            let follow = follow(&*store, &mut stage, &mut own, &mut backoff);
-            match follow.await {
-                Some(error) => error,
-                None => return,
-            }
-        };
-        // The history ran out under a slow reader. What is known stays, and everything is read again at once.
+    while let Some(error) = follow(&config, &store, &mut stage, &mut own, &mut backoff).await {
+        // The history ran out under a slow reader, or what was read is to be judged. What is known stays, and everything
+        // is read again at once.
         if matches!(error, StoreError::Compacted(_)) {
             stage.fold.forget_position();
             continue;
         }
-        // A store that went back may catch up with our position by other writes: only reading all of it shows those.
         if matches!(error, StoreError::WentBack(_)) {
+            store.adopt();
             stage.fold.forget_position();
         }
         tracing::warn!(store = ?store, %error, revision = stage.fold.view().revision(), "store lost; holding what is known");
@@ -95,7 +105,7 @@ pub async fn run(
         loop {
             tokio::select! {
                 () = &mut pause => break,
-                Some(news) = own.next() => stage.observed(news),
+                news = own.next() => stage.observed(news),
             }
         }
         if stage.gathered.is_closed() {
@@ -105,72 +115,100 @@ pub async fn run(
 }
 
 /// Reads or resumes, then follows until there is trouble; `None` when nobody wants the result any more.
-async fn follow(store: &dyn Store, stage: &mut Stage, own: &mut Own, backoff: &mut Backoff) -> Option<StoreError> {
+async fn follow(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    stage: &mut Stage,
+    own: &mut Own,
+    backoff: &mut Backoff,
+) -> Option<StoreError> {
     let opened = {
-        let mut opening = std::pin::pin!(open(store, stage.fold.position()));
+        let mut opening = std::pin::pin!(open(&**store, stage.fold.position()));
         loop {
             tokio::select! {
                 opened = &mut opening => break opened,
                 // A store that hangs does not keep own clusters from being fresh.
-                Some(news) = own.next() => stage.observed(news),
+                news = own.next() => stage.observed(news),
                 () = stage.gathered.closed() => return None,
             }
         }
     };
-    let (snapshot, mut watch) = match opened {
-        Ok(opened) => opened,
+    let mut watch = match opened {
+        Ok(Opened::Resumed { generation, clusters, watch }) => {
+            // A store that was rolled back and has come as far again: only what it holds shows that.
+            if !stage.fold.is_same_life(generation.as_ref(), &clusters) {
+                return Some(StoreError::Compacted(0));
+            }
+            watch
+        }
+        Ok(Opened::Anew { all, watch }) => match stage.fold.judge(&all, &(config.new_id)()) {
+            Judgement::Good => {
+                stage.fold.replace(&all);
+                watch
+            }
+            Judgement::Propose(generation, over) => {
+                let proposed = life::propose(&**store, &generation, over).await;
+                // Whoever was first: it is read, and judged, at once.
+                return Some(proposed.err().unwrap_or(StoreError::Compacted(0)));
+            }
+        },
         Err(error) => return Some(error),
     };
-    if let Some(snapshot) = snapshot
-        && let Err(error) = stage.fold.replace(&snapshot)
-    {
-        return Some(error);
-    }
     stage.fold.found();
     tracing::info!(store = ?store, revision = stage.fold.view().revision(), "following the store");
     stage.hand_on();
     backoff.reset();
+    let mut restored = Restored::new(config, store, &stage.fold);
     loop {
         tokio::select! {
             batch = watch.next() => match batch {
                 Ok(batch) => {
-                    stage.fold.apply(&batch);
+                    let applied = stage.fold.apply(&batch);
                     stage.hand_on();
+                    match applied {
+                        Applied::All => {}
+                        Applied::AnotherLife => return Some(StoreError::Compacted(0)),
+                        Applied::Doubt(cluster) => {
+                            tracing::warn!(%cluster, "records are not those that the marker speaks of; reading all again");
+                            return Some(StoreError::Compacted(0));
+                        }
+                    }
                 }
                 Err(error) => return Some(error),
             },
-            Some(news) = own.next() => stage.observed(news),
+            news = own.next() => stage.observed(news),
+            outcome = restored.settle() => if let Err(error) = outcome {
+                return Some(error);
+            },
             () = stage.gathered.closed() => return None,
         }
     }
 }
 
-/// A watch on what comes after `position`; where the store no longer knows that, everything as it stands and a watch
-/// from there.
-async fn open(store: &dyn Store, position: Option<u64>) -> Result<(Option<Snapshot>, Box<dyn Watch>), StoreError> {
+/// How the store was opened.
+enum Opened {
+    /// A watch on what comes after what is known, and what it takes to tell whether it is still the same store.
+    Resumed { generation: Option<Entry>, clusters: Snapshot, watch: Box<dyn Watch> },
+    /// Everything as it stands, and a watch from there.
+    Anew { all: Snapshot, watch: Box<dyn Watch> },
+}
+
+/// Goes on after `position`, or anew where the store no longer knows what came after it.
+async fn open(store: &dyn Store, position: Option<u64>) -> Result<Opened, StoreError> {
     if let Some(position) = position {
         match store.watch(position + 1).await {
             Err(StoreError::Compacted(_)) => {}
-            watch => return Ok((None, watch?)),
+            watch => {
+                let (watch, key) = (watch?, Key::Generation.to_string());
+                let generation = store.read(&key).await?.entries.remove(&key);
+                let clusters = store.read(Key::CLUSTERS).await?;
+                return Ok(Opened::Resumed { generation, clusters, watch });
+            }
         }
     }
-    let snapshot = store.read("").await?;
-    let watch = store.watch(snapshot.revision + 1).await?;
-    Ok((Some(snapshot), watch))
-}
-
-/// The clusters that this agent observes.
-struct Own {
-    clusters: watch::Receiver<OwnClusters>,
-    seen: StreamMap<ClusterId, WatchStream<Observed>>,
-}
-
-/// What is new of the clusters that this agent observes.
-enum News {
-    /// There are these now, and whether these are all.
-    Clusters(BTreeSet<ClusterId>, bool),
-    /// This was seen of one.
-    Seen(ClusterId, Box<Observed>),
+    let all = store.read("").await?;
+    let watch = store.watch(all.revision + 1).await?;
+    Ok(Opened::Anew { all, watch })
 }
 
 /// The fold, and where its results go.
@@ -179,40 +217,18 @@ struct Stage {
     gathered: watch::Sender<Gathered>,
 }
 
-// === impl Own ===
-
-impl Own {
-    /// What is new; `None` when nothing will be any more. May be dropped and called again without losing any.
-    async fn next(&mut self) -> Option<News> {
-        tokio::select! {
-            biased;
-            Ok(()) = self.clusters.changed() => {
-                let OwnClusters { complete, clusters } = self.clusters.borrow_and_update().clone();
-                let gone: Vec<_> = self.seen.keys().filter(|id| !clusters.contains_key(*id)).cloned().collect();
-                for id in gone {
-                    self.seen.remove(&id);
-                }
-                let ids = clusters.keys().cloned().collect();
-                for (id, seen) in clusters {
-                    if !self.seen.contains_key(&id) {
-                        self.seen.insert(id, WatchStream::new(seen));
-                    }
-                }
-                Some(News::Clusters(ids, complete))
-            }
-            Some((id, seen)) = self.seen.next() => Some(News::Seen(id, Box::new(seen))),
-            else => None,
-        }
-    }
-}
-
 // === impl Stage ===
 
 impl Stage {
     fn observed(&mut self, news: News) {
         let matters = match news {
+            News::FirstLookOver => {
+                self.fold.give_up_on_the_unseen();
+                true
+            }
             News::Clusters(clusters, complete) => self.fold.own(&clusters, complete),
             News::Seen(id, seen) => self.fold.observed(&id, *seen),
+            News::Published(id, publishes, settled) => self.fold.published(&id, publishes, settled),
         };
         if matters {
             self.hand_on();

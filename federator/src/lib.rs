@@ -12,6 +12,8 @@
 
 pub mod observe;
 
+pub mod ownership;
+
 pub mod publish;
 
 pub mod store;

@@ -1,6 +1,7 @@
-//! Publish: keeps the records of one cluster in the store equal to what was observed there. One owner at a time,
-//! one transaction in flight, every transaction fenced by the owner key and the marker; what changes meanwhile
-//! coalesces, because a transaction is planned from the latest observation. Knows nothing of Kubernetes.
+//! Publish: keeps the records of one cluster in the store equal to what was observed there, as long as this agent owns
+//! the cluster. One transaction in flight, every transaction fenced by the owner key, the marker, the tombstone and the
+//! generation; what changes meanwhile coalesces, because a transaction is planned from the latest observation. Knows
+//! nothing of Kubernetes, nor of how a cluster is owned.
 
 pub mod batch;
 pub mod ledger;
@@ -8,43 +9,32 @@ pub mod plan;
 
 use crate::{
     backoff::Backoff,
-    condition::{Conditions, Reason},
+    condition::Conditions,
+    gather::Gathered,
     observe::Observed,
-    store::{Committed, Guard, Lease, Store, StoreError, Txn},
+    store::{Committed, Store, StoreError},
 };
 use batch::Batch;
-use ledger::{Known, Ledger, Surprise};
+use ledger::{Ledger, Surprise};
 use model::{
-    cluster::{Meta, Tombstone},
-    key::Key,
-    name::ClusterId,
-    record::Record as _,
-    seat::{Owner, Role},
+    name::{ClusterId, ServiceKey},
     tracked::Since,
     vip::VipRanges,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::{
-    sync::watch,
-    time::{Instant, interval_at, sleep},
-};
-use tokio_util::sync::CancellationToken;
-
-/// The pause between two looks at the tombstone of a cluster that has nothing to write: a removal is seen about this
-/// late. Every write looks by itself.
-const LOOK: Duration = Duration::from_secs(5);
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+use tokio::sync::watch;
 
 /// What one publisher needs.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The cluster it publishes.
     pub cluster: ClusterId,
-    /// The agent's name, unique in the fleet.
-    pub agent: String,
     /// The zone that the hosts of virtual addresses are in.
     pub zone: Arc<str>,
     /// Where virtual addresses come from.
     pub vips: VipRanges,
+    /// What time it is, for what people read.
+    pub clock: fn() -> SystemTime,
 }
 
 /// How publishing stands, for people and for whoever must know who owns the cluster.
@@ -54,10 +44,21 @@ pub struct Status {
     pub owner: bool,
     /// The agent that is the owner instead, when that is known.
     pub standing_by_for: Option<String>,
+    /// How far the store holds what was observed, as long as this agent is the owner.
+    pub settled: Option<Settled>,
     /// What is wrong, for people.
     pub trouble: Option<String>,
     /// What is wrong, by name.
     pub conditions: Conditions,
+}
+
+/// The store, at a revision, holds what was observed up to a sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Of the observed exports.
+    pub sequence: u64,
+    /// Of the store.
+    pub revision: u64,
 }
 
 /// Why publishing ended for good.
@@ -78,171 +79,42 @@ pub enum PublishError {
     },
 }
 
-/// Why a tenure ended.
-enum Ended {
+/// Why publishing ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Going on would harm another cluster.
     Fatal(PublishError),
+    /// The store does not do what it is asked to.
     Store(StoreError),
-    /// The owner key or the marker is not what it should be.
+    /// The owner key is another's, or gone.
     Deposed,
+    /// The store was restored or emptied, or somebody wrote past the owner: what stands there is to be read again.
+    Reread,
     /// The tombstone is not what it was.
     Buried,
-    /// The cluster is removed from the fleet.
-    Removed,
-    /// It is time to stop, or nobody observes any more.
+    /// Nobody observes any more.
     Done,
 }
 
-/// Publishes until `shutdown`; the cluster is given up then, so that a successor need not wait.
+/// Refuses to publish under an id that is pinned to another cluster.
 ///
 /// # Errors
-/// [`PublishError`], when going on would harm another cluster.
-pub async fn run(
-    config: Config,
-    store: Arc<dyn Store>,
-    mut observed: watch::Receiver<Observed>,
-    status: watch::Sender<Status>,
-    shutdown: CancellationToken,
-) -> Result<(), PublishError> {
-    // The first complete observation says what the cluster is; before it there is nothing to publish.
-    let first = shutdown.run_until_cancelled(observed.wait_for(|seen| seen.synced));
-    if !matches!(first.await, Some(Ok(_))) {
+/// [`PublishError::IdTaken`]; a source without a uid is never refused.
+pub fn check_uid(cluster: &ClusterId, pinned: &str, ours: &str) -> Result<(), PublishError> {
+    if pinned.is_empty() || ours.is_empty() || pinned == ours {
         return Ok(());
     }
-    let mut backoff = Backoff::default();
-    loop {
-        let trouble = match tenure(&config, &*store, &mut observed, &status, &shutdown).await {
-            Ended::Done => return Ok(()),
-            Ended::Fatal(error) => return Err(error),
-            Ended::Deposed => "another agent took over".to_owned(),
-            Ended::Buried => "the cluster was removed from the fleet or readmitted".to_owned(),
-            Ended::Removed => {
-                removed(&config, &status);
-                if shutdown.run_until_cancelled(sleep(LOOK)).await.is_none() {
-                    return Ok(());
-                }
-                continue;
-            }
-            Ended::Store(error) => error.to_string(),
-        };
-        tracing::warn!(cluster = %config.cluster, trouble, "publishing interrupted");
-        if status.borrow().owner {
-            backoff.reset();
-        }
-        status.send_replace(Status { trouble: Some(trouble), ..Status::default() });
-        if shutdown.run_until_cancelled(backoff.wait()).await.is_none() {
-            return Ok(());
-        }
-    }
+    Err(PublishError::IdTaken { id: cluster.clone(), pinned: pinned.to_owned(), ours: ours.to_owned() })
 }
 
-/// Says that the cluster is removed, and when that is new, whose act it takes to change that.
-fn removed(config: &Config, status: &watch::Sender<Status>) {
-    let mut conditions = Conditions::default();
-    let message = format!("removed from the fleet; `federator cluster readmit {}` takes it back", config.cluster);
-    conditions.set(Reason::Removed, Some(message.clone()));
-    let now = Status { trouble: Some(message), conditions, ..Status::default() };
-    if *status.borrow() != now {
-        tracing::warn!(cluster = %config.cluster, "the cluster is removed from the fleet; nothing of it is published");
-        status.send_replace(now);
-    }
-}
-
-/// Becomes the owner, and publishes until that ends.
-async fn tenure(
-    config: &Config,
-    store: &dyn Store,
-    observed: &mut watch::Receiver<Observed>,
-    status: &watch::Sender<Status>,
-    shutdown: &CancellationToken,
-) -> Ended {
-    let uid = observed.borrow().meta.uid.to_string();
-    match look_before(config, store, &uid).await {
-        Ok(Some(owner)) => {
-            tracing::info!(cluster = %config.cluster, owner, "standing by");
-            status.send_replace(Status { standing_by_for: Some(owner), ..Status::default() });
-        }
-        Ok(None) => {}
-        Err(ended) => return ended,
-    }
-    let (mut tenure, epoch) = match shutdown.run_until_cancelled(campaign(config, store, &uid)).await {
-        Some(Ok(tenure)) => tenure,
-        Some(Err(error)) => return Ended::Store(error),
-        None => return Ended::Done,
-    };
-    // Looked at again: while this agent stood by, the owner may have pinned another uid.
-    if let Err(ended) = look_before(config, store, &uid).await {
-        tenure.revoke().await;
-        return ended;
-    }
-    tracing::info!(cluster = %config.cluster, epoch, "owner of the cluster");
-    status.send_replace(Status { owner: true, ..Status::default() });
-    let ended = tokio::select! {
-        reason = tenure.lost() => {
-            tracing::warn!(cluster = %config.cluster, epoch, reason, "no longer owner");
-            Ended::Deposed
-        }
-        ended = publish(config, store, epoch, observed, status) => ended,
-        () = shutdown.cancelled() => Ended::Done,
-    };
-    tenure.revoke().await;
-    ended
-}
-
-/// Waits until nobody owns the cluster, and makes it ours; the revision of the owner key is the fence.
-async fn campaign(config: &Config, store: &dyn Store, uid: &str) -> Result<(Box<dyn Lease>, u64), StoreError> {
-    let key = Key::Owner(config.cluster.clone()).to_string();
-    loop {
-        let lease = store.lease().await?;
-        let (agent, uid, role) = (config.agent.clone(), uid.to_owned(), Role::Home);
-        let owner = Owner { agent, uid, lease: lease.id().0, role, flaps: 0 }.encode();
-        let txn =
-            Txn { guards: vec![Guard::absent(&key)], leased: vec![(key.clone(), owner, lease.id())], ..Txn::default() };
-        if let Committed::Done(epoch) = store.commit(&txn).await? {
-            return Ok((lease, epoch));
-        }
-        lease.revoke().await;
-        let seen = store.read(&key).await?;
-        if seen.entries.contains_key(&key) {
-            let mut watch = store.watch(seen.revision + 1).await?;
-            while !watch.next().await?.changes.contains(&(key.clone(), None)) {}
-        }
-    }
-}
-
-/// Refuses to publish a cluster that is removed, and under an id that is pinned to another cluster; says who the owner is now, if anybody is.
-async fn look_before(config: &Config, store: &dyn Store, ours: &str) -> Result<Option<String>, Ended> {
-    let tombstone = look(config, store).await.map_err(Ended::Store)?;
-    if tombstone.value.is_some_and(|tombstone| tombstone.removed) {
-        return Err(Ended::Removed);
-    }
-    let (meta, owner) = (Key::Meta(config.cluster.clone()), Key::Owner(config.cluster.clone()));
-    let found = store.read(&format!("clusters/{}/", config.cluster)).await.map_err(Ended::Store)?;
-    let value = |key: &Key| found.entries.get(&key.to_string()).map(|entry| entry.value.as_slice());
-    let pinned = value(&meta).and_then(|bytes| Meta::decode(bytes).ok()).map(|meta| meta.uid.to_string());
-    match pinned {
-        Some(pinned) if !pinned.is_empty() && !ours.is_empty() && pinned != ours => {
-            Err(Ended::Fatal(PublishError::IdTaken { id: config.cluster.clone(), pinned, ours: ours.to_owned() }))
-        }
-        _ => Ok(value(&owner).and_then(|bytes| Owner::decode(bytes).ok()).map(|owner| owner.agent)),
-    }
-}
-
-/// The tombstone as it stands in the store.
-async fn look(config: &Config, store: &dyn Store) -> Result<Known<Option<Tombstone>>, StoreError> {
-    let key = Key::Tombstone(config.cluster.clone()).to_string();
-    let mut found = store.read(&key).await?;
-    Ok(match found.entries.remove(&key) {
-        Some(entry) => Known { value: Tombstone::decode(&entry.value).ok(), modified: entry.modified },
-        None => Known::default(),
-    })
-}
-
-/// Brings the store to the latest observation, again and again.
-async fn publish(
+/// Brings the store to the latest observation, again and again, in the tenure that began with the write of the owner
+/// key at `epoch`.
+pub async fn run(
     config: &Config,
     store: &dyn Store,
     epoch: u64,
-    observed: &mut watch::Receiver<Observed>,
+    mut observed: watch::Receiver<Observed>,
+    mut gathered: watch::Receiver<Gathered>,
     status: &watch::Sender<Status>,
 ) -> Ended {
     let mut ledger = match Ledger::read(store, &config.cluster, epoch).await {
@@ -250,14 +122,20 @@ async fn publish(
         Err(error) => return Ended::Store(error),
     };
     if ledger.is_removed() {
-        return Ended::Removed;
+        return Ended::Buried;
     }
-    // Whatever else happens meanwhile: a cluster that is observed is never quiet for long.
-    let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+    if let (Some(meta), uid) = (ledger.meta(), &observed.borrow().meta.uid)
+        && let Err(error) = check_uid(&config.cluster, &meta.uid, uid)
+    {
+        return Ended::Fatal(error);
+    }
     let mut seen = 0;
     let mut swept = false;
     let mut todo = BTreeSet::new();
     loop {
+        if let Some(ended) = heed(config, &mut ledger, &gathered.borrow_and_update()) {
+            return ended;
+        }
         let now = observed.borrow_and_update().clone();
         match now.exports.since(seen) {
             Since::Changes(changes) => todo.extend(changes.into_iter().map(|(key, _)| key.clone())),
@@ -278,20 +156,42 @@ async fn publish(
                 Err(ended) => return ended,
             },
             None => {
-                todo.clear();
+                if ledger.is_settled() {
+                    todo.clear();
+                    let settled = Some(Settled { sequence: seen, revision: ledger.marker().modified });
+                    status.send_if_modified(|status| std::mem::replace(&mut status.settled, settled) != settled);
+                }
                 tokio::select! {
                     changed = observed.changed() => if changed.is_err() {
                         return Ended::Done;
                     },
-                    _ = looks.tick() => match look(config, store).await {
-                        Ok(found) if found.modified != ledger.tombstone().modified => return Ended::Buried,
-                        // A store that does not answer is noticed by the next write.
-                        _ => {}
+                    changed = gathered.changed() => if changed.is_err() {
+                        return Ended::Done;
                     },
                 }
             }
         }
     }
+}
+
+/// What is gathered tells of what concerns a publisher that has nothing to write: every write finds it out by itself.
+fn heed(config: &Config, ledger: &mut Ledger, gathered: &Gathered) -> Option<Ended> {
+    if gathered.removed.contains(&config.cluster) {
+        return Some(Ended::Buried);
+    }
+    let known = ledger.generation().value.as_ref().map(|known| known.id.clone());
+    if let Some((generation, modified)) = &gathered.generation
+        && *modified > ledger.generation().modified
+    {
+        if known.as_ref() != Some(&generation.id) {
+            return Some(Ended::Reread);
+        }
+        ledger.set_generation(generation.clone(), *modified);
+    }
+    // Whoever follows the store finds other records there than this owner's marker speaks of.
+    let is_ours = ledger.marker().synced.epoch == ledger.epoch() && ledger.marker().fits;
+    let is_aside = gathered.aside.contains(&config.cluster) && gathered.position >= ledger.marker().modified;
+    (is_ours && is_aside && known.is_some()).then_some(Ended::Reread)
 }
 
 /// Commits a batch until it is known what became of it. The services it settles; none when the store held something
@@ -302,7 +202,7 @@ async fn commit(
     ledger: &mut Ledger,
     batch: Batch,
     status: &watch::Sender<Status>,
-) -> Result<BTreeSet<model::name::ServiceKey>, Ended> {
+) -> Result<BTreeSet<ServiceKey>, Ended> {
     let mut backoff = Backoff::default();
     loop {
         match store.commit(&batch.txn).await {
@@ -320,6 +220,7 @@ async fn commit(
                     return Ok(batch.settles);
                 }
                 Surprise::NotOwner => return Err(Ended::Deposed),
+                Surprise::AnotherLife | Surprise::Overwritten => return Err(Ended::Reread),
                 Surprise::Buried => return Err(Ended::Buried),
                 Surprise::Learned => return Ok(BTreeSet::new()),
             },
@@ -332,6 +233,3 @@ async fn commit(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

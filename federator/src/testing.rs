@@ -3,23 +3,62 @@
 
 use crate::{
     config::Config,
+    gather,
     observe::Observed,
     store::{Batch, Committed, Lease, Snapshot, Store, StoreError, Txn, Watch, embedded::Embedded},
 };
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use model::{
-    cluster::Meta,
+    cluster::{Meta, SetHash, Synced},
     export::{Address, Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort, Workload},
+    generation::Generation,
     locality::{Locality, Network},
     name::{ClusterId, ServiceKey},
+    record::Record as _,
     tracked::Tracked,
 };
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::watch;
+
+/// These writes, and the marker of an owner of `cluster` that speaks of all records there are then.
+pub(crate) fn as_owner(
+    store: &Embedded,
+    cluster: &str,
+    epoch: u64,
+    writes: Vec<(String, Option<Vec<u8>>)>,
+) -> Vec<(String, Option<Vec<u8>>)> {
+    let stands = now(store.read("")).expect("it is there").entries;
+    let prefix = format!("records/{cluster}/");
+    let mut records: BTreeMap<&String, &[u8]> =
+        stands.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(key, entry)| (key, &*entry.value)).collect();
+    for (key, value) in writes.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+        match value {
+            Some(value) => _ = records.insert(key, value),
+            None => _ = records.remove(key),
+        }
+    }
+    let generation = |value: &[u8]| Generation::decode(value).expect("a generation").id;
+    let written = writes.iter().find(|(key, _)| key == "generation").and_then(|(_, value)| value.as_deref());
+    let life = written.or_else(|| stands.get("generation").map(|entry| &*entry.value)).map(generation);
+    let synced = Synced {
+        epoch,
+        generation: life.unwrap_or_default(),
+        records: records.len() as u64,
+        hash: records.iter().fold(SetHash::default(), |sum, (key, value)| sum.plus(SetHash::of(key, value))),
+        ..Synced::default()
+    };
+    let marker = format!("clusters/{cluster}/synced");
+    let others = writes.iter().filter(|(key, _)| *key != marker).cloned();
+    others.chain([(marker.clone(), Some(synced.encode()))]).collect()
+}
 
 /// A configuration of the cluster `east` with these fields besides.
 pub(crate) fn configured(more: serde_json::Value) -> Config {
@@ -28,6 +67,14 @@ pub(crate) fn configured(more: serde_json::Value) -> Config {
         fields.extend(more);
     }
     Config::check(serde_json::from_value(file).expect("known fields")).expect("good values")
+}
+
+/// What gathering needs, of a store that nobody else uses.
+pub(crate) fn gathering() -> gather::Config {
+    static LIVES: AtomicU64 = AtomicU64::new(1);
+    let new_id = || LIVES.fetch_add(1, Ordering::Relaxed).to_string();
+    let grace = Duration::from_secs(30);
+    gather::Config { zone: "global".into(), grace, first_grace: Duration::ZERO, new_id }
 }
 
 /// The result of a future that never waits, as those of the embedded store are.

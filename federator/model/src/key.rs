@@ -80,6 +80,28 @@ impl Key {
     /// All virtual addresses.
     pub const VIPS: &'static str = "vips/";
 
+    /// Whether all clusters have a part in it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Order(_) | Self::VipOfHost(_) | Self::HostOfVip(_))
+    }
+
+    /// The cluster whose it is, if it is one's own.
+    #[must_use]
+    pub fn owned_by(&self) -> Option<&ClusterId> {
+        match self {
+            Self::Meta(id) | Self::Owner(id) | Self::Candidate(id, _) | Self::Synced(id) | Self::State(id) => Some(id),
+            Self::Hold(id) | Self::Head(id, _) | Self::Slice(id, _, _) | Self::Tombstone(id) => Some(id),
+            Self::Generation | Self::Order(_) | Self::VipOfHost(_) | Self::HostOfVip(_) => None,
+        }
+    }
+
+    /// Whether it is a record of a service: one of those that the marker counts.
+    #[must_use]
+    pub fn is_record(&self) -> bool {
+        matches!(self, Self::Head(..) | Self::Slice(..))
+    }
+
     /// Reads a key.
     ///
     /// # Errors

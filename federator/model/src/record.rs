@@ -35,6 +35,17 @@ pub trait Record: Sized {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order(pub Vec<ClusterId>);
 
+// === impl Order ===
+
+impl Order {
+    /// These, and after them those that are only in the other. Nobody changes places.
+    #[must_use]
+    pub fn followed_by(&self, other: &Self) -> Self {
+        let more = other.0.iter().filter(|id| !self.0.contains(id));
+        Self(self.0.iter().chain(more).cloned().collect())
+    }
+}
+
 /// The host behind a virtual address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VipHost(pub String);

@@ -14,7 +14,7 @@ pub struct Owner {
     pub lease: i64,
     /// What it is to the cluster.
     pub role: Role,
-    /// How often in a row the cluster's own agents lost it soon after it had been handed back to them.
+    /// How often it was handed back to the cluster's own agents without staying with them for long.
     pub flaps: u32,
 }
 

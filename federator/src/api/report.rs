@@ -1,9 +1,10 @@
 //! The one picture of an agent that leaves it, as JSON. Field names are an interface: scripts read them.
 
 use super::Sources;
-use crate::gather::StoreHealth;
+use crate::gather::{Gathered, StoreHealth};
 use model::{
     merge::Service,
+    name::ClusterId,
     reach::{Place, offer},
     view::View,
 };
@@ -26,8 +27,10 @@ pub struct Report {
     pub revision: u64,
     /// What this agent uses of its own observation because the store has no word on it.
     pub local: u64,
-    /// A hash of the View: equal on two agents exactly when their Views are byte-identical.
+    /// A hash of the records that make the View: equal on two agents that have read the same.
     pub digest: String,
+    /// Which life of the store is followed: another one after it was restored or emptied.
+    pub generation: Option<String>,
     /// How the store is.
     pub store: StoreReport,
     /// The clusters, by id.
@@ -68,6 +71,18 @@ pub struct ClusterReport {
     /// The agent that publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// What that agent is to the cluster: `home`, `deputy` or `caretaker`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Who could publish it, with whether at once.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub candidates: BTreeMap<String, bool>,
+    /// Why nothing new is known of it for sure, by its owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<FrozenReport>,
+    /// Whether the store's word on it is kept aside, and what was known before is used.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
     /// How far its source was read.
     pub source_version: String,
     /// What is wrong with it, by reason.
@@ -76,6 +91,16 @@ pub struct ClusterReport {
     /// What this agent sees of it, where it observes it itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<ObservedReport>,
+}
+
+/// A cluster of which nothing new is known for sure.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrozenReport {
+    /// Since when, in seconds since 1970 by the clock of its owner.
+    pub since: i64,
+    /// Why.
+    pub reason: String,
 }
 
 /// A cluster as this agent observes it.
@@ -159,10 +184,9 @@ impl Report {
         let view = &gathered.view;
         let emitted = sources.emitted.borrow().clone();
         let mut clusters: BTreeMap<String, ClusterReport> =
-            view.clusters().keys().map(|id| (id.to_string(), ClusterReport::of(view, id, &gathered.owners))).collect();
+            view.clusters().keys().map(|id| (id.to_string(), ClusterReport::of(&gathered, id))).collect();
         for (id, own) in &*sources.own.borrow() {
-            let report =
-                clusters.entry(id.to_string()).or_insert_with(|| ClusterReport::of(view, id, &gathered.owners));
+            let report = clusters.entry(id.to_string()).or_insert_with(|| ClusterReport::of(&gathered, id));
             report.observed = Some(ObservedReport::new(own));
         }
         let mut refused = BTreeMap::new();
@@ -184,6 +208,7 @@ impl Report {
             revision: view.revision(),
             local: gathered.local,
             digest: view.digest().to_string(),
+            generation: gathered.generation.as_ref().map(|(generation, _)| generation.id.to_string()),
             store: StoreReport::new(&gathered.store),
             clusters,
             refused,
@@ -220,15 +245,22 @@ impl StoreReport {
 // === impl ClusterReport ===
 
 impl ClusterReport {
-    fn of(view: &View, id: &model::name::ClusterId, owners: &BTreeMap<model::name::ClusterId, String>) -> Self {
-        let cluster = view.clusters().get(id).cloned().unwrap_or_default();
+    fn of(gathered: &Gathered, id: &ClusterId) -> Self {
+        let cluster = gathered.view.clusters().get(id).cloned().unwrap_or_default();
         let meta = cluster.meta.unwrap_or_default();
         let synced = cluster.synced.unwrap_or_default();
+        let seats = gathered.seats.get(id).cloned().unwrap_or_default();
+        let owner = seats.owner.map(|(owner, _)| owner);
+        let state = cluster.state.filter(|state| state.frozen);
         Self {
             network: meta.network.as_str().to_owned(),
             uid: meta.uid.to_string(),
             synced: synced.is_complete(),
-            owner: owners.get(id).cloned(),
+            role: owner.as_ref().map(|owner| owner.role.to_string()),
+            owner: owner.map(|owner| owner.agent),
+            candidates: seats.candidates.iter().map(|(agent, c)| (agent.to_string(), c.qualified)).collect(),
+            frozen: state.map(|state| FrozenReport { since: state.since, reason: state.reason.to_string() }),
+            aside: gathered.aside.contains(id),
             source_version: synced.source_version.to_string(),
             conditions: BTreeMap::new(),
             observed: None,
@@ -260,8 +292,10 @@ impl ObservedReport {
 impl ServiceReport {
     fn new(view: &View, place: &Place, service: &Service) -> Self {
         let offer = offer(view, place, service);
-        let export = |(cluster, export): &(model::name::ClusterId, std::sync::Arc<model::export::Export>)| {
-            ExportReport { cluster: cluster.to_string(), ready: export.ready(), endpoints: export.endpoints().count() }
+        let export = |(cluster, export): &(ClusterId, std::sync::Arc<model::export::Export>)| ExportReport {
+            cluster: cluster.to_string(),
+            ready: export.ready(),
+            endpoints: export.endpoints().count(),
         };
         Self {
             kind: service.kind.as_str(),

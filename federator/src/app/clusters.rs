@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::Own,
     config::{self, Place, Source, rules::ExportRules},
-    gather::{Gathered, OwnClusters},
+    gather::{Gathered, OwnCluster, OwnClusters},
     kubernetes::{client, client::Connector, kubeconfig::Access},
     membership::{
         removal,
@@ -21,7 +21,7 @@ use crate::{
     store::Store,
 };
 use anyhow::Context as _;
-use model::name::ClusterId;
+use model::{name::ClusterId, seat::Role};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -209,10 +209,9 @@ impl Clusters {
         let (observed, seen) = watch::channel(Observed::default());
         let (status, published) = watch::channel(publish::Status::default());
         let home = *id == self.config.cluster;
-        let deputy = !home && !self.config.is_embedded();
-        if !deputy {
-            self.seen.send_modify(|all| _ = all.clusters.insert(id.clone(), seen.clone()));
-        }
+        let role = if home || self.config.is_embedded() { Role::Home } else { Role::Deputy };
+        let cluster = OwnCluster { observed: seen.clone(), published: published.clone(), awaited: role == Role::Home };
+        self.seen.send_modify(|all| _ = all.clusters.insert(id.clone(), cluster));
         self.own.send_modify(|own| {
             own.insert(id.clone(), Own { observed: seen, published });
         });
@@ -227,7 +226,8 @@ impl Clusters {
             observed,
             status,
             claims: self.claims.clone(),
-            vacancy: deputy.then(|| self.gathered.clone()),
+            role,
+            gathered: self.gathered.clone(),
             clock: self.clock,
             stop: stop.clone(),
         };

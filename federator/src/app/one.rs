@@ -7,12 +7,13 @@ use crate::{
     gather::Gathered,
     kubernetes::client::Connector,
     observe::{self, Observed, kubernetes::sentinel},
+    ownership,
     publish::{self, PublishError},
     store::Store,
 };
-use model::name::ClusterId;
+use model::{name::ClusterId, seat::Role};
 use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How a cluster is reached.
@@ -38,8 +39,9 @@ pub(super) struct One {
     pub(super) observed: watch::Sender<Observed>,
     pub(super) status: watch::Sender<publish::Status>,
     pub(super) claims: Claims,
-    /// Tells who owns the cluster, where this agent only steps in for others.
-    pub(super) vacancy: Option<watch::Receiver<Gathered>>,
+    /// What this agent is to the cluster.
+    pub(super) role: Role,
+    pub(super) gathered: watch::Receiver<Gathered>,
     pub(super) clock: fn() -> std::time::SystemTime,
     pub(super) stop: CancellationToken,
 }
@@ -48,8 +50,6 @@ pub(super) struct One {
 enum Ended {
     /// It was told to.
     Stopped,
-    /// The cluster has an owner that is nearer to it.
-    Owned,
     /// Another id has the same cluster.
     Same(Arc<str>, ClusterId),
     /// Another cluster has the id.
@@ -66,18 +66,9 @@ impl One {
     pub(super) async fn run(mut self) -> Result<(), PublishError> {
         loop {
             let stop = self.stop.clone();
-            if stop.run_until_cancelled(self.vacant()).await.is_none() {
-                return Ok(());
-            }
             let ended = self.live().await;
             let (reason, why) = match ended {
                 Ended::Stopped => return Ok(()),
-                Ended::Owned => {
-                    // Whoever does not look any more has seen nothing.
-                    self.observed.send_replace(Observed::default());
-                    self.status.send_replace(publish::Status::default());
-                    continue;
-                }
                 Ended::Taken(error) if self.is_configured() => return Err(error),
                 Ended::Taken(ref error) => (Reason::AnotherCluster, error.to_string()),
                 Ended::Same(_, ref other) => {
@@ -98,21 +89,6 @@ impl One {
 
     fn is_configured(&self) -> bool {
         self.config.clusters.iter().any(|cluster| cluster.id == self.id)
-    }
-
-    /// Waits until nobody has owned the cluster for a while.
-    async fn vacant(&mut self) {
-        let Some(gathered) = &mut self.vacancy else { return };
-        let after = self.config.membership.as_ref().map(|membership| membership.deputy_after).unwrap_or_default();
-        let owned = |gathered: &Gathered, id: &ClusterId| !gathered.complete || gathered.owners.contains_key(id);
-        loop {
-            if gathered.wait_for(|gathered| !owned(gathered, &self.id)).await.is_err() {
-                return std::future::pending().await;
-            }
-            if timeout(after, gathered.wait_for(|gathered| owned(gathered, &self.id))).await.is_err() {
-                return;
-            }
-        }
     }
 
     /// Waits until things may be otherwise: the credentials, or who has the uid.
@@ -139,34 +115,58 @@ impl One {
     }
 
     async fn live(&self) -> Ended {
-        let publishing = publish::Config {
-            cluster: self.id.clone(),
+        let look = watch::Sender::new(false);
+        let config = ownership::Config {
             agent: self.config.agent.clone(),
-            zone: self.config.zone.clone(),
-            vips: self.config.vips,
+            role: self.role,
+            timing: self.config.ownership,
+            publish: publish::Config {
+                cluster: self.id.clone(),
+                zone: self.config.zone.clone(),
+                vips: self.config.vips,
+                clock: self.clock,
+            },
         };
-        let publish = async {
-            let mut seen = self.observed.subscribe();
-            let uid = match seen.wait_for(|seen| seen.synced || !seen.meta.uid.is_empty()).await {
-                Ok(seen) => seen.meta.uid.clone(),
-                Err(_) => return Ended::Stopped,
-            };
-            if let Some(other) = self.claimed(&uid) {
-                return Ended::Same(uid, other);
-            }
-            let (store, status, stop) = (self.store.clone(), self.status.clone(), self.stop.clone());
-            match publish::run(publishing, store, seen, status, stop).await {
-                Ok(()) => Ended::Stopped,
-                Err(error) => Ended::Taken(error),
-            }
+        let looked = look.subscribe();
+        let channels = ownership::Channels {
+            observed: self.observed.subscribe(),
+            gathered: self.gathered.clone(),
+            look,
+            status: self.status.clone(),
         };
-        let mut status = self.status.subscribe();
         tokio::select! {
             biased;
-            ended = publish => ended,
-            () = self.observe() => Ended::Stopped,
-            Ok(_) = status.wait_for(|status| status.standing_by_for.is_some()), if self.vacancy.is_some() => Ended::Owned,
-            () = self.stop.cancelled() => Ended::Stopped,
+            ended = ownership::run(config, self.store.clone(), channels, self.stop.clone()) => match ended {
+                Ok(()) => Ended::Stopped,
+                Err(error) => Ended::Taken(error),
+            },
+            (uid, other) = self.is_another_one() => Ended::Same(uid, other),
+            () = self.observe_when(looked) => Ended::Stopped,
+        }
+    }
+
+    /// Looks at the cluster while that is wanted. Whoever does not look any more has seen nothing.
+    async fn observe_when(&self, mut look: watch::Receiver<bool>) {
+        while look.wait_for(|look| *look).await.is_ok() {
+            tokio::select! {
+                () = self.observe() => return,
+                _ = look.wait_for(|look| !look) => {}
+            }
+            self.observed.send_replace(Observed::default());
+        }
+    }
+
+    /// Returns when the cluster that is seen is there under another id already, which is the second one.
+    async fn is_another_one(&self) -> (Arc<str>, ClusterId) {
+        let mut seen = self.observed.subscribe();
+        let mut known: Arc<str> = "".into();
+        loop {
+            let changed = seen.wait_for(|seen| !seen.meta.uid.is_empty() && seen.meta.uid != known).await;
+            let Some(uid) = changed.ok().map(|seen| seen.meta.uid.clone()) else { return std::future::pending().await };
+            known = uid;
+            if let Some(other) = self.claimed(&known) {
+                return (known, other);
+            }
         }
     }
 

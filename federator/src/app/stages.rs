@@ -34,10 +34,14 @@ use prometheus_client::registry::Registry;
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+/// For how long agents that know a store by heart may say so, when one that does not finds it empty: more than it takes
+/// to find out that a store is back, and not much for a fleet that is set up.
+const FIRST_GRACE: Duration = Duration::from_secs(3);
 
 /// The tasks of an agent.
 #[derive(Debug, Default)]
@@ -133,9 +137,14 @@ impl Stages {
     ) -> watch::Receiver<Gathered> {
         let gathered = watch::Sender::new(Gathered::default());
         let seen = gathered.subscribe();
-        let zone = config.zone.clone();
+        let (grace, first_grace) = match &config.store {
+            // Nobody else can have used it.
+            StoreConfig::Embedded => (Duration::ZERO, Duration::ZERO),
+            StoreConfig::Etcd(etcd) => (Duration::from_secs(etcd.grace_seconds.into()), FIRST_GRACE),
+        };
+        let gathering = gather::Config { zone: config.zone.clone(), grace, first_grace, new_id };
         self.others.spawn(async move {
-            gather::run(zone, store, own, gathered).await;
+            gather::run(gathering, store, own, gathered).await;
             Ok("gather")
         });
         seen
@@ -233,6 +242,11 @@ fn place(config: &Config) -> Place {
 #[expect(clippy::disallowed_methods, reason = "the composition root may read the clock")]
 fn clock() -> SystemTime {
     SystemTime::now()
+}
+
+/// An id that nobody else has.
+fn new_id() -> String {
+    format!("{:016x}", fastrand::u64(..))
 }
 
 /// Seconds since 1970: larger than any serial of an earlier process that changed less than once a second on average.

@@ -137,8 +137,14 @@ pub struct Membership {
     pub clusters: BTreeMap<String, Place>,
     /// Seconds for which a cluster's services stay after its Secret was deleted, without a shared store.
     pub drain_seconds: u32,
-    /// Seconds for which a cluster must be without an owner in the shared store before this agent steps in.
+    /// Seconds for which a cluster must be without an owner that sees it in the shared store, before this agent looks at
+    /// it and steps in. Each agent adds up to as many again of its own, so that not all of them look at once.
     pub deputy_after_seconds: u32,
+    /// Seconds for which an owner must have lost sight of its cluster before it hands it to somebody who sees it.
+    pub resign_after_seconds: u32,
+    /// Seconds for which a cluster's own agent must see it before a deputy hands it back; doubled each time that it was
+    /// lost again soon after, up to 32 times as many.
+    pub hand_back_after_seconds: u32,
 }
 
 /// Where a cluster is.
@@ -173,6 +179,10 @@ pub struct Etcd {
     /// Seconds an owner that died silently keeps its cluster.
     #[serde(default = "defaults::lease_seconds")]
     pub lease_seconds: u32,
+    /// Seconds for which, after etcd was restored or emptied, every agent may write again what it holds, before anything
+    /// is taken for gone.
+    #[serde(default = "defaults::grace_seconds")]
+    pub grace_seconds: u32,
 }
 
 /// What answers names.
@@ -297,6 +307,8 @@ impl Default for Membership {
             clusters: BTreeMap::new(),
             drain_seconds: 30,
             deputy_after_seconds: 30,
+            resign_after_seconds: 60,
+            hand_back_after_seconds: 120,
         }
     }
 }
@@ -360,5 +372,9 @@ mod defaults {
 
     pub(super) fn lease_seconds() -> u32 {
         10
+    }
+
+    pub(super) fn grace_seconds() -> u32 {
+        30
     }
 }

@@ -22,9 +22,6 @@ pub struct Membership {
     pub allowed: Allowed,
     /// How long a cluster's services stay after its Secret was deleted, without a shared store.
     pub grace: Duration,
-    /// How long a cluster must be without an owner in the shared store before this agent steps in: the agent inside it
-    /// is to have its chance, also when all of them start at once.
-    pub deputy_after: Duration,
     defaults: Said,
     clusters: BTreeMap<ClusterId, Said>,
 }
@@ -71,9 +68,8 @@ impl Membership {
                 }
             }
         }
-        let deputy_after = Duration::from_secs(typed.deputy_after_seconds.into());
         let grace = Duration::from_secs(typed.drain_seconds.into());
-        Ok(Self { kubernetes, namespaces: typed.namespaces, aliases, allowed, grace, deputy_after, defaults, clusters })
+        Ok(Self { kubernetes, namespaces: typed.namespaces, aliases, allowed, grace, defaults, clusters })
     }
 
     /// Where a cluster is that a Secret names.

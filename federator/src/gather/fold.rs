@@ -1,74 +1,92 @@
-//! The fold: store entries in, View out. Pure: everything is a method call on state, so it is tested without a
-//! store. A change re-merges the services it touches and nothing else.
+//! The fold: store entries in, View out. Pure: everything is a method call on state, so it is tested without a store.
+//! A change re-merges the services it touches and nothing else.
+//!
+//! What the store says of a cluster is taken when the cluster's marker vouches for it: the records are as many as it
+//! says and have the hash that it says. Otherwise it is kept aside, and what was known before is used, until a marker
+//! vouches again; so neither a store that was restored nor somebody who writes past an owner takes anything away.
+
+mod cluster;
+mod known;
+mod life;
+mod own;
+mod standing;
 
 use super::{Gathered, StoreHealth};
-use crate::{
-    observe::Observed,
-    store::{Batch, Entry, Snapshot, StoreError},
-};
+use crate::store::{Batch, Entry, Snapshot};
+use known::Known;
 use model::{
-    cluster::{Hold, Meta, State, Synced, Tombstone},
-    export::{Export, Head, Slice},
+    cluster::{SetHash, Tombstone},
+    generation::Generation,
     key::Key,
-    merge::{Parts, merge},
+    merge::merge,
     name::{ClusterId, ServiceKey},
-    record::{Order, Record, RecordError},
-    seat::Owner,
-    tracked::Since,
-    view::{Cluster, View},
+    record::Order,
+    view::View,
     vip::Vip,
 };
+use own::Own;
+pub use standing::Seats;
+use standing::{Stamp, Stamped, Standing, decode};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
+
+pub use life::{Assertion, Judgement};
 
 /// What is known of the store, and the View it makes.
 #[derive(Debug)]
 pub struct Fold {
     zone: Arc<str>,
     view: View,
-    /// The revision up to which the store was followed; `None` before the first read.
+    /// The store's revision up to which it was followed; `None` before the first read.
     position: Option<u64>,
     store: StoreHealth,
-    /// Every key that stands in the store, for mark and sweep.
-    keys: HashSet<String>,
+    /// Why it cannot be followed at the moment, for people.
+    trouble: Option<String>,
+    /// The largest revision that was seen in this life of the store.
+    reached: u64,
+    /// The life of the store that is followed, and the revision of the key that says so.
+    generation: Option<(Generation, u64)>,
+    clusters: BTreeMap<ClusterId, Standing>,
     services: HashMap<ServiceKey, Known>,
+    /// Which host has an address, as a hash of its name, and when that was written.
+    addresses: HashMap<IpAddr, Stamp>,
+    /// Orders and virtual addresses of a store that was restored, kept aside until everybody has said again what was
+    /// held before.
+    aside: Option<BTreeMap<String, Entry>>,
+    /// The sum of the hashes of everything that the View is made of.
+    digest: SetHash,
     own: BTreeMap<ClusterId, Own>,
     /// Whether it is known which clusters this agent observes itself.
     own_complete: bool,
+    /// Whether a cluster that was never seen has had the time to be.
+    given_up: bool,
     local: u64,
     quarantined: Arc<BTreeMap<String, String>>,
-    owners: Arc<BTreeMap<ClusterId, String>>,
-    /// Clusters that are removed from the fleet, with what the store still holds of them. They are not in the View.
-    removed: BTreeMap<ClusterId, Cluster>,
+    /// Who owns what, ready to be handed on.
+    seats: Arc<BTreeMap<ClusterId, Seats>>,
 }
 
-/// What is known of one service.
-#[derive(Debug, Default)]
-struct Known {
-    records: BTreeMap<ClusterId, Records>,
-    order: Vec<ClusterId>,
-    vip: Option<Vip>,
-    /// What this agent sees itself, for clusters of which the store has no word yet.
-    local: BTreeMap<ClusterId, Arc<Export>>,
+/// A key of a batch or of a snapshot, and what stands behind it.
+#[derive(Clone, Debug)]
+struct Note<'a> {
+    key: Key,
+    text: &'a str,
+    entry: Option<&'a Entry>,
+    stamp: Stamp,
 }
 
-/// The records of one service in one cluster.
-#[derive(Debug, Default)]
-struct Records {
-    head: Option<Arc<Head>>,
-    slices: BTreeMap<Arc<str>, Arc<Slice>>,
-}
-
-/// A cluster that this agent observes itself.
-#[derive(Debug, Default)]
-struct Own {
-    seen: Observed,
-    /// Sequence of `seen.exports` that is folded in.
-    folded: u64,
-    /// Whether it was not among the first.
-    late: bool,
+/// What came of applying a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// All of it is taken.
+    All,
+    /// The store began another life: everything is to be read, and judged.
+    AnotherLife,
+    /// The records of a cluster are not those that its marker speaks of: everything is to be read.
+    Doubt(ClusterId),
 }
 
 // === impl Fold ===
@@ -80,15 +98,21 @@ impl Fold {
             zone: zone.clone(),
             view: View::default(),
             position: None,
+            reached: 0,
             store: StoreHealth::NeverRead,
-            keys: HashSet::new(),
+            trouble: None,
+            generation: None,
+            clusters: BTreeMap::new(),
             services: HashMap::new(),
+            addresses: HashMap::new(),
+            aside: None,
+            digest: SetHash::default(),
             own: BTreeMap::new(),
             own_complete: false,
+            given_up: false,
             local: 0,
             quarantined: Arc::default(),
-            owners: Arc::default(),
-            removed: BTreeMap::new(),
+            seats: Arc::default(),
         }
     }
 
@@ -97,204 +121,249 @@ impl Fold {
         &self.view
     }
 
-    /// The revision up to which the store was followed.
+    /// The store's revision up to which it was followed.
     pub fn position(&self) -> Option<u64> {
         self.position
     }
 
-    /// The store no longer knows what came after the position: the next thing is a [`Self::replace`].
+    /// The life of the store that is followed, and the revision of the key that says so.
+    pub fn generation(&self) -> Option<(&Generation, u64)> {
+        self.generation.as_ref().map(|(generation, modified)| (generation, *modified))
+    }
+
+    /// Whether nothing is known of any cluster.
+    pub fn is_empty(&self) -> bool {
+        !self.clusters.values().any(Standing::is_known)
+    }
+
+    /// The store no longer knows what came after the position, or is another: the next thing is to read it all.
     pub fn forget_position(&mut self) {
         self.position = None;
     }
 
     /// Everything, ready to be handed on.
     pub fn result(&self) -> Gathered {
-        // A cluster of our own that could not be observed yet, nor has a marker, may hold any name. One that came later
-        // holds none that anybody has known.
-        let known = |(id, own): (&ClusterId, &Own)| {
-            own.late || own.seen.settled() || self.is_synced(id) || self.removed.contains_key(id)
-        };
-        // What a removed cluster shows is folded in for the day it comes back, and is not in the View.
-        let is_used = |(id, own): (&ClusterId, &Own)| own.folded > 0 && !self.removed.contains_key(id);
+        let removed = |id: &ClusterId| self.clusters.get(id).is_some_and(Standing::is_removed);
+        // A cluster of our own that could not be observed yet, nor has a marker, may hold any name; for a while. One
+        // that came later holds none that anybody has known.
+        let settled = |(id, own): (&ClusterId, &Own)| own.is_settled() || self.is_synced(id) || removed(id);
+        let seen = self.given_up || self.own.iter().all(settled);
+        let readable = !self.clusters.values().any(Standing::is_unreadable);
         Gathered {
             view: self.view.clone(),
-            local: if self.own.iter().any(is_used) { self.local } else { 0 },
-            complete: self.store != StoreHealth::NeverRead && self.own_complete && self.own.iter().all(known),
+            local: if self.own.iter().any(|(id, own)| own.counts() && !removed(id)) { self.local } else { 0 },
+            complete: self.store != StoreHealth::NeverRead && self.own_complete && seen && readable,
             store: self.store.clone(),
+            trouble: self.trouble.clone(),
+            generation: self.generation.clone(),
+            position: self.reached,
             quarantined: self.quarantined.clone(),
-            owners: self.owners.clone(),
-            removed: Arc::new(self.removed.keys().cloned().collect()),
+            seats: self.seats.clone(),
+            removed: Arc::new(self.clusters.keys().filter(|id| removed(id)).cloned().collect()),
+            aside: Arc::new(
+                self.clusters.iter().filter(|(_, known)| known.aside.is_some()).map(|(id, _)| id.clone()).collect(),
+            ),
         }
     }
 
-    /// The store cannot be followed any more.
+    /// The store cannot be followed any more. What this agent sees itself counts from now on.
     pub fn lost(&mut self, why: String) {
+        self.trouble = Some(why.clone());
         // Before anything was read there is nothing to have lost.
         if self.store != StoreHealth::NeverRead {
             self.store = StoreHealth::Lost(why);
         }
+        self.see_for_itself();
     }
 
     /// The store is followed.
     pub fn found(&mut self) {
+        self.trouble = None;
         self.store = StoreHealth::Followed;
     }
 
-    /// Takes over everything that stands in the store, and drops what does not, but for clusters of which the store
-    /// has no marker: of those it says nothing, not even that they are gone.
-    ///
-    /// # Errors
-    /// [`StoreError::WentBack`], when the store is older than what is known: then nothing is dropped.
-    pub fn replace(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        if snapshot.revision < self.view.revision() {
-            let (now, seen) = (snapshot.revision, self.view.revision());
-            return Err(StoreError::WentBack(format!("it is at revision {now}, and {seen} was seen")));
-        }
-        let absent = self.keys.iter().filter(|key| !snapshot.entries.contains_key(*key));
-        let gone: Vec<String> = absent.filter(|key| says_something(snapshot, key)).cloned().collect();
+    /// Clusters that were never seen have had the time to be: they are a trouble of their own from now on.
+    pub fn give_up_on_the_unseen(&mut self) {
+        self.given_up = true;
+    }
+
+    /// Takes over everything that stands in the store, and drops what does not, as far as its markers vouch for it.
+    /// Whether the store is one to be believed is for [`Self::judge`], before.
+    pub fn replace(&mut self, snapshot: &Snapshot) {
         let mut touched = BTreeSet::new();
-        for key in gone {
-            self.note(&key, None, &mut touched);
+        let gone: Vec<String> =
+            self.quarantined.keys().filter(|key| !snapshot.entries.contains_key(*key)).cloned().collect();
+        gone.iter().for_each(|key| self.quarantine(key, Ok(())));
+        let notes: Vec<Note<'_>> =
+            snapshot.entries.iter().filter_map(|(key, entry)| self.read(key, Some(entry))).collect();
+        if let Some(note) = notes.iter().find(|note| note.key == Key::Generation) {
+            self.note_generation(note.entry);
         }
-        for (key, entry) in &snapshot.entries {
-            self.note(key, Some(entry), &mut touched);
-        }
+        self.reached = snapshot.revision;
         self.position = Some(snapshot.revision);
         self.store = StoreHealth::Followed;
+        self.raise(&notes);
+        self.replace_shared(&notes, &mut touched);
+        self.replace_clusters(notes, &mut touched);
         self.merge(touched);
-        Ok(())
+        self.see_for_itself();
     }
 
     /// Takes over what changed.
-    pub fn apply(&mut self, batch: &Batch) {
-        let mut touched = BTreeSet::new();
-        for (key, entry) in &batch.changes {
-            self.note(key, entry.as_ref(), &mut touched);
+    pub fn apply(&mut self, batch: &Batch) -> Applied {
+        let changes = batch.changes.iter();
+        let notes: Vec<Note<'_>> = changes.filter_map(|(key, entry)| self.read(key, entry.as_ref())).collect();
+        if notes.iter().any(|note| note.key == Key::Generation && self.is_another_life(note.entry)) {
+            return Applied::AnotherLife;
         }
+        if let Some(id) = self.doubted(&notes) {
+            return Applied::Doubt(id);
+        }
+        self.reached = self.reached.max(batch.revision);
         self.position = self.position.max(Some(batch.revision));
-        self.merge(touched);
-    }
-
-    /// Takes note of which clusters this agent observes itself, and whether these are all. Says whether it matters.
-    pub fn own(&mut self, clusters: &BTreeSet<ClusterId>, complete: bool) -> bool {
-        let gone: Vec<_> = self.own.keys().filter(|id| !clusters.contains(*id)).cloned().collect();
+        self.raise(&notes);
         let mut touched = BTreeSet::new();
-        for id in &gone {
-            self.drop_own(id, &mut touched);
-            self.own.remove(id);
+        for note in notes {
+            match &note.key {
+                Key::Generation => self.note_generation(note.entry),
+                Key::Order(_) | Key::VipOfHost(_) | Key::HostOfVip(_) => self.note_shared(note, &mut touched),
+                Key::Tombstone(_) => self.note_tombstone(&note, &mut touched),
+                _ => self.note_of_cluster(note, &mut touched),
+            }
         }
-        let known = self.own.len();
-        let late = self.own_complete;
-        for id in clusters {
-            self.own.entry(id.clone()).or_insert_with(|| Own { late, ..Own::default() });
-        }
-        if !touched.is_empty() {
-            self.local += 1;
-        }
+        self.release_clusters(&mut touched);
+        self.release_shared(&mut touched);
         self.merge(touched);
-        let matters = !gone.is_empty() || self.own.len() != known || complete != self.own_complete;
-        self.own_complete |= complete;
-        matters
+        self.see_for_itself();
+        Applied::All
     }
 
-    /// Takes note of what this agent sees in a cluster of its own. It is used as long as the store has no marker of
-    /// that cluster: before the first publication, or with a store that was never there. Says whether it matters.
-    pub fn observed(&mut self, id: &ClusterId, seen: Observed) -> bool {
-        let Some(own) = self.own.get_mut(id) else {
-            return false;
+    /// A key and what stands behind it; a key that is none of ours is set aside.
+    fn read<'a>(&mut self, text: &'a str, entry: Option<&'a Entry>) -> Option<Note<'a>> {
+        match Key::parse(text) {
+            Ok(key) => Some(Note { key, text, entry, stamp: Stamp::of(text, entry) }),
+            Err(error) => {
+                // Once it is gone it does not matter what it was.
+                self.quarantine(text, entry.map_or(Ok(()), |_| Err(error.to_string())));
+                None
+            }
+        }
+    }
+
+    /// Raises the View's revision to the largest of these that is one of a View. Who owns what comes and goes with
+    /// leases, and is none of it.
+    fn raise(&mut self, notes: &[Note<'_>]) {
+        let counts = |key: &Key| !matches!(key, Key::Owner(_) | Key::Candidate(..) | Key::Generation);
+        let largest = notes.iter().filter(|note| counts(&note.key)).map(|note| note.stamp.modified).max();
+        let base = self.generation.as_ref().map_or(0, |(generation, _)| generation.base);
+        if let Some(modified) = largest.filter(|modified| *modified > 0) {
+            self.view.raise_revision(base + modified);
+        }
+    }
+
+    /// Drops orders and virtual addresses that are not there any more, and takes over those that are.
+    fn replace_shared(&mut self, notes: &[Note<'_>], touched: &mut BTreeSet<ServiceKey>) {
+        let shared = || notes.iter().filter(|note| note.key.is_shared());
+        if let Some(aside) = &mut self.aside {
+            let entries = shared().filter_map(|note| Some((note.text.to_owned(), note.entry?.clone())));
+            *aside = entries.collect();
+            return self.release_shared(touched);
+        }
+        let there: HashSet<&Key> = shared().map(|note| &note.key).collect();
+        for key in self.shared_keys().into_iter().filter(|key| !there.contains(key)) {
+            let text = key.to_string();
+            self.note_shared(Note { key, text: &text, entry: None, stamp: Stamp::default() }, touched);
+        }
+        shared().for_each(|note| self.note_shared(note.clone(), touched));
+    }
+
+    /// The keys of all orders and virtual addresses that are held.
+    fn shared_keys(&self) -> Vec<Key> {
+        let of_service = |(key, known): (&ServiceKey, &Known)| {
+            let order = known.order.stamp.exists().then(|| Key::Order(key.clone()));
+            let vip = known.vip.stamp.exists().then(|| Key::VipOfHost(key.host(&self.zone).into()));
+            [order, vip].into_iter().flatten().collect::<Vec<_>>()
         };
-        let was_settled = own.seen.settled();
-        own.seen = seen;
-        let newly_settled = own.seen.settled() != was_settled;
-        if self.is_synced(id) {
-            return newly_settled;
+        let keys = self.services.iter().flat_map(of_service);
+        keys.chain(self.addresses.keys().copied().map(Key::HostOfVip)).collect()
+    }
+
+    /// Takes note of an order or of a virtual address.
+    fn note_shared(&mut self, note: Note<'_>, touched: &mut BTreeSet<ServiceKey>) {
+        let Note { key, text, entry, stamp } = note;
+        if let Some(aside) = &mut self.aside {
+            match entry {
+                Some(entry) => _ = aside.insert(text.to_owned(), entry.clone()),
+                None => _ = aside.remove(text),
+            }
+            return;
         }
-        let mut touched = BTreeSet::new();
-        self.fold_own(id, &mut touched);
-        if touched.is_empty() {
-            return newly_settled;
+        let (before, outcome) = match key {
+            Key::Order(service) => {
+                let (value, outcome) = decode::<Order>(entry);
+                touched.insert(service.clone());
+                let known = self.services.entry(service).or_default();
+                (std::mem::replace(&mut known.order, Stamped { value, stamp }).stamp, outcome)
+            }
+            Key::VipOfHost(host) => {
+                let (value, outcome) = decode::<Vip>(entry);
+                match service_of(&host, &self.zone) {
+                    Some(service) => {
+                        touched.insert(service.clone());
+                        let known = self.services.entry(service).or_default();
+                        (std::mem::replace(&mut known.vip, Stamped { value, stamp }).stamp, outcome)
+                    }
+                    // Another zone's: an agent that serves it holds it.
+                    None => return,
+                }
+            }
+            Key::HostOfVip(address) => {
+                if stamp.exists() {
+                    self.addresses.insert(address, stamp);
+                } else {
+                    self.addresses.remove(&address);
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.digest = self.digest.minus(before.hash).plus(stamp.hash);
+        self.quarantine(text, outcome);
+    }
+
+    /// Takes note of a tombstone. Its number never goes back: a store that was restored may have an earlier one.
+    fn note_tombstone(&mut self, note: &Note<'_>, touched: &mut BTreeSet<ServiceKey>) {
+        let Key::Tombstone(id) = &note.key else { return };
+        let (tombstone, outcome) = decode::<Tombstone>(note.entry);
+        self.quarantine(note.text, outcome);
+        let standing = self.clusters.entry(id.clone()).or_default();
+        let number = |tombstone: Option<&Tombstone>| tombstone.map_or(0, |tombstone| tombstone.number);
+        let (now, before) = (number(tombstone.as_ref()), number(standing.tombstone.value.as_ref()));
+        standing.tombstone.stamp = note.stamp;
+        standing.tombstone_number = now;
+        if now < before {
+            return;
         }
-        self.local += 1;
-        self.merge(touched);
-        true
+        if now > before {
+            // Whatever was there is another's, or gone: nothing of it is to be kept.
+            (standing.marked, standing.aside) = (false, None);
+        }
+        let was_removed = standing.is_removed();
+        standing.tombstone.value = tombstone;
+        if standing.is_removed() != was_removed {
+            let cluster = standing.in_view();
+            self.view.set_cluster(id, cluster);
+            let of_it = |known: &Known| known.clusters().any(|known| known == id) || known.is_seen(id);
+            touched.extend(self.services.iter().filter(|(_, known)| of_it(known)).map(|(key, _)| key.clone()));
+        }
     }
 
     fn is_synced(&self, id: &ClusterId) -> bool {
-        self.cluster(id).and_then(|cluster| cluster.synced.as_ref()).is_some_and(Synced::is_complete)
+        self.clusters.get(id).is_some_and(Standing::is_synced)
     }
 
-    /// What is known of a cluster, in the fleet or not.
-    fn cluster(&self, id: &ClusterId) -> Option<&Cluster> {
-        self.removed.get(id).or_else(|| self.view.clusters().get(id))
-    }
-
-    /// Folds in what is new in an own cluster's observation.
-    fn fold_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
-        let Some(own) = self.own.get_mut(id) else { return };
-        if !own.seen.synced {
-            return;
-        }
-        let changes = match own.seen.exports.since(own.folded) {
-            Since::Changes(changes) => changes,
-            Since::Everything => {
-                for (key, known) in &mut self.services {
-                    if own.seen.exports.get(key).is_none() && known.local.remove(id).is_some() {
-                        touched.insert(key.clone());
-                    }
-                }
-                let exports = own.seen.exports.iter();
-                exports.map(|(key, export)| (key, Some(export))).collect()
-            }
-        };
-        for (key, export) in changes {
-            let local = &mut self.services.entry(key.clone()).or_default().local;
-            match export {
-                Some(export) => local.insert(id.clone(), export.clone()),
-                None => local.remove(id),
-            };
-            touched.insert(key.clone());
-        }
-        own.folded = own.seen.exports.sequence();
-        let meta = own.seen.meta.clone();
-        self.set_cluster(id, |cluster| {
-            cluster.meta.get_or_insert(meta);
-        });
-    }
-
-    /// The store has a word on this cluster now: what this agent saw itself is not used any more.
-    fn drop_own(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
-        let Some(own) = self.own.get_mut(id).filter(|own| own.folded > 0) else {
-            return;
-        };
-        own.folded = 0;
-        for (key, known) in &mut self.services {
-            if known.local.remove(id).is_some() {
-                touched.insert(key.clone());
-            }
-        }
-    }
-
-    /// Takes note of one key. What cannot be used is set aside with its reason; its service goes on without it.
-    fn note(&mut self, text: &str, entry: Option<&Entry>, touched: &mut BTreeSet<ServiceKey>) {
-        if entry.is_some() {
-            self.keys.insert(text.to_owned());
-        } else {
-            self.keys.remove(text);
-        }
-        let outcome = match Key::parse(text) {
-            Ok(Key::Owner(id)) => {
-                // Not part of the View: it comes and goes with leases, and would move the revision with them.
-                self.note_owner(id, entry);
-                Ok(())
-            }
-            Ok(key) => {
-                self.view.raise_revision(entry.map_or(0, |entry| entry.modified));
-                self.note_key(key, entry, touched).map_err(|error| error.to_string())
-            }
-            // Once it is gone it does not matter what it was.
-            Err(_) if entry.is_none() => Ok(()),
-            Err(error) => Err(error.to_string()),
-        };
+    /// Sets a key aside with its reason, or takes it back.
+    fn quarantine(&mut self, text: &str, outcome: Result<(), String>) {
         match outcome {
             Ok(()) if self.quarantined.contains_key(text) => {
                 Arc::make_mut(&mut self.quarantined).remove(text);
@@ -307,184 +376,21 @@ impl Fold {
         }
     }
 
-    /// A value that does not decode counts as none, so that who reads the store anew holds the same View.
-    fn note_key(
-        &mut self,
-        key: Key,
-        entry: Option<&Entry>,
-        touched: &mut BTreeSet<ServiceKey>,
-    ) -> Result<(), RecordError> {
-        match key {
-            Key::Meta(id) => {
-                let (meta, outcome) = decode::<Meta>(entry);
-                self.set_cluster(&id, |cluster| cluster.meta = meta);
-                outcome
-            }
-            Key::Synced(id) => {
-                let (synced, outcome) = decode::<Synced>(entry);
-                self.set_cluster(&id, |cluster| cluster.synced = synced);
-                if self.is_synced(&id) {
-                    self.drop_own(&id, touched);
-                }
-                outcome
-            }
-            Key::Head(id, service) => {
-                let (head, outcome) = decode::<Head>(entry);
-                self.records(&id, &service).head = head.map(Arc::new);
-                touched.insert(service);
-                outcome
-            }
-            Key::Slice(id, service, name) => {
-                let (slice, outcome) = decode::<Slice>(entry);
-                let slice = slice.map(|slice| self.once(&id, &service, &name, slice));
-                let slices = &mut self.records(&id, &service).slices;
-                match slice {
-                    Some(slice) => slices.insert(name, slice),
-                    None => slices.remove(&name),
-                };
-                touched.insert(service);
-                outcome
-            }
-            Key::Order(service) => {
-                let (order, outcome) = decode::<Order>(entry);
-                self.services.entry(service.clone()).or_default().order = order.unwrap_or_default().0;
-                touched.insert(service);
-                outcome
-            }
-            Key::VipOfHost(host) => {
-                let (vip, outcome) = decode::<Vip>(entry);
-                if let Some(service) = service_of(&host, &self.zone) {
-                    self.services.entry(service.clone()).or_default().vip = vip;
-                    touched.insert(service);
-                }
-                outcome
-            }
-            Key::Tombstone(id) => {
-                let (tombstone, outcome) = decode::<Tombstone>(entry);
-                self.bury(&id, tombstone.is_some_and(|tombstone| tombstone.removed), touched);
-                outcome
-            }
-            Key::State(id) => {
-                let (state, outcome) = decode::<State>(entry);
-                self.set_cluster(&id, |cluster| cluster.state = state);
-                outcome
-            }
-            Key::Hold(id) => {
-                let (hold, outcome) = decode::<Hold>(entry);
-                self.set_cluster(&id, |cluster| cluster.hold = hold);
-                outcome
-            }
-            Key::HostOfVip(_) | Key::Owner(_) | Key::Candidate(..) | Key::Generation => Ok(()),
-        }
-    }
-
-    fn note_owner(&mut self, id: ClusterId, entry: Option<&Entry>) {
-        let owners = Arc::make_mut(&mut self.owners);
-        match entry.and_then(|entry| Owner::decode(&entry.value).ok()) {
-            Some(owner) => owners.insert(id, owner.agent),
-            None => owners.remove(&id),
-        };
-    }
-
-    fn set_cluster(&mut self, id: &ClusterId, change: impl FnOnce(&mut Cluster)) {
-        if let Some(cluster) = self.removed.get_mut(id) {
-            return change(cluster);
-        }
-        let mut cluster = self.view.clusters().get(id).cloned().unwrap_or_default();
-        change(&mut cluster);
-        let known = (cluster != Cluster::default()).then_some(cluster);
-        self.view.set_cluster(id, known);
-    }
-
-    /// Takes a cluster out of the View with all that it exports, or brings back what there is of it.
-    fn bury(&mut self, id: &ClusterId, removed: bool, touched: &mut BTreeSet<ServiceKey>) {
-        if removed == self.removed.contains_key(id) {
-            return;
-        }
-        let cluster = self.cluster(id).cloned().unwrap_or_default();
-        if removed {
-            self.removed.insert(id.clone(), cluster);
-            self.view.set_cluster(id, None);
-        } else {
-            self.removed.remove(id);
-            self.set_cluster(id, |known| *known = cluster);
-        }
-        let of_it = |known: &Known| known.records.contains_key(id) || known.local.contains_key(id);
-        touched.extend(self.services.iter().filter(|(_, known)| of_it(known)).map(|(key, _)| key.clone()));
-    }
-
-    /// The slice as this agent observed it, where that is the same: what an agent publishes of a cluster of its own
-    /// comes back to it, and endpoints are most of what there is.
-    fn once(&self, id: &ClusterId, service: &ServiceKey, name: &str, slice: Slice) -> Arc<Slice> {
-        let seen = self.own.get(id).and_then(|own| own.seen.exports.get(service)?.slices.get(name));
-        seen.filter(|seen| ***seen == slice).cloned().unwrap_or_else(|| Arc::new(slice))
-    }
-
-    fn records(&mut self, id: &ClusterId, service: &ServiceKey) -> &mut Records {
-        self.services.entry(service.clone()).or_default().records.entry(id.clone()).or_default()
-    }
-
     /// Merges the touched services again.
     fn merge(&mut self, touched: BTreeSet<ServiceKey>) {
         for key in touched {
             let Some(known) = self.services.get_mut(&key) else {
                 continue;
             };
-            known.records.retain(|_, records| records.head.is_some() || !records.slices.is_empty());
-            let parts = known.parts(|id| !self.removed.contains_key(id));
+            let clusters = &self.clusters;
+            let parts = known.parts(|id| !clusters.get(id).is_some_and(Standing::is_removed));
             let merged = merge(&key, &parts);
-            if known.local.is_empty() {
-                // A map keeps its room for eleven when it is emptied.
-                known.local = BTreeMap::new();
-            }
             if known.is_empty() {
                 self.services.remove(&key);
             }
             self.view.set_service(&key, merged);
         }
-    }
-}
-
-// === impl Known ===
-
-impl Known {
-    fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.order.is_empty() && self.vip.is_none() && self.local.is_empty()
-    }
-
-    /// What the clusters of the fleet say. Without a head a cluster exports nothing, whatever slices it has.
-    fn parts(&self, in_fleet: impl Fn(&ClusterId) -> bool) -> Parts {
-        let mut exports: BTreeMap<ClusterId, Arc<Export>> = BTreeMap::new();
-        for (id, records) in self.records.iter().filter(|(id, _)| in_fleet(id)) {
-            if let Some(head) = &records.head {
-                let export = Export { head: head.clone(), slices: records.slices.clone() };
-                exports.insert(id.clone(), Arc::new(export));
-            }
-        }
-        exports
-            .extend(self.local.iter().filter(|(id, _)| in_fleet(id)).map(|(id, export)| (id.clone(), export.clone())));
-        Parts { exports, order: self.order.clone(), vip: self.vip }
-    }
-}
-
-/// Whether a snapshot that lacks a key says that it is gone: not of a cluster that has no marker there, unless its
-/// tombstone says that somebody took it away.
-fn says_something(snapshot: &Snapshot, key: &str) -> bool {
-    match Key::parse(key) {
-        Ok(Key::Meta(id) | Key::Synced(id) | Key::Head(id, _) | Key::Slice(id, _, _)) => {
-            [Key::Synced(id.clone()), Key::Tombstone(id)]
-                .iter()
-                .any(|key| snapshot.entries.contains_key(&key.to_string()))
-        }
-        _ => true,
-    }
-}
-
-fn decode<R: Record>(entry: Option<&Entry>) -> (Option<R>, Result<(), RecordError>) {
-    match entry.map(|entry| R::decode(&entry.value)) {
-        Some(Ok(record)) => (Some(record), Ok(())),
-        Some(Err(error)) => (None, Err(error)),
-        None => (None, Ok(())),
+        self.view.set_digest(self.digest);
     }
 }
 

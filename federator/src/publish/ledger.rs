@@ -5,7 +5,8 @@
 use super::batch::Batch;
 use crate::store::{Entry, Store, StoreError};
 use model::{
-    cluster::{Meta, SetHash, Synced, Tombstone},
+    cluster::{Meta, SetHash, State, Synced, Tombstone},
+    generation::Generation,
     key::Key,
     name::{ClusterId, ServiceKey},
     record::{Order, Record as _},
@@ -26,6 +27,8 @@ pub struct Ledger {
     meta: Option<Meta>,
     marker: Marker,
     tombstone: Known<Option<Tombstone>>,
+    generation: Known<Option<Generation>>,
+    state: Option<State>,
     /// In the order of the keys. Lists, because most services have two records, and a map has room for eleven.
     records: BTreeMap<ServiceKey, Vec<(Key, SetHash)>>,
     orders: HashMap<ServiceKey, Known<Order>>,
@@ -40,6 +43,8 @@ pub struct Marker {
     pub modified: u64,
     /// What it says, with the count and hash that the records really have.
     pub synced: Synced,
+    /// Whether it says so itself.
+    pub fits: bool,
 }
 
 /// A value and the revision of its last write.
@@ -58,6 +63,10 @@ pub enum Surprise {
     DoneAlready(u64),
     /// Somebody else is the owner.
     NotOwner,
+    /// Somebody wrote the marker who is not the owner.
+    Overwritten,
+    /// The store was restored or emptied since the ledger was read.
+    AnotherLife,
     /// The cluster was removed from the fleet, or readmitted, since the ledger was read.
     Buried,
     /// Something else stood there than was known, and is known now.
@@ -78,23 +87,27 @@ impl Ledger {
             meta: None,
             marker: Marker::default(),
             tombstone: Known::default(),
+            generation: Known::default(),
+            state: None,
             records: BTreeMap::new(),
             orders: HashMap::new(),
             hosts: HashMap::new(),
             taken: HashSet::new(),
         };
-        // The tombstone first: what was read before a removal must not be written after it.
-        let tombstone = Key::Tombstone(cluster.clone()).to_string();
-        let own = [tombstone, format!("clusters/{cluster}/"), Key::records_of(cluster)];
-        for prefix in own.into_iter().chain([Key::ORDERS.into(), Key::VIPS.into()]) {
+        // The generation and the tombstone first: what was read before a loss or a removal must not be written after it.
+        let fences = [Key::Generation.to_string(), Key::Tombstone(cluster.clone()).to_string()];
+        let own = fences.into_iter().chain([Key::cluster(cluster), Key::records_of(cluster)]);
+        for prefix in own.chain([Key::ORDERS.into(), Key::VIPS.into()]) {
             for (key, entry) in store.read(&prefix).await?.entries {
                 ledger.note(&key, Some(&entry));
             }
         }
-        // The records are the truth about themselves; the marker of an earlier owner may be of an older layout.
+        // The records are the truth about themselves: somebody may have written past the marker.
+        let said = ledger.marker.synced.clone();
         let hashes = ledger.records.values().flatten().map(|(_, hash)| hash);
         ledger.marker.synced.records = hashes.clone().count() as u64;
         ledger.marker.synced.hash = hashes.fold(SetHash::default(), |sum, hash| sum.plus(*hash));
+        ledger.marker.fits = said == ledger.marker.synced;
         Ok(ledger)
     }
 
@@ -140,6 +153,29 @@ impl Ledger {
         &self.tombstone
     }
 
+    /// The life of the store in which the ledger was read.
+    #[must_use]
+    pub fn generation(&self) -> &Known<Option<Generation>> {
+        &self.generation
+    }
+
+    /// Whether everybody had the time to say again what a lost store held.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.generation.value.as_ref().is_some_and(|generation| generation.settled)
+    }
+
+    /// The same life of the store, said anew: it is settled now.
+    pub fn set_generation(&mut self, generation: Generation, modified: u64) {
+        self.generation = Known { value: Some(generation), modified };
+    }
+
+    /// Whether the cluster is said to be live or frozen.
+    #[must_use]
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
     /// Whether the cluster is removed from the fleet.
     #[must_use]
     pub fn is_removed(&self) -> bool {
@@ -171,7 +207,7 @@ impl Ledger {
                 value.as_ref().map(|value| Entry { value: value.clone(), created: revision, modified: revision });
             self.note(key, entry.as_ref());
         }
-        self.marker = Marker { modified: revision, synced: batch.marker.clone() };
+        self.marker = Marker { modified: revision, synced: batch.marker.clone(), fits: true };
     }
 
     /// Takes over what stands behind the guarded keys of a refused batch.
@@ -188,12 +224,18 @@ impl Ledger {
             return Surprise::Buried;
         }
         let owner = found.get(&Key::Owner(self.cluster.clone()).to_string());
-        let still_owner = owner.is_none_or(|entry| entry.as_ref().is_some_and(|entry| entry.created == self.epoch));
-        let same_marker = found
-            .get(&marker)
-            .is_none_or(|entry| entry.as_ref().map_or(0, |entry| entry.modified) == self.marker.modified);
-        if !still_owner || !same_marker {
+        let still_owner = owner.is_none_or(|entry| modified(entry) == self.epoch);
+        let generation = found.get(&Key::Generation.to_string()).and_then(Option::as_ref);
+        let life = generation.and_then(|entry| Generation::decode(&entry.value).ok());
+        if life.map(|life| life.id) != self.generation.value.as_ref().map(|life| life.id.clone()) {
+            return Surprise::AnotherLife;
+        }
+        let same_marker = found.get(&marker).is_none_or(|entry| modified(entry) == self.marker.modified);
+        if !still_owner {
             return Surprise::NotOwner;
+        }
+        if !same_marker {
+            return Surprise::Overwritten;
         }
         for (key, entry) in found {
             self.note(key, entry.as_ref());
@@ -210,7 +252,14 @@ impl Ledger {
             }
             Key::Synced(id) if *id == self.cluster => {
                 let synced = entry.and_then(|entry| Synced::decode(&entry.value).ok()).unwrap_or_default();
-                self.marker = Marker { modified: entry.map_or(0, |entry| entry.modified), synced };
+                self.marker = Marker { modified: entry.map_or(0, |entry| entry.modified), synced, fits: true };
+            }
+            Key::State(id) if *id == self.cluster => {
+                self.state = entry.and_then(|entry| State::decode(&entry.value).ok());
+            }
+            Key::Generation => {
+                let value = entry.and_then(|entry| Generation::decode(&entry.value).ok());
+                self.generation = Known { value, modified: entry.map_or(0, |entry| entry.modified) };
             }
             Key::Tombstone(id) if *id == self.cluster => {
                 let modified = entry.map_or(0, |entry| entry.modified);

@@ -8,7 +8,7 @@ use crate::{
     store::{Guard, MAX_BYTES, MAX_WRITES, Txn},
 };
 use model::{
-    cluster::{SetHash, Synced},
+    cluster::{SetHash, State, Synced},
     export::Export,
     key::Key,
     name::ServiceKey,
@@ -18,6 +18,7 @@ use model::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
+    time::UNIX_EPOCH,
 };
 
 /// Candidates tried for one host before giving up; with the default ranges one in a million hosts needs a second.
@@ -35,7 +36,12 @@ struct Group {
 pub fn batch(config: &Config, ledger: &Ledger, now: &Observed, todo: &BTreeSet<ServiceKey>) -> Option<Batch> {
     let mut draft = Draft::new(config, ledger, now);
     let mut settles = BTreeSet::new();
+    // Until everybody has said again what a lost store held, nothing is given out and nothing taken away.
+    let is_settled = ledger.is_settled();
     'services: for key in todo {
+        if !is_settled && !is_harmless(config, ledger, key, now) {
+            continue;
+        }
         for group in groups(config, ledger, key, now.exports.get(key).map(|export| &**export), &draft.reserved) {
             if !draft.take(group) {
                 break 'services;
@@ -45,6 +51,18 @@ pub fn batch(config: &Config, ledger: &Ledger, now: &Observed, todo: &BTreeSet<S
     }
     let all = settles.len() == todo.len();
     draft.finish(settles, all)
+}
+
+/// Whether bringing a service up to date neither takes a record away nor gives anything out.
+fn is_harmless(config: &Config, ledger: &Ledger, key: &ServiceKey, now: &Observed) -> bool {
+    let Some(export) = now.exports.get(key) else { return ledger.records(key).next().is_none() };
+    let stays = |record: &Key| match record {
+        Key::Slice(_, _, name) => export.slices.contains_key(name),
+        _ => true,
+    };
+    let is_known = ledger.order(key).is_some_and(|order| order.value.0.contains(&config.cluster))
+        && ledger.vip(&key.host(&config.zone)).is_some_and(|vip| vip.value.is_some());
+    is_known && ledger.records(key).all(stays)
 }
 
 /// What is to be done for one service, in an order in which any part is harmless without the rest: without a head
@@ -184,22 +202,45 @@ impl<'a> Draft<'a> {
     fn finish(mut self, settles: BTreeSet<ServiceKey>, all: bool) -> Option<Batch> {
         let (known, epoch) = (self.ledger.marker(), self.ledger.epoch());
         let cluster = &self.config.cluster;
+        let life = self.ledger.generation();
+        let generation = life.value.as_ref().map(|life| life.id.clone()).unwrap_or_default();
         if self.ledger.meta() != Some(&self.now.meta) {
             self.txn.writes.push((Key::Meta(cluster.clone()).to_string(), Some(self.now.meta.encode())));
         }
-        if self.txn.writes.is_empty() && known.synced.epoch == epoch {
+        let state = self.state();
+        let says_the_same = |known: &State| known.frozen == state.frozen && known.reason == state.reason;
+        if !self.ledger.state().is_some_and(says_the_same) {
+            self.txn.writes.push((Key::State(cluster.clone()).to_string(), Some(state.encode())));
+        }
+        let is_marked = known.synced.epoch == epoch && known.synced.generation == generation && known.fits;
+        if self.txn.writes.is_empty() && (is_marked || !all) {
             return None;
         }
-        self.marker.epoch = if all { epoch } else { known.synced.epoch };
+        if all {
+            (self.marker.epoch, self.marker.generation) = (epoch, generation);
+        }
         self.marker.sequence += 1;
         self.marker.source_version = self.now.source_version.clone();
         let marker = Key::Synced(cluster.clone()).to_string();
-        self.txn.guards.push(Guard::created(Key::Owner(cluster.clone()).to_string(), epoch));
+        self.txn.guards.push(Guard::modified(Key::Owner(cluster.clone()).to_string(), epoch));
         self.txn.guards.push(Guard::modified(&marker, known.modified));
         let tombstone = Key::Tombstone(cluster.clone()).to_string();
         self.txn.guards.push(Guard::modified(tombstone, self.ledger.tombstone().modified));
+        self.txn.guards.push(Guard::modified(Key::Generation.to_string(), life.modified));
         self.txn.writes.push((marker, Some(self.marker.encode())));
         Some(Batch { txn: self.txn, marker: self.marker, settles })
+    }
+
+    /// What is to be said of the news about the cluster.
+    fn state(&self) -> State {
+        if self.now.frozen_since.is_none() {
+            return State::default();
+        }
+        // Names without messages: those change as often as what fails fails otherwise, and are shown by the owner.
+        let reasons: Vec<&str> = self.now.conditions.iter().map(|(reason, _)| reason.as_str()).collect();
+        let since = (self.config.clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let since = since.saturating_sub(self.now.frozen_since.map_or(0, |since| since.elapsed().as_secs()));
+        State { frozen: true, since: i64::try_from(since).unwrap_or_default(), reason: reasons.join(", ").into() }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     store::{Committed, Entry, Store as _, embedded::Embedded},
     testing::{export, head, id, key, now, observed, plain, slice},
 };
-use model::{cluster::Meta, vip::VipRanges};
+use model::{cluster::Meta, generation::Generation, vip::VipRanges};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -26,14 +26,16 @@ impl Bed {
     /// Takes over a store with these contents.
     fn over(contents: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let store = Embedded::new();
+        let generation = Generation { id: "life".into(), base: 0, settled: true };
+        write(&store, [("generation".to_owned(), Some(generation.encode()))]);
         write(&store, contents.into_iter().map(|(key, value)| (key, Some(value))));
         let config = Config {
             cluster: id("east"),
-            agent: "east-1".to_owned(),
             zone: "global".into(),
             // Small on purpose: a few hosts are enough for a collision.
             vips: VipRanges::new("240.64.0.0/24".parse().expect("a net"), "fd66::/112".parse().expect("a net"))
                 .expect("good ranges"),
+            clock: || UNIX_EPOCH,
         };
         let epoch = write(&store, [("clusters/east/owner".to_owned(), Some(vec![]))]);
         let ledger = now(Ledger::read(&store, &config.cluster, epoch)).expect("a ledger");
@@ -183,6 +185,7 @@ fn a_new_service_comes_with_its_order_and_addresses_and_their_guards() {
         "guard clusters/east/owner".to_owned(),
         "guard clusters/east/synced".to_owned(),
         "guard tombstones/east".to_owned(),
+        "guard generation".to_owned(),
         "put order/demo/web".to_owned(),
         "put vips/hosts/web.demo.global".to_owned(),
         format!("put vips/addresses/{}", vip.v4),
@@ -190,6 +193,7 @@ fn a_new_service_comes_with_its_order_and_addresses_and_their_guards() {
         "put records/east/demo/web/head".to_owned(),
         "put records/east/demo/web/slices/s0".to_owned(),
         "put clusters/east/meta".to_owned(),
+        "put clusters/east/state".to_owned(),
         "put clusters/east/synced".to_owned(),
     ];
     assert_eq!(shown(&batch), expected);
@@ -205,7 +209,12 @@ fn a_change_costs_what_changed_and_the_marker() {
     let mut check = |service: &str, export: Option<Arc<Export>>, writes: &[&str]| {
         seen.exports.set(key(service), export);
         let batch = bed.plan(&seen, &bed.todo(&seen)).expect("there is work");
-        let mut expected = vec!["guard clusters/east/owner", "guard clusters/east/synced", "guard tombstones/east"];
+        let mut expected = vec![
+            "guard clusters/east/owner",
+            "guard clusters/east/synced",
+            "guard tombstones/east",
+            "guard generation",
+        ];
         expected.extend(writes);
         expected.push("put clusters/east/synced");
         assert_eq!(shown(&batch), expected);
@@ -314,13 +323,14 @@ fn a_lost_answer_is_recognised_and_a_lost_cluster_too() {
     };
     let owner = "clusters/east/owner";
     check(&[], false, None);
-    check(&[], true, Some(Surprise::DoneAlready(2)));
+    check(&[], true, Some(Surprise::DoneAlready(3)));
     // Even where the order moved on since.
     let order = Order(vec![id("east"), id("west")]).encode();
-    check(&[("order/demo/web", Some(&order))], true, Some(Surprise::DoneAlready(2)));
+    check(&[("order/demo/web", Some(&order))], true, Some(Surprise::DoneAlready(3)));
     check(&[(owner, None)], false, Some(Surprise::NotOwner));
     check(&[(owner, None), (owner, Some(b"west"))], false, Some(Surprise::NotOwner));
-    check(&[("clusters/east/synced", Some(b""))], false, Some(Surprise::NotOwner));
+    check(&[("clusters/east/synced", Some(b""))], false, Some(Surprise::Overwritten));
+    check(&[("generation", Some(b""))], false, Some(Surprise::AnotherLife));
 }
 
 #[test]
@@ -382,4 +392,44 @@ proptest! {
             bed.check_end(&observed);
         }
     }
+}
+
+#[test]
+fn until_a_generation_is_settled_nothing_is_given_out_or_taken_away() {
+    let mut bed = Bed::over([]);
+    let mut seen = observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]);
+    bed.settle(&seen);
+    let unsettled = |settled| Generation { id: "life".into(), base: 0, settled };
+    let modified = write(&bed.store, [("generation".to_owned(), Some(unsettled(false).encode()))]);
+    bed.ledger.set_generation(unsettled(false), modified);
+
+    seen.exports.set(key("demo/web"), Some(plain("10.0.0.9")));
+    seen.exports.set(key("demo/api"), None);
+    seen.exports.set(key("demo/new"), Some(plain("10.0.0.3")));
+    let todo = bed.todo(&seen);
+    let batch = bed.plan(&seen, &todo).expect("what is known goes on");
+    assert_eq!(batch.settles, BTreeSet::from([key("demo/web")]));
+    assert_eq!(bed.commit(&batch), None);
+    assert_eq!(bed.plan(&seen, &(&todo - &batch.settles)), None);
+
+    let modified = write(&bed.store, [("generation".to_owned(), Some(unsettled(true).encode()))]);
+    bed.ledger.set_generation(unsettled(true), modified);
+    bed.settle(&seen);
+    bed.check_end(&seen);
+}
+
+#[test]
+fn records_that_somebody_wrote_past_the_owner_are_repaired_with_a_new_marker() {
+    let mut bed = Bed::over([]);
+    let seen = observed([("demo/web", plain("10.0.0.1"))]);
+    bed.settle(&seen);
+    write(&bed.store, [("records/east/demo/web/slices/s0".to_owned(), None)]);
+    bed.ledger = now(Ledger::read(&bed.store, &bed.config.cluster, bed.ledger.epoch())).expect("a ledger");
+    bed.settle(&seen);
+    bed.check_end(&seen);
+    // Also where they are as they should be, and only the marker is not.
+    let strange = Synced { epoch: bed.ledger.epoch(), generation: "life".into(), ..Synced::default() };
+    write(&bed.store, [("clusters/east/synced".to_owned(), Some(strange.encode()))]);
+    bed.ledger = now(Ledger::read(&bed.store, &bed.config.cluster, bed.ledger.epoch())).expect("a ledger");
+    assert_eq!(bed.settle(&seen), 1);
 }

@@ -40,7 +40,7 @@ pub struct Owner {
     pub lease: i64,
     #[prost(enumeration = "Role", tag = "4")]
     pub role: i32,
-    /// How often in a row the cluster's own agents lost it soon after it had been handed back to them.
+    /// How often it was handed back to the cluster's own agents without staying with them for long.
     #[prost(uint32, tag = "5")]
     pub flaps: u32,
 }

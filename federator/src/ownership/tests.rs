@@ -1,13 +1,22 @@
-//! The stage over the embedded store, with time paused: who publishes when, and what becomes of it under faults.
+//! Gathering, owning and publishing together over the embedded store, with time paused: who publishes when, and what
+//! becomes of it under faults.
 
 use super::*;
 use crate::{
+    gather::{self, OwnCluster, OwnClusters},
     membership::removal::{How, readmit, remove},
-    store::{Committed, Entry, Guard, Txn, embedded::Embedded},
-    testing::{Fault, Faulty, id, key, meta, observed, plain},
+    publish::{
+        ledger::{Ledger, Surprise},
+        plan,
+    },
+    store::{Entry, embedded::Embedded},
+    testing::{Fault, Faulty, gathering, id, key, meta, observed, plain},
 };
-use model::{cluster::Synced, export::Export};
-use std::{collections::BTreeMap, time::Duration};
+use model::{cluster::Synced, export::Export, generation::Generation, vip::VipRanges};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 use tokio::{task::JoinSet, time::timeout};
 
 /// Paused time jumps there when nothing moves any more.
@@ -17,28 +26,54 @@ const NEVER: Duration = Duration::from_secs(3600);
 struct Publisher {
     observed: watch::Sender<Observed>,
     status: watch::Receiver<Status>,
+    look: watch::Sender<bool>,
     shutdown: CancellationToken,
     task: JoinSet<Result<(), PublishError>>,
+    _own: watch::Sender<OwnClusters>,
+    _gathers: JoinSet<()>,
 }
+
+const TIMING: Timing = Timing {
+    deputy_after: Duration::from_secs(30),
+    resign_after: Duration::from_secs(60),
+    hand_back_after: Duration::from_secs(120),
+};
 
 fn config(agent: &str) -> Config {
     Config {
-        cluster: id("east"),
         agent: agent.to_owned(),
-        zone: "global".into(),
-        vips: VipRanges::new("240.64.0.0/12".parse().expect("a net"), "fd66::/64".parse().expect("a net"))
-            .expect("good ranges"),
+        role: Role::Home,
+        timing: TIMING,
+        publish: publish::Config {
+            cluster: id("east"),
+            zone: "global".into(),
+            vips: VipRanges::new("240.64.0.0/12".parse().expect("a net"), "fd66::/64".parse().expect("a net"))
+                .expect("good ranges"),
+            clock: || SystemTime::UNIX_EPOCH,
+        },
     }
 }
 
 impl Publisher {
     fn start(agent: &str, store: impl Store + 'static, observed: Observed) -> Self {
+        Self::of(config(agent), store, observed)
+    }
+
+    fn of(config: Config, store: impl Store + 'static, observed: Observed) -> Self {
+        let store: Arc<dyn Store> = Arc::new(store);
         let (observed, seen) = watch::channel(observed);
         let (said, status) = watch::channel(Status::default());
+        let (gathered, heard) = watch::channel(Gathered::default());
+        let own = OwnCluster { observed: seen.clone(), published: status.clone(), awaited: true };
+        let clusters = BTreeMap::from([(config.publish.cluster.clone(), own)]);
+        let (own, owned) = watch::channel(OwnClusters { complete: true, clusters });
+        let look = watch::Sender::new(false);
+        let channels = Channels { observed: seen, gathered: heard, look: look.clone(), status: said };
         let shutdown = CancellationToken::new();
-        let mut task = JoinSet::new();
-        task.spawn(run(config(agent), Arc::new(store), seen, said, shutdown.clone()));
-        Self { observed, status, shutdown, task }
+        let (mut task, mut gathers) = (JoinSet::new(), JoinSet::new());
+        gathers.spawn(gather::run(gathering(), store.clone(), owned, gathered));
+        task.spawn(run(config, store, channels, shutdown.clone()));
+        Self { observed, status, look, shutdown, task, _own: own, _gathers: gathers }
     }
 
     fn set(&self, service: &str, export: Arc<Export>) {
@@ -110,7 +145,8 @@ async fn nothing_is_published_before_everything_was_seen() {
     let mut publisher = Publisher::start("east-1", store.clone(), partial);
     publisher.observed.send_modify(|seen| seen.source_version = "2".into());
     tokio::task::yield_now().await;
-    assert_eq!(store.read("").await.expect("it is there").revision, 0);
+    let entries = store.read("").await.expect("it is there").entries;
+    assert!(!entries.keys().any(|key| key.contains("/east/")), "{:?}", entries.keys());
     publisher.observed.send_modify(|seen| seen.synced = true);
     holds(&store, &publisher.observed).await;
     publisher.says(|status| status.owner).await;
@@ -217,7 +253,7 @@ async fn an_owner_that_lost_its_key_cannot_write_and_runs_again() {
         assert!(matches!(taken, Ok(Committed::Done(_))), "{taken:?}");
         let before = transactions(&store).await;
         publisher.set("demo/web", plain("10.0.0.2"));
-        publisher.says(|status| !status.owner && status.trouble.is_some()).await;
+        publisher.says(|status| !status.owner && status.standing_by_for.is_some()).await;
         assert_eq!(transactions(&store).await, before);
         depose(&store).await;
         publisher.says(|status| status.owner).await;
@@ -245,22 +281,11 @@ async fn a_removed_cluster_writes_nothing_until_it_is_readmitted() {
     holds(&store, &publisher.observed).await;
     remove(&store, &id("east"), How::default()).await.expect("it does");
     // It has nothing to write, and hears of it all the same.
-    let removed = |status: &Status| status.conditions.get(Reason::Removed).is_some();
-    let observed = publisher.observed.clone();
-    let observing = async {
-        loop {
-            sleep(LOOK / 2).await;
-            // Nothing in it is new.
-            observed.send_modify(|_| ());
-        }
-    };
-    let status = tokio::select! {
-        status = publisher.says(removed) => status,
-        () = observing => unreachable!("it never ends"),
-    };
-    assert!(!status.owner && status.trouble.is_some_and(|trouble| trouble.contains("cluster readmit east")));
+    let status = publisher.says(|status| status.conditions.get(Reason::Removed).is_some()).await;
+    assert!(!status.owner);
+    assert!(status.conditions.get(Reason::Removed).is_some_and(|why| why.contains("cluster readmit east")));
     publisher.set("demo/web", plain("10.0.0.2"));
-    sleep(NEVER).await;
+    tokio::time::sleep(NEVER).await;
     let entries = store.read("").await.expect("it is there").entries;
     assert!(!entries.keys().any(|key| key.contains("/east/")), "{:?}", entries.keys());
     assert_eq!(publisher.task.len(), 1, "it waits");
@@ -275,26 +300,124 @@ async fn a_removed_cluster_writes_nothing_until_it_is_readmitted() {
 async fn a_publisher_that_slept_over_a_removal_cannot_write_one_key() {
     for readmitted in [false, true] {
         let store = Embedded::new();
-        let config = config("east-1");
+        let config = config("east-1").publish;
         let now = observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]);
-        let mut lease = store.lease().await.expect("there is one");
-        let leased = vec![("clusters/east/owner".to_owned(), vec![], lease.id())];
-        let owned = store.commit(&Txn { leased, ..Txn::default() }).await;
+        let life = Generation { id: "life".into(), base: 0, settled: true };
+        let writes =
+            vec![("generation".to_owned(), Some(life.encode())), ("clusters/east/owner".to_owned(), Some(vec![]))];
+        let owned = store.commit(&Txn { writes, ..Txn::default() }).await;
         let Ok(Committed::Done(epoch)) = owned else { panic!("{owned:?}") };
         let mut ledger = Ledger::read(&store, &config.cluster, epoch).await.expect("it is there");
         let todo = now.exports.iter().map(|(key, _)| key.clone()).collect();
         let batch = plan::batch(&config, &ledger, &now, &todo).expect("something to write");
-        // It reads, it plans, it sleeps; and the lease outlives it all.
+        // It reads, it plans, it sleeps; and it is the owner all the time.
         remove(&store, &id("east"), How { force: true, ..How::default() }).await.expect("it does");
         if readmitted {
             readmit(&store, &id("east"), How::default()).await.expect("it does");
         }
         let before = store.read("").await.expect("it is there");
-        let status = watch::Sender::new(Status::default());
-        let ended = commit(&config, &store, &mut ledger, batch, &status).await;
-        assert!(matches!(ended, Err(Ended::Buried)));
+        let Ok(Committed::Refused(found)) = store.commit(&batch.txn).await else { panic!("it wrote") };
+        assert_eq!(ledger.learn(&batch, &found), Surprise::Buried);
         assert_eq!(store.read("").await.expect("it is there"), before);
-        let lost = timeout(Duration::from_secs(1), lease.lost()).await;
-        assert!(lost.is_err(), "it is still the owner");
     }
+}
+
+/// A deputy of the cluster, which sees what it is told to once it looks.
+fn deputy(agent: &str, store: &Embedded, seen: Observed) -> Publisher {
+    let config = Config { role: Role::Deputy, ..config(agent) };
+    let deputy = Publisher::of(config, store.clone(), Observed::default());
+    let (mut look, observed) = (deputy.look.subscribe(), deputy.observed.clone());
+    tokio::spawn(async move {
+        while look.wait_for(|look| *look).await.is_ok() {
+            observed.send_replace(seen.clone());
+            let _ = look.wait_for(|look| !look).await;
+            observed.send_replace(Observed::default());
+        }
+    });
+    deputy
+}
+
+/// Who owned the cluster, at every change of the owner key; `-` is nobody.
+async fn owners(store: &Embedded) -> impl AsyncFnMut() -> String {
+    let mut watch = store.watch(store.read("").await.expect("it is there").revision + 1).await.expect("it is there");
+    async move || loop {
+        let batch = timeout(NEVER, watch.next()).await.expect("somebody else owns it").expect("it is there");
+        for (_, entry) in batch.changes.iter().filter(|(key, _)| key == "clusters/east/owner") {
+            let owner = entry.as_ref().map(|entry| Owner::decode(&entry.value).expect("an owner"));
+            return owner.map_or_else(|| "-".to_owned(), |owner| format!("{} {}", owner.agent, owner.flaps));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deputy_steps_in_and_hands_back_without_a_moment_between() {
+    let store = Embedded::new();
+    let seen = || observed([("demo/web", plain("10.0.0.1"))]);
+    let mut home = Publisher::start("home", store.clone(), seen());
+    holds(&store, &home.observed).await;
+    let mut next = owners(&store).await;
+    let mut deputy = deputy("deputy", &store, seen());
+    home.shutdown.cancel();
+    assert_eq!(home.ended().await, Ok(()));
+    assert_eq!(next().await, "-");
+    assert_eq!(next().await, "deputy 0");
+    deputy.says(|status| status.settled.is_some()).await;
+
+    // It comes back, is lost again soon, and is waited for longer.
+    let mut home = Publisher::start("home", store.clone(), seen());
+    assert_eq!(next().await, "home 1");
+    assert!(!*deputy.look.borrow() || deputy.says(|status| !status.owner).await.standing_by_for.is_some());
+    home.shutdown.cancel();
+    assert_eq!(home.ended().await, Ok(()));
+    assert_eq!(next().await, "-");
+    assert_eq!(next().await, "deputy 1");
+    let before = Instant::now();
+    let mut home = Publisher::start("home", store.clone(), seen());
+    assert_eq!(next().await, "home 2");
+    assert!(before.elapsed() >= TIMING.hand_back_after * 2, "{:?}", before.elapsed());
+    home.says(|status| status.settled.is_some()).await;
+    holds(&store, &home.observed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_lost_sight_gives_the_cluster_to_a_deputy_that_sees() {
+    let store = Embedded::new();
+    let mut home = Publisher::start("home", store.clone(), observed([("demo/web", plain("10.0.0.1"))]));
+    holds(&store, &home.observed).await;
+    let deputy = deputy("deputy", &store, observed([("demo/web", plain("10.0.0.2"))]));
+    let mut next = owners(&store).await;
+    home.observed.send_modify(|seen| {
+        seen.frozen_since = Some(Instant::now());
+        seen.conditions.set(Reason::Unreachable, Some("no route".to_owned()));
+    });
+    assert_eq!(next().await, "deputy 0");
+    home.says(|status| status.standing_by_for.as_deref() == Some("deputy")).await;
+    holds(&store, &deputy.observed).await;
+    let entries = store.read("").await.expect("it is there").entries;
+    let state = model::cluster::State::decode(&entries["clusters/east/state"].value).expect("a state");
+    assert!(!state.frozen, "{state:?}");
+    // And gets it back when it sees again.
+    home.observed.send_modify(|seen| (seen.frozen_since, seen.conditions) = (None, Conditions::default()));
+    assert_eq!(next().await, "home 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sees_less_than_was_there_takes_nothing() {
+    let store = Embedded::new();
+    let at = |version: &str, address| Observed {
+        source_version: version.into(),
+        ..observed([("demo/web", plain(address))])
+    };
+    let mut first = Publisher::start("first", store.clone(), at("100", "10.0.0.1"));
+    holds(&store, &first.observed).await;
+    first.shutdown.cancel();
+    assert_eq!(first.ended().await, Ok(()));
+    let mut second = Publisher::start("second", store.clone(), at("99", "10.0.0.2"));
+    second.says(|status| status.conditions.get(Reason::Behind).is_some()).await;
+    tokio::time::sleep(NEVER).await;
+    assert!(!second.status.borrow().owner);
+    holds(&store, &first.observed).await;
+    second.observed.send_modify(|seen| seen.source_version = "100".into());
+    second.says(|status| status.owner && status.conditions.is_empty()).await;
+    holds(&store, &second.observed).await;
 }

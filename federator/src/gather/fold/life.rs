@@ -1,0 +1,151 @@
+//! Lives of a store: whether the one that answers is the one that was known, and what is done when it is another. A
+//! store that was restored or emptied begins a new generation; until everybody has said again what it holds, nothing
+//! of it is taken for gone.
+
+use super::{Fold, standing::Standing};
+use crate::store::{Entry, Snapshot};
+use model::{
+    generation::Generation,
+    key::Key,
+    name::ServiceKey,
+    record::{Order, Record as _, VipHost},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// What is thought of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is the one that was known, or one that others have judged already: it can be taken over.
+    Good,
+    /// It is another, or nobody has used it yet: this generation is to be proposed, over the key as it was written at
+    /// this revision.
+    Propose(Generation, u64),
+}
+
+/// Keys to be written together, each with its value and the revision of the write it goes over; zero where there is to
+/// be none.
+pub type Assertion = Vec<(Key, Vec<u8>, u64)>;
+
+impl Fold {
+    /// What is thought of the store, all of which stands here. `id` would be that of a new generation.
+    pub fn judge(&self, snapshot: &Snapshot, id: &str) -> Judgement {
+        let entry = snapshot.entries.get(&Key::Generation.to_string());
+        let stands = entry.and_then(|entry| Generation::decode(&entry.value).ok());
+        let seen = self.view.revision();
+        let is_good = match (&self.generation, &stands) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some((known, _)), Some(stands)) if known.id == stands.id => {
+                snapshot.revision >= self.reached && !self.went_back(&snapshot.entries)
+            }
+            (Some(_), Some(stands)) => stands.revision(snapshot.revision) > seen,
+        };
+        if is_good {
+            return Judgement::Good;
+        }
+        let over = entry.map_or(0, |entry| entry.modified);
+        Judgement::Propose(Generation::after(seen, snapshot.revision, id), over)
+    }
+
+    /// Whether what is known of clusters is older here than it was: some of all keys, enough to tell whether a store
+    /// that was away for a while is still the one it was.
+    pub fn is_same_life(&self, generation: Option<&Entry>, clusters: &Snapshot) -> bool {
+        !self.is_another_life(generation)
+            && clusters.revision >= self.reached
+            && !self.markers_went_back(&clusters.entries)
+    }
+
+    fn markers_went_back(&self, entries: &BTreeMap<String, Entry>) -> bool {
+        let modified = |key: Key| entries.get(&key.to_string()).map_or(0, |entry| entry.modified);
+        self.clusters.iter().filter(|(_, known)| known.aside.is_none() && !known.is_removed()).any(|(id, known)| {
+            let marker = known.synced.stamp.modified;
+            // A marker that is gone is another matter: nobody but an administrator takes one away.
+            let now = modified(Key::Synced(id.clone()));
+            now != 0 && now < marker
+        })
+    }
+
+    fn went_back(&self, entries: &BTreeMap<String, Entry>) -> bool {
+        let older = |key: Key, known: u64| entries.get(&key.to_string()).is_some_and(|entry| entry.modified < known);
+        self.markers_went_back(entries)
+            || (self.aside.is_none()
+                && self
+                    .services
+                    .iter()
+                    .any(|(service, known)| older(Key::Order(service.clone()), known.order.stamp.modified)))
+    }
+
+    /// Whether the key of the generation says something else than was known.
+    pub(super) fn is_another_life(&self, entry: Option<&Entry>) -> bool {
+        let now = entry.and_then(|entry| Generation::decode(&entry.value).ok());
+        self.generation.as_ref().is_some_and(|(known, _)| now.is_none_or(|now| now.id != known.id))
+    }
+
+    /// Takes note of the generation. In another one, all that is held stays until it is vouched for anew.
+    pub(super) fn note_generation(&mut self, entry: Option<&Entry>) {
+        let Some((now, entry)) = entry.and_then(|entry| Some((Generation::decode(&entry.value).ok()?, entry))) else {
+            return;
+        };
+        if self.is_another_life(Some(entry)) {
+            tracing::warn!(generation = %now.id, base = now.base, "the store was restored or emptied; what is known is held");
+            for standing in self.clusters.values_mut().filter(|known| known.is_known() && !known.is_removed()) {
+                standing.aside = Some(BTreeMap::new());
+            }
+            self.aside = Some(BTreeMap::new());
+        }
+        self.generation = Some((now, entry.modified));
+    }
+
+    /// Takes over orders and virtual addresses once everybody has said again what it held.
+    pub(super) fn release_shared(&mut self, touched: &mut BTreeSet<ServiceKey>) {
+        if !self.generation.as_ref().is_some_and(|(generation, _)| generation.settled) {
+            return;
+        }
+        let Some(entries) = self.aside.take() else { return };
+        for key in self.shared_keys() {
+            let text = key.to_string();
+            if !entries.contains_key(&text) {
+                let note = super::Note { key, text: &text, entry: None, stamp: super::Stamp::default() };
+                self.note_shared(note, touched);
+            }
+        }
+        for (text, entry) in &entries {
+            if let Some(note) = self.read(text, Some(entry)) {
+                self.note_shared(note, touched);
+            }
+        }
+    }
+
+    /// What the store has lost and is held here: orders, virtual addresses, and removals of clusters. Nothing while
+    /// there was no loss.
+    pub fn assertions(&self) -> Vec<Assertion> {
+        let Some(aside) = &self.aside else { return Vec::new() };
+        let mut all = Vec::new();
+        for (service, known) in &self.services {
+            let host = service.host(&self.zone);
+            let by_host = Key::VipOfHost(host.as_str().into());
+            if let Some(vip) = known.vip.value.filter(|_| !aside.contains_key(&by_host.to_string())) {
+                let by_address = |address: IpAddr| (Key::HostOfVip(address), VipHost(host.clone()).encode(), 0);
+                all.push(vec![(by_host, vip.encode(), 0), by_address(vip.v4.into()), by_address(vip.v6.into())]);
+            }
+            let Some(order) = &known.order.value else { continue };
+            let key = Key::Order(service.clone());
+            let stands = aside.get(&key.to_string());
+            let theirs = stands.and_then(|entry| Order::decode(&entry.value).ok()).unwrap_or_default();
+            let merged = order.followed_by(&theirs);
+            if merged != theirs {
+                all.push(vec![(key, merged.encode(), stands.map_or(0, |entry| entry.modified))]);
+            }
+        }
+        for (id, Standing { tombstone, tombstone_number, .. }) in &self.clusters {
+            if let Some(held) = tombstone.value.as_ref().filter(|held| held.number > *tombstone_number) {
+                all.push(vec![(Key::Tombstone(id.clone()), held.encode(), tombstone.stamp.modified)]);
+            }
+        }
+        all.sort();
+        all
+    }
+}

@@ -1,0 +1,100 @@
+//! What gathering does about a store that was restored or emptied: the first to notice proposes a new generation, every
+//! agent says again what it holds, by creating what is absent and nothing else, and after a grace the generation is
+//! settled. Every agent does all of it: whoever is later finds it done.
+
+use super::{
+    Config,
+    fold::{Assertion, Fold},
+};
+use crate::{
+    backoff::Backoff,
+    store::{Committed, Guard, MAX_WRITES, Store, StoreError, Txn},
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use model::{generation::Generation, key::Key, record::Record as _};
+use std::sync::Arc;
+use tokio::time::sleep;
+
+/// Proposes a generation over the one that was read. Whether somebody else was faster does not matter: it is read again.
+pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: u64) -> Result<(), StoreError> {
+    let key = Key::Generation.to_string();
+    let txn = Txn {
+        guards: vec![Guard::modified(&key, over)],
+        writes: vec![(key, Some(generation.encode()))],
+        ..Txn::default()
+    };
+    if let Committed::Done(revision) = store.commit(&txn).await? {
+        tracing::warn!(generation = %generation.id, base = generation.base, revision, "the store begins a new generation");
+    }
+    Ok(())
+}
+
+/// A generation that is not settled, on its way to be.
+pub(super) struct Restored(Option<BoxFuture<'static, Result<(), StoreError>>>);
+
+// === impl Restored ===
+
+impl Restored {
+    /// What there is to do in the generation that is followed.
+    pub(super) fn new(config: &Config, store: &Arc<dyn Store>, fold: &Fold) -> Self {
+        let Some((generation, modified)) = fold.generation().filter(|(generation, _)| !generation.settled) else {
+            return Self(None);
+        };
+        let assertions = fold.assertions();
+        let is_first = assertions.is_empty() && fold.is_empty();
+        let grace = if is_first { config.first_grace } else { config.grace };
+        let (store, settled) = (store.clone(), Generation { settled: true, ..generation.clone() });
+        let settle = async move {
+            assert_all(&*store, assertions).await?;
+            // For the others to do the same; a clock of one's own is enough, for all begin at about the same time.
+            sleep(grace).await;
+            propose(&*store, &settled, modified).await
+        };
+        Self(Some(settle.boxed()))
+    }
+
+    /// Does it; never returns when there is nothing to do. May be dropped and called again.
+    pub(super) async fn settle(&mut self) -> Result<(), StoreError> {
+        let Some(settle) = &mut self.0 else { return std::future::pending().await };
+        let outcome = settle.await;
+        self.0 = None;
+        outcome
+    }
+}
+
+/// Writes what is absent. What somebody else wrote meanwhile stands.
+async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>) -> Result<(), StoreError> {
+    let mut backoff = Backoff::default();
+    let mut waiting = assertions;
+    let mut together = MAX_WRITES;
+    while !waiting.is_empty() {
+        let (mut txn, mut taken) = (Txn::default(), 0);
+        for assertion in &waiting {
+            if taken > 0 && txn.writes.len() + assertion.len() > together {
+                break;
+            }
+            for (key, value, over) in assertion {
+                txn.guards.push(Guard::modified(key.to_string(), *over));
+                txn.writes.push((key.to_string(), Some(value.clone())));
+            }
+            taken += 1;
+        }
+        match store.commit(&txn).await {
+            Ok(Committed::Done(_)) => _ = waiting.drain(..taken),
+            // Somebody was faster with one of them: it is found by trying fewer.
+            Ok(Committed::Refused(_)) if taken == 1 => _ = waiting.remove(0),
+            Ok(Committed::Refused(found)) => {
+                let stands = |(key, _, over): &(Key, Vec<u8>, u64)| {
+                    let found = found.get(&key.to_string());
+                    found.is_some_and(|entry| entry.as_ref().map_or(0, |entry| entry.modified) != *over)
+                };
+                let before = waiting.len();
+                waiting.retain(|assertion| !assertion.iter().any(stands));
+                together = if waiting.len() == before { 1 } else { MAX_WRITES };
+            }
+            Err(StoreError::Unavailable(_)) => backoff.wait().await,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
