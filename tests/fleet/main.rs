@@ -15,3 +15,4 @@ mod remote;
 mod removal;
 mod rights;
 mod spare;
+mod trio;

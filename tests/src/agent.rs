@@ -15,7 +15,7 @@ use crate::dig::{Reply, Resolver};
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::REPLICA;
-use crate::{Cluster, Leaks, RecordType, Result, eventually, http, leaks, parts};
+use crate::{Cluster, Leaks, RecordType, Result, Trio, eventually, http, leaks, parts};
 
 /// From the start of the process to its first answer on the admin port.
 const START: Duration = Duration::from_secs(10);
@@ -80,6 +80,14 @@ impl<'a> AgentSetup<'a> {
             config.remove("store");
         }
         self
+    }
+
+    /// With another etcd than the fleet's, as the user that has the cluster's name.
+    pub fn trio(mut self, trio: &Trio) -> Result<Self> {
+        let root = self.config["store"]["etcd"]["root"].take();
+        self.config["store"]["etcd"] = trio.config(self.cluster.name())?;
+        self.config["store"]["etcd"]["root"] = root;
+        Ok(self)
     }
 
     /// Changes the configuration: `.config(|c| c["dns"]["minAnswers"] = 3.into())`. The listeners and the admin

@@ -17,9 +17,10 @@ use crate::etcd::Etcd;
 use crate::furniture::{Crds, furnish};
 use crate::network::Network;
 use crate::parts::{Parts, require_sandbox};
+use crate::place::Place;
 use crate::process::Process;
 use crate::scheduler;
-use crate::site::{Lane, SITES, SPARES, STORE, Site};
+use crate::site::{Lane, SITES, SPARES, STORE, Site, TRIOS};
 
 /// Everything that the bed writes. The sandbox has a `/run` of its own, in memory.
 const ROOT: &str = "/run/fleet";
@@ -36,6 +37,8 @@ pub(crate) struct Bed {
     lanes: Mutex<BTreeSet<Lane>>,
     /// Names of the spare clusters that some test has.
     spares: Mutex<BTreeSet<&'static str>>,
+    /// Names of the first members of the etcds that some test has.
+    trios: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Bed {
@@ -65,6 +68,7 @@ impl Bed {
             numbers: AtomicU32::new(0),
             lanes: Mutex::default(),
             spares: Mutex::default(),
+            trios: Mutex::default(),
         };
         // The processes live as long as the sandbox; so may what describes them.
         let bed: &'static Self = Box::leak(Box::new(bed));
@@ -127,6 +131,18 @@ impl Bed {
 
     pub(crate) fn return_spare(&self, site: &Site) {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner).remove(site.name);
+    }
+
+    /// The plan of an etcd that no other test has now.
+    pub(crate) fn take_trio(&self) -> Option<[Place; 3]> {
+        let mut taken = self.trios.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = TRIOS.iter().find(|[first, ..]| !taken.contains(first.name()))?;
+        taken.insert(free[0].name());
+        Some(*free)
+    }
+
+    pub(crate) fn return_trio(&self, [first, ..]: &[Place; 3]) {
+        self.trios.lock().unwrap_or_else(PoisonError::into_inner).remove(first.name());
     }
 
     /// Where clusters keep their data, one directory each.

@@ -112,7 +112,7 @@ pub(crate) fn kubeconfig(cluster: &str, server: &str, ca: &str, user: &str, toke
 }
 
 /// Puts new content in the place of a file, at once.
-fn replace(file: &Path, content: &str) -> Result {
+pub(crate) fn replace(file: &Path, content: &str) -> Result {
     let next = file.with_extension("next");
     fs::write(&next, content)?;
     fs::rename(&next, file)?;

@@ -15,7 +15,7 @@ use futures::future::try_join_all;
 use crate::agent::AgentSetup;
 use crate::bed::Bed;
 use crate::site::{Lane, places};
-use crate::{Agent, Cluster, Cut, Namespace, Place, Result, Spare, Store, failure};
+use crate::{Agent, Cluster, Cut, Namespace, Place, Result, Spare, Store, TrioSetup, failure};
 
 /// No test takes this long; one that hangs fails instead.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -78,6 +78,11 @@ impl Fleet {
     /// The etcd that agents share.
     pub fn store(&self) -> Store {
         Store::new(self.bed, self.exclusive)
+    }
+
+    /// An etcd of this test's own with three members, TLS and users, not yet started: everything in it may be broken.
+    pub fn trio(&self) -> TrioSetup {
+        TrioSetup::new(self.bed, &self.logs)
     }
 
     /// Before every key that this test's agents have in the shared store, without the slash.

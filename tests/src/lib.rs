@@ -26,7 +26,7 @@
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
 //! `agent`, `cli`, `dig`, `load` and `leaks` (Federator itself), `reader`, `remote_secret` and `proxy` (what agents elsewhere
-//! get of a cluster), `cut` and `spare` (what breaks); then how the bed is made: `bed`, `network`, `place`,
+//! get of a cluster), `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`, `network`, `place`,
 //! `control_plane`, `process`.
 
 mod fleet;
@@ -45,6 +45,7 @@ mod reader;
 mod remote_secret;
 mod spare;
 mod store;
+mod trio;
 mod wait;
 mod workload;
 
@@ -84,6 +85,7 @@ pub use reader::{Reader, Request, Rule};
 pub use remote_secret::RemoteSecret;
 pub use spare::{RestartApiServer, Snapshot, Spare};
 pub use store::Store;
+pub use trio::{ClientFiles, Trio, TrioSetup};
 pub use wait::{SOON, eventually};
 pub use workload::Endpoint;
 

@@ -38,9 +38,20 @@ impl Network {
         Ok(Self { nft })
     }
 
+    /// Adds a place that was not there from the beginning.
+    pub(crate) fn plug_in(&self, place: Place) -> Result {
+        plug_in(place)
+    }
+
+    /// Takes away what [`Self::plug_in`] has made; processes in there keep their namespace, which nobody reaches.
+    pub(crate) fn unplug(&self, place: Place) -> Result {
+        ip(&format!("-n {HUB} link delete {}", port(place)))?;
+        ip(&format!("netns delete {}", place.name()))
+    }
+
     /// Adds a cluster that was not there from the beginning.
     pub(crate) fn add(&self, site: &Site) -> Result {
-        plug_in(site.place())?;
+        self.plug_in(site.place())?;
         ip(&format!("-n {} route add local {} dev lo", site.name, site.pod_cidr()))?;
         peers(site).try_for_each(|peer| {
             route("add", peer, site)?;
@@ -48,10 +59,9 @@ impl Network {
         })
     }
 
-    /// Takes away what [`Self::add`] has made; processes in there keep their namespace, which nobody reaches.
+    /// Takes away what [`Self::add`] has made.
     pub(crate) fn remove(&self, site: &Site) -> Result {
-        ip(&format!("-n {HUB} link delete {}", port(site.place())))?;
-        ip(&format!("netns delete {}", site.name))?;
+        self.unplug(site.place())?;
         peers(site).try_for_each(|peer| route("delete", peer, site))
     }
 

@@ -36,12 +36,24 @@ pub(crate) static SPARES: [Site; 4] = [
 /// Where the etcd runs that Federator's agents share.
 pub(crate) const STORE: Place = Place::named("store", Ipv4Addr::new(10, 0, 0, 99));
 
+/// Where the members of the etcds are that tests make for themselves, three to each.
+pub(crate) static TRIOS: [[Place; 3]; 4] = [
+    [member("etcd-1", 61), member("etcd-2", 62), member("etcd-3", 63)],
+    [member("etcd-4", 64), member("etcd-5", 65), member("etcd-6", 66)],
+    [member("etcd-7", 67), member("etcd-8", 68), member("etcd-9", 69)],
+    [member("etcd-10", 70), member("etcd-11", 71), member("etcd-12", 72)],
+];
+
 /// The sandbox itself, where the test process and its clients are.
 pub(crate) const TEST: Place = Place::sandbox("test", Ipv4Addr::new(10, 0, 0, 100));
 
 /// Every place that is always on the wire.
 pub(crate) fn places() -> Vec<Place> {
     SITES.iter().map(Site::place).chain([STORE, TEST]).collect()
+}
+
+const fn member(name: &'static str, digit: u8) -> Place {
+    Place::named(name, Ipv4Addr::new(10, 0, 0, digit))
 }
 
 impl Site {

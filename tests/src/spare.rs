@@ -29,7 +29,7 @@ pub struct Spare {
 /// What an etcd knew at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 /// Whether the API server is started anew once its etcd has another content.
@@ -94,7 +94,7 @@ impl Spare {
     pub async fn restore(&self, snapshot: &Snapshot, api_server: RestartApiServer) -> Result {
         let etcdutl = self.ground.bed.parts.bin("etcdutl")?;
         self.ground.plane.etcd().process().kill()?;
-        self.ground.plane.etcd().start_from(&etcdutl, &snapshot.file)?;
+        self.ground.plane.etcd().start_from(&etcdutl, &snapshot.file, &[])?;
         self.serve_anew(api_server).await
     }
 
