@@ -25,6 +25,8 @@ pub(crate) struct Etcd {
     data: PathBuf,
     /// Where its place is told over plain HTTP whether it serves.
     health: SocketAddr,
+    /// What it must know of all members before there are any.
+    initial: [String; 3],
 }
 
 /// The client port, everywhere.
@@ -35,26 +37,32 @@ impl Etcd {
     pub(crate) fn new(place: Place, binary: PathBuf, directory: &Path, logs: &Path) -> Self {
         let data = directory.join("etcd");
         let (clients, peers) = (format!("http://{}", place.port(PORT)), format!("http://{}", loopback(2380)));
-        let arguments = [
+        let initial = [
+            format!("--initial-advertise-peer-urls={peers}"),
+            format!("--initial-cluster=default={peers}"),
+            // All have the same address among peers, and their etcd cluster ids are made of that and of this.
+            format!("--initial-cluster-token={}", place.name()),
+        ];
+        let flags = [
             format!("--listen-client-urls={clients},http://{}", loopback(PORT)),
             format!("--advertise-client-urls={clients}"),
             format!("--listen-peer-urls={peers}"),
-            format!("--initial-advertise-peer-urls={peers}"),
-            format!("--initial-cluster=default={peers}"),
             // A single member has nobody to wait for.
             "--heartbeat-interval=10".to_owned(),
             "--election-timeout=100".to_owned(),
         ];
-        Self::with("etcd", place, binary, data, loopback(PORT), arguments, logs)
+        Self::with("etcd", place, binary, data, loopback(PORT), &initial, flags, logs)
     }
 
-    /// Describes a member of any kind by its flags.
+    /// Describes a member of any kind by its flags; `initial` are those that a restored one is given, too.
+    #[expect(clippy::too_many_arguments, reason = "each is one word of a command line")]
     pub(crate) fn with(
         name: &str,
         place: Place,
         binary: PathBuf,
         data: PathBuf,
         health: SocketAddr,
+        initial: &[String; 3],
         flags: impl IntoIterator<Item = String>,
         logs: &Path,
     ) -> Self {
@@ -64,8 +72,14 @@ impl Etcd {
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
         ];
-        let process = Process::new(name, place, binary, common.into_iter().chain(flags), logs);
-        Self { process, place, data, health }
+        let arguments = common.into_iter().chain(initial.clone()).chain(flags);
+        Self {
+            process: Process::new(name, place, binary, arguments, logs),
+            place,
+            data,
+            health,
+            initial: initial.clone(),
+        }
     }
 
     pub(crate) const fn process(&self) -> &Process {
@@ -86,10 +100,10 @@ impl Etcd {
     }
 
     /// Starts a killed member with the data of a snapshot.
-    pub(crate) fn start_from(&self, etcdutl: &Path, snapshot: &Path, flags: &[String]) -> Result {
+    pub(crate) fn start_from(&self, etcdutl: &Path, snapshot: &Path) -> Result {
         fs::remove_dir_all(&self.data)?;
         let mut restore = Command::new(etcdutl);
-        restore.args(["snapshot", "restore"]).arg(snapshot).arg("--data-dir").arg(&self.data).args(flags);
+        restore.args(["snapshot", "restore"]).arg(snapshot).arg("--data-dir").arg(&self.data).args(&self.initial);
         run(&mut restore).context("restore a snapshot")?;
         self.process.start()
     }

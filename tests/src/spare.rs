@@ -94,7 +94,7 @@ impl Spare {
     pub async fn restore(&self, snapshot: &Snapshot, api_server: RestartApiServer) -> Result {
         let etcdutl = self.ground.bed.parts.bin("etcdutl")?;
         self.ground.plane.etcd().process().kill()?;
-        self.ground.plane.etcd().start_from(&etcdutl, &snapshot.file, &[])?;
+        self.ground.plane.etcd().start_from(&etcdutl, &snapshot.file)?;
         self.serve_anew(api_server).await
     }
 

@@ -99,9 +99,9 @@ impl TrioSetup {
         let binary = ground.bed.parts.bin("etcd")?;
         fs::create_dir_all(&self.logs)?;
         let members = places.map(|place| {
-            let flags = flags(place, &places, &certificates).into_iter().chain(self.flags.clone());
-            let data = ground.data.join(place.name());
-            Etcd::with(place.name(), place, binary.clone(), data, loopback(HEALTH), flags, &self.logs)
+            let flags = flags(place, &certificates).into_iter().chain(self.flags.clone());
+            let (data, initial) = (ground.data.join(place.name()), initial(place, &places));
+            Etcd::with(place.name(), place, binary.clone(), data, loopback(HEALTH), &initial, flags, &self.logs)
         });
         let trio = Trio { members, certificates, admitted: Mutex::default(), ground };
         trio.start()?;
@@ -262,9 +262,7 @@ impl Trio {
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
         self.kill()?;
         let etcdutl = self.ground.bed.parts.bin("etcdutl")?;
-        for (member, &place) in self.members.iter().zip(&self.ground.places) {
-            member.start_from(&etcdutl, &snapshot.file, &initial(place, &self.ground.places))?;
-        }
+        self.members.iter().try_for_each(|member| member.start_from(&etcdutl, &snapshot.file))?;
         self.ready().await
     }
 
@@ -335,7 +333,7 @@ fn initial(place: Place, all: &[Place; 3]) -> [String; 3] {
     ]
 }
 
-fn flags(place: Place, all: &[Place; 3], certificates: &Certificates) -> Vec<String> {
+fn flags(place: Place, certificates: &Certificates) -> Vec<String> {
     let (trusted, key) = (certificates.trusted_by_members(), certificates.member_key());
     let certificate = certificates.member_certificate(place);
     let mut flags = vec![
@@ -353,6 +351,5 @@ fn flags(place: Place, all: &[Place; 3], certificates: &Certificates) -> Vec<Str
         flags.push(format!("--{side}cert-file={}", certificate.display()));
         flags.push(format!("--{side}key-file={}", key.display()));
     }
-    flags.extend(initial(place, all));
     flags
 }
