@@ -5,8 +5,9 @@ pub mod file;
 pub mod membership;
 mod overrides;
 pub mod rules;
+mod store;
 
-use crate::ownership::rules::Timing;
+use crate::{ownership::rules::Timing, store::etcd::Settings};
 use model::{
     locality::{Locality, Network},
     name::{ClusterId, NameError},
@@ -111,7 +112,12 @@ pub enum Store {
     /// Nowhere: this agent observes every cluster itself.
     Embedded,
     /// A shared etcd.
-    Etcd(file::Etcd),
+    Etcd {
+        /// How it is reached.
+        settings: Settings,
+        /// How long every agent may write again what it holds, after it was restored or emptied.
+        grace: Duration,
+    },
 }
 
 /// What answers names.
@@ -236,10 +242,10 @@ impl Config {
         };
         let store = match file.store.etcd {
             None => Store::Embedded,
-            Some(etcd) if etcd.endpoints.is_empty() => {
-                return Err(field("store.etcd.endpoints", "give at least one, like http://etcd:2379"));
+            Some(etcd) => {
+                let grace = Duration::from_secs(etcd.grace_seconds.into());
+                Store::Etcd { settings: store::check(etcd)?, grace }
             }
-            Some(etcd) => Store::Etcd(etcd),
         };
         let agent = file.agent.unwrap_or_else(|| {
             let host = ["POD_NAME", "HOSTNAME"]

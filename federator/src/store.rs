@@ -48,6 +48,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Takes a store that [went back](StoreError::WentBack) for another one that is to be used from now on. Whoever
     /// keeps what was read says so, once it knows what the loss means.
     fn adopt(&self);
+
+    /// How the store itself is looked after, for its operator; `None` where there is nothing to look after. Costs some
+    /// calls: meant for every half minute.
+    async fn upkeep(&self) -> Option<Upkeep> {
+        None
+    }
 }
 
 /// A stream of changes.
@@ -117,6 +123,23 @@ pub struct Txn {
     pub writes: Vec<(String, Option<Vec<u8>>)>,
     /// What is put and lives as long as a lease does: one that exists, or the transaction fails.
     pub leased: Vec<(String, Vec<u8>, LeaseId)>,
+}
+
+/// What the operator of a store has to look after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// What is wrong with each member, by endpoint; `None` where it serves.
+    pub members: BTreeMap<String, Option<String>>,
+    /// Size of the largest member's database, on its disk.
+    pub db_bytes: u64,
+    /// How much of it holds something.
+    pub db_in_use_bytes: u64,
+    /// How large it may become, where the store says so.
+    pub quota_bytes: Option<u64>,
+    /// How many revisions can still be read, where that is known.
+    pub kept_revisions: Option<u64>,
+    /// What to do, a sentence each.
+    pub advice: Vec<String>,
 }
 
 /// Something that must be true of a key.

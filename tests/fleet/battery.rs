@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use federator::store::embedded::Embedded;
-use federator::store::etcd::Etcd;
+use federator::store::etcd::{Etcd, Settings};
 use federator::store::{Committed, Entry, Guard, Lease, Store, StoreError, Txn, Watch};
 use futures::FutureExt as _;
 use harness::{Fleet, Result, eventually};
@@ -63,6 +63,20 @@ fn etcd_passes_the_battery() -> Result {
     Fleet::shared(async |fleet| {
         let endpoint = fleet.store().endpoint();
         battery(async |name| etcd(&endpoint, name).await).await
+    })
+}
+
+#[test]
+fn etcd_of_three_members_with_tls_and_users_passes_the_battery() -> Result {
+    Fleet::shared(async |fleet| {
+        let trio = fleet.trio().start().await?;
+        trio.admit("east", "/battery/").await?;
+        let settings = Settings { lease_seconds: LEASE_SECONDS, ..crate::etcd::settings(&trio, "east")? };
+        battery(async |name| {
+            let settings = Settings { root: format!("/battery/{name}"), ..settings.clone() };
+            Ok(Arc::new(Etcd::connect(&settings).await?) as Arc<dyn Store>)
+        })
+        .await
     })
 }
 
@@ -332,7 +346,7 @@ async fn history_that_is_compacted_is_an_error(store: &dyn Store) -> Result {
 }
 
 /// Binds a key to a lease; the revision.
-async fn own(store: &dyn Store, key: &str, value: &str, lease: &dyn Lease) -> Result<u64> {
+pub(crate) async fn own(store: &dyn Store, key: &str, value: &str, lease: &dyn Lease) -> Result<u64> {
     let leased = vec![(key.to_owned(), value.as_bytes().to_vec(), lease.id())];
     revision(store.commit(&Txn { leased, ..Txn::default() }).await?)
 }
@@ -346,11 +360,17 @@ async fn fenced(store: &dyn Store, epoch: u64, expected: bool) -> Result {
 }
 
 async fn etcd(endpoint: &str, name: &str) -> Result<Arc<dyn Store>> {
-    let root = format!("/battery/{name}");
-    Ok(Arc::new(Etcd::connect(&[endpoint.to_owned()], &root, LEASE_SECONDS).await?))
+    let settings = Settings {
+        endpoints: vec![endpoint.to_owned()],
+        root: format!("/battery/{name}"),
+        lease_seconds: LEASE_SECONDS,
+        tls: None,
+        user: None,
+    };
+    Ok(Arc::new(Etcd::connect(&settings).await?))
 }
 
-async fn write<'a>(
+pub(crate) async fn write<'a>(
     store: &dyn Store,
     guards: impl IntoIterator<Item = Guard>,
     writes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
@@ -361,7 +381,7 @@ async fn write<'a>(
     Ok(store.commit(&txn).await?)
 }
 
-async fn put(store: &dyn Store, key: &str, value: &str) -> Result<u64> {
+pub(crate) async fn put(store: &dyn Store, key: &str, value: &str) -> Result<u64> {
     put_or_delete(store, key, Some(value)).await
 }
 
@@ -369,7 +389,7 @@ async fn put_or_delete(store: &dyn Store, key: &str, value: Option<&str>) -> Res
     revision(write(store, [], [(key, value)]).await?)
 }
 
-fn revision(outcome: Committed) -> Result<u64> {
+pub(crate) fn revision(outcome: Committed) -> Result<u64> {
     match outcome {
         Committed::Done(revision) => Ok(revision),
         Committed::Refused(found) => bail!("refused: {found:?}"),
@@ -385,7 +405,7 @@ fn value(entry: &Entry) -> String {
 }
 
 /// The changes of a watch up to this revision.
-async fn changes_until(watch: &mut dyn Watch, revision: u64) -> Result<Vec<(String, Option<Entry>)>> {
+pub(crate) async fn changes_until(watch: &mut dyn Watch, revision: u64) -> Result<Vec<(String, Option<Entry>)>> {
     let mut changes = Vec::new();
     loop {
         let batch = watch.next().await?;

@@ -140,7 +140,7 @@ impl Stages {
         let (grace, first_grace) = match &config.store {
             // Nobody else can have used it.
             StoreConfig::Embedded => (Duration::ZERO, Duration::ZERO),
-            StoreConfig::Etcd(etcd) => (Duration::from_secs(etcd.grace_seconds.into()), FIRST_GRACE),
+            StoreConfig::Etcd { grace, .. } => (*grace, FIRST_GRACE),
         };
         let gathering = gather::Config { zone: config.zone.clone(), grace, first_grace, new_id };
         self.others.spawn(async move {
@@ -225,10 +225,7 @@ impl Stages {
 async fn store(config: &StoreConfig) -> Result<Arc<dyn Store>, AppError> {
     match config {
         StoreConfig::Embedded => Ok(Arc::new(Embedded::new())),
-        StoreConfig::Etcd(etcd) => {
-            let store = Etcd::connect(&etcd.endpoints, &etcd.root, etcd.lease_seconds.into()).await;
-            Ok(Arc::new(store.context("store.etcd")?))
-        }
+        StoreConfig::Etcd { settings, .. } => Ok(Arc::new(Etcd::connect(settings).await.context("store.etcd")?)),
     }
 }
 

@@ -103,7 +103,7 @@ fn say(error: RemovalError) -> anyhow::Error {
 impl Of {
     async fn store(&self) -> anyhow::Result<Etcd> {
         match Config::load(&self.config, &self.set)?.store {
-            StoreConfig::Etcd(etcd) => Ok(Etcd::connect(&etcd.endpoints, &etcd.root, etcd.lease_seconds.into()).await?),
+            StoreConfig::Etcd { settings, .. } => Ok(Etcd::connect(&settings).await?),
             StoreConfig::Embedded => {
                 let id = &self.id;
                 let reason = format!(

@@ -183,6 +183,24 @@ pub struct Etcd {
     /// is taken for gone.
     #[serde(default = "defaults::grace_seconds")]
     pub grace_seconds: u32,
+    /// With TLS: for endpoints that begin with `https://`.
+    pub tls: Option<EtcdTls>,
+    /// The user, where etcd does not take it from the certificate.
+    pub username: Option<String>,
+    /// The file that holds the password.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Files in PEM. They may change while the agent runs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EtcdTls {
+    /// Who vouches for the members.
+    pub ca_file: PathBuf,
+    /// This agent's certificate; its common name is the user, where etcd has users.
+    pub cert_file: Option<PathBuf>,
+    /// The key to it.
+    pub key_file: Option<PathBuf>,
 }
 
 /// What answers names.

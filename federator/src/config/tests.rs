@@ -61,7 +61,9 @@ fn everything_can_be_said() {
     // A list that is not given keeps its default.
     assert_eq!(texts(&config.import.namespaces.deny), ["kube-*", "*-system"]);
     assert!(matches!(&west.source, Source::Directory(path) if path == home.path()));
-    assert!(matches!(&config.store, Store::Etcd(etcd) if (&*etcd.root, etcd.lease_seconds) == ("/r", 7)));
+    assert!(
+        matches!(&config.store, Store::Etcd { settings, .. } if (&*settings.root, settings.lease_seconds) == ("/r", 7))
+    );
     assert_eq!(config.dns.listeners[0].mode, file::AnswerMode::Vip);
     // `{}` is the cluster as it is observed.
     let EmitTarget::Kubernetes(target) = &config.emit.target else { panic!("to the cluster") };

@@ -1,28 +1,23 @@
 //! The engine for a fleet: etcd. The only file, with those below it, that knows etcd-client.
 //!
-//! What the client does not do by itself, and is done here (each seen against a real etcd):
-//! one client a member, because a balanced channel sends calls to dead members; HTTP/2 keep-alives, because a dead
-//! peer is invisible without; the revision of a fresh watch is compared with the one asked for, because etcd accepts
-//! a revision of the future and then stays silent; big reads are paged at one revision.
+//! What the client does not do by itself, and is done here (each seen against a real etcd): which member is asked, and
+//! when the next one ([`members`]); what opens etcd is read again when it changes ([`access`]); what etcd says becomes
+//! what to do ([`failure`]); a watch that has gone deaf is found out, and one from a revision that etcd never had is
+//! refused ([`watch`]); big reads are paged at one revision; and who operates it is told what to set ([`upkeep`]).
 
+mod access;
+mod failure;
 mod lease;
+mod members;
+mod upkeep;
 mod watch;
 
-use super::{Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, StoreError, Txn, Watch};
+use super::{Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, StoreError, Txn, Upkeep, Watch};
 use async_trait::async_trait;
-use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, PutOptions, ResponseHeader, TxnOp,
-    TxnOpResponse,
-};
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse};
+use members::{Members, Retry};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::Mutex;
 
 /// How long a call may take until its answer begins.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,14 +25,47 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pings on a connection with open streams. etcd refuses more than one in 5 s (`--grpc-keepalive-min-time`).
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
-
 /// Keys in one page of a read.
 const PAGE: i64 = 500;
 
+/// How often a read is begun anew because what it was reading was compacted.
+const READS: usize = 5;
+
 /// Largest answer accepted: a page of the largest slices is far below.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// Which etcd, and how to get in. What stands in the files may change at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// URLs of members of one etcd, all with TLS or all without.
+    pub endpoints: Vec<String>,
+    /// Prefix of all keys.
+    pub root: String,
+    /// How long the keys of an agent outlive it, in seconds.
+    pub lease_seconds: i64,
+    /// With TLS.
+    pub tls: Option<Tls>,
+    /// By name and password; not needed with a certificate that etcd takes the user from.
+    pub user: Option<User>,
+}
+
+/// Files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Who vouches for the members.
+    pub ca: PathBuf,
+    /// The client's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// A name, and the file that holds the password to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The file.
+    pub password: PathBuf,
+}
 
 /// A root in an etcd cluster. Clones share their connections.
 #[derive(Clone)]
@@ -47,76 +75,48 @@ pub struct Etcd {
     root: Arc<str>,
     /// How long the keys of an agent outlive it, in seconds.
     lease_seconds: i64,
-}
-
-struct Members {
-    clients: Vec<Client>,
-    endpoints: Vec<String>,
-    /// The member in use; moves on when it fails.
-    current: AtomicUsize,
-    /// The id of the etcd cluster once known, else zero: another one is never mistaken for it.
-    cluster: AtomicU64,
+    /// The oldest revision that could be read.
+    oldest: Arc<Mutex<Option<upkeep::Oldest>>>,
 }
 
 // === impl Etcd ===
 
 impl Etcd {
-    /// A store under `root` of the etcd cluster with these endpoints. Does not wait for etcd to be there.
+    /// A store in an etcd. Does not wait for etcd to be there.
     ///
     /// # Errors
-    /// [`StoreError::Refused`], when an endpoint is no URL.
-    pub async fn connect(endpoints: &[String], root: &str, lease_seconds: i64) -> Result<Self, StoreError> {
-        let mut clients = Vec::new();
-        for endpoint in endpoints {
-            let options = ConnectOptions::new()
-                .with_connect_timeout(CONNECT_TIMEOUT)
-                .with_timeout(CALL_TIMEOUT)
-                .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-                .with_keep_alive_while_idle(false)
-                .with_require_leader(true);
-            clients.push(Client::connect([endpoint], Some(options)).await.map_err(|error| wrap(&error))?);
-        }
-        let members = Members {
-            clients,
-            endpoints: endpoints.to_vec(),
-            current: AtomicUsize::new(0),
-            cluster: AtomicU64::new(0),
-        };
-        let root = format!("{}/", root.trim_end_matches('/')).into();
-        Ok(Self { members: Arc::new(members), root, lease_seconds })
+    /// [`StoreError::Refused`], when a file of the settings cannot be used.
+    pub async fn connect(settings: &Settings) -> Result<Self, StoreError> {
+        let root = format!("{}/", settings.root.trim_end_matches('/')).into();
+        let members = Arc::new(Members::new(settings.clone()).await?);
+        Ok(Self { members, root, lease_seconds: settings.lease_seconds, oldest: Arc::default() })
     }
 
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.root)
     }
 
-    fn client(&self) -> &Client {
-        &self.members.clients[self.members.current.load(Ordering::Relaxed) % self.members.clients.len()]
-    }
-
-    /// Turns the client's error into ours, and to the next member when this one is the trouble.
-    fn failed(&self, error: &Error) -> StoreError {
-        let error = wrap(error);
-        if matches!(error, StoreError::Unavailable(_)) {
-            self.turn_to_next();
-        }
-        error
-    }
-
-    fn turn_to_next(&self) {
-        self.members.current.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Refuses an answer of another etcd cluster than the first that answered.
-    fn check(&self, header: Option<&ResponseHeader>) -> Result<u64, StoreError> {
-        let header = header.ok_or_else(|| StoreError::Unavailable("an answer without header".to_owned()))?;
-        let cluster = &self.members.cluster;
-        let known = cluster.compare_exchange(0, header.cluster_id(), Ordering::Relaxed, Ordering::Relaxed);
-        match known {
-            Err(known) if known != header.cluster_id() => {
-                Err(StoreError::WentBack(format!("it was etcd cluster {known:x} and now is {:x}", header.cluster_id())))
+    /// Everything under `prefix`, unless what is being read is compacted meanwhile.
+    async fn read_once(&self, prefix: &str) -> Result<Snapshot, StoreError> {
+        let mut start = self.key(prefix).into_bytes();
+        let end = prefix_end(&start);
+        let mut snapshot = Snapshot { revision: 0, entries: BTreeMap::new() };
+        loop {
+            let at = sign(snapshot.revision);
+            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
+            let page = self.members.call(Retry::Freely, |client| {
+                let (start, options) = (start.clone(), options.clone());
+                async move { client.kv_client().max_decoding_message_size(MAX_ANSWER).get(start, Some(options)).await }
+            });
+            let (_, page) = page.await?;
+            if snapshot.revision == 0 {
+                snapshot.revision = page.header().map_or(0, |header| unsign(header.revision()));
             }
-            _ => Ok(unsign(header.revision())),
+            snapshot.entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
+            match page.kvs().last() {
+                Some(last) if page.more() => start = [last.key(), b"\0"].concat(),
+                _ => return Ok(snapshot),
+            }
         }
     }
 
@@ -137,31 +137,23 @@ impl Etcd {
 
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "etcd {} under {}", self.members.endpoints.join(","), self.root)
+        write!(f, "etcd {} under {}", self.members.endpoints().collect::<Vec<_>>().join(","), self.root)
     }
 }
 
 #[async_trait]
 impl Store for Etcd {
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        let mut kv = self.client().kv_client().max_decoding_message_size(MAX_ANSWER);
-        let mut start = self.key(prefix).into_bytes();
-        let end = prefix_end(&start);
-        let mut snapshot = Snapshot { revision: 0, entries: BTreeMap::new() };
-        loop {
-            let at = sign(snapshot.revision);
-            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
-            let page = kv.get(start, Some(options)).await.map_err(|error| self.failed(&error))?;
-            let revision = self.check(page.header())?;
-            if snapshot.revision == 0 {
-                snapshot.revision = revision;
-            }
-            snapshot.entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
-            match page.kvs().last() {
-                Some(last) if page.more() => start = [last.key(), b"\0"].concat(),
-                _ => return Ok(snapshot),
+        for _ in 0..READS {
+            match self.read_once(prefix).await {
+                Err(StoreError::Compacted(_)) => {}
+                read => return read,
             }
         }
+        Err(StoreError::Unavailable(format!(
+            "etcd compacts faster than it can be read, {READS} times in a row: have it keep its history for longer, with \
+             --auto-compaction-mode=periodic --auto-compaction-retention=10m"
+        )))
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
@@ -177,11 +169,13 @@ impl Store for Etcd {
             .when(txn.guards.iter().map(|guard| self.compare(guard)).collect::<Vec<_>>())
             .and_then(txn.writes.iter().map(op).chain(txn.leased.iter().map(leased)).collect::<Vec<_>>())
             .or_else(txn.guards.iter().map(now).collect::<Vec<_>>());
-        let mut kv = self.client().kv_client().max_decoding_message_size(MAX_ANSWER);
-        let answer = kv.txn(request).await.map_err(|error| self.failed(&error))?;
-        let revision = self.check(answer.header())?;
+        let answer = self.members.call(Retry::IfUnasked, |client| {
+            let request = request.clone();
+            async move { client.kv_client().max_decoding_message_size(MAX_ANSWER).txn(request).await }
+        });
+        let (_, answer) = answer.await?;
         if answer.succeeded() {
-            return Ok(Committed::Done(revision));
+            return Ok(Committed::Done(answer.header().map_or(0, |header| unsign(header.revision()))));
         }
         let mut found: BTreeMap<String, Option<Entry>> =
             txn.guards.iter().map(|guard| (guard.key.clone(), None)).collect();
@@ -202,7 +196,11 @@ impl Store for Etcd {
     }
 
     fn adopt(&self) {
-        self.members.cluster.store(0, Ordering::Relaxed);
+        self.members.adopt();
+    }
+
+    async fn upkeep(&self) -> Option<Upkeep> {
+        Some(self.look_after().await)
     }
 }
 
@@ -213,37 +211,6 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
         *last += 1;
     }
     end
-}
-
-fn wrap(error: &Error) -> StoreError {
-    match error {
-        Error::GRpcStatus(status) => from_status(&status.code().to_string(), status.message()),
-        Error::InvalidArgs(text) | Error::EndpointError(text) => StoreError::Refused(text.clone()),
-        Error::InvalidUri(uri) => StoreError::Refused(uri.to_string()),
-        other => StoreError::Unavailable(other.to_string()),
-    }
-}
-
-fn from_status(code: &str, message: &str) -> StoreError {
-    let text = format!("{message} ({code})");
-    // etcd's own words are the only thing that tells a full disk from a request that is too large.
-    if message.contains("has been compacted") {
-        StoreError::Compacted(0)
-    } else if [
-        "permission denied",
-        "authentication failed",
-        "lease not found",
-        "too large",
-        "too many operations",
-        "user name is empty",
-    ]
-    .iter()
-    .any(|word| message.contains(word))
-    {
-        StoreError::Refused(text)
-    } else {
-        StoreError::Unavailable(text)
-    }
 }
 
 /// etcd's revisions are signed on the wire and never negative.
