@@ -13,6 +13,7 @@ use crate::{
     membership::roster::Roster,
     observe::Observed,
     publish,
+    store::Upkeep,
 };
 use model::{cluster::Meta, name::ClusterId, reach::Place};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub struct Sources {
     pub place: Place,
     /// What was gathered.
     pub gathered: watch::Receiver<Gathered>,
+    /// How a shared store is looked after.
+    pub upkeep: watch::Receiver<Option<Upkeep>>,
     /// What is observed and published, by cluster.
     pub own: watch::Receiver<BTreeMap<ClusterId, Own>>,
     /// What remote Secrets say.

@@ -64,6 +64,7 @@ impl Collector for Stages {
                 ConstGauge::new(read(own)).encode(family.encode_family(&labels)?)?;
             }
         }
+        self.upkeep(&mut encoder)?;
         self.conditions(&mut encoder)
     }
 }
@@ -71,6 +72,27 @@ impl Collector for Stages {
 // === impl Stages ===
 
 impl Stages {
+    /// How a shared store is looked after; nothing where there is none, or it did not say.
+    fn upkeep(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(upkeep) = self.0.upkeep.borrow().clone() else { return Ok(()) };
+        let failing = upkeep.members.values().filter(|member| member.is_some()).count();
+        let gauges: [(&str, &str, Option<u64>); 6] = [
+            ("store_db_bytes", "Size of the largest etcd member's database", Some(upkeep.db_bytes)),
+            ("store_db_in_use_bytes", "How much of it holds something", Some(upkeep.db_in_use_bytes)),
+            ("store_quota_bytes", "How large it may become, where etcd says so", upkeep.quota_bytes),
+            ("store_kept_revisions", "Revisions that etcd has not forgotten", upkeep.kept_revisions),
+            ("store_failing_members", "Members of etcd that do not serve this agent", u64::try_from(failing).ok()),
+            ("store_advice", "Sentences in /status on what etcd needs", u64::try_from(upkeep.advice.len()).ok()),
+        ];
+        for (name, help, value) in gauges {
+            let Some(value) = value else { continue };
+            let gauge = ConstGauge::new(count(value));
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+
     /// One for each condition that holds, so that an alert needs to know none of them.
     fn conditions(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let shape = ConstGauge::new(1_i64);

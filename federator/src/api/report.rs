@@ -1,7 +1,10 @@
 //! The one picture of an agent that leaves it, as JSON. Field names are an interface: scripts read them.
 
 use super::Sources;
-use crate::gather::{Gathered, StoreHealth};
+use crate::{
+    gather::{Gathered, StoreHealth},
+    store::Upkeep,
+};
 use model::{
     merge::Service,
     name::ClusterId,
@@ -56,6 +59,29 @@ pub struct StoreReport {
     /// Why it is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How it is looked after, where it is shared.
+    #[serde(flatten)]
+    pub upkeep: Option<UpkeepReport>,
+}
+
+/// How a shared store is looked after.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpkeepReport {
+    /// What is wrong with each member, by endpoint; nothing where it serves.
+    pub members: BTreeMap<String, Option<String>>,
+    /// Size of the largest member's database.
+    pub db_bytes: u64,
+    /// How much of it holds something.
+    pub db_in_use_bytes: u64,
+    /// How large it may become.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_bytes: Option<u64>,
+    /// How many revisions can still be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_revisions: Option<u64>,
+    /// What to do.
+    pub advice: Vec<String>,
 }
 
 /// A cluster.
@@ -209,7 +235,7 @@ impl Report {
             local: gathered.local,
             digest: view.digest().to_string(),
             generation: gathered.generation.as_ref().map(|(generation, _)| generation.id.to_string()),
-            store: StoreReport::new(&gathered.store),
+            store: StoreReport::new(&gathered.store, sources.upkeep.borrow().clone()),
             clusters,
             refused,
             secrets,
@@ -233,12 +259,22 @@ impl Report {
 // === impl StoreReport ===
 
 impl StoreReport {
-    fn new(health: &StoreHealth) -> Self {
-        match health {
-            StoreHealth::NeverRead => Self { state: "never-read", reason: None },
-            StoreHealth::Followed => Self { state: "followed", reason: None },
-            StoreHealth::Lost(why) => Self { state: "lost", reason: Some(why.clone()) },
-        }
+    fn new(health: &StoreHealth, upkeep: Option<Upkeep>) -> Self {
+        let (state, reason) = match health {
+            StoreHealth::NeverRead => ("never-read", None),
+            StoreHealth::Followed => ("followed", None),
+            StoreHealth::Lost(why) => ("lost", Some(why.clone())),
+        };
+        Self { state, reason, upkeep: upkeep.map(UpkeepReport::new) }
+    }
+}
+
+// === impl UpkeepReport ===
+
+impl UpkeepReport {
+    fn new(upkeep: Upkeep) -> Self {
+        let Upkeep { members, db_bytes, db_in_use_bytes, quota_bytes, kept_revisions, advice } = upkeep;
+        Self { members, db_bytes, db_in_use_bytes, quota_bytes, kept_revisions, advice }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         service_entry::{self, ServiceEntries},
     },
     publish,
-    store::{Store, embedded::Embedded, etcd::Etcd},
+    store::{Store, Upkeep, embedded::Embedded, etcd::Etcd},
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -42,6 +42,9 @@ use tokio_util::sync::CancellationToken;
 /// For how long agents that know a store by heart may say so, when one that does not finds it empty: more than it takes
 /// to find out that a store is back, and not much for a fleet that is set up.
 const FIRST_GRACE: Duration = Duration::from_secs(3);
+
+/// Between two questions how the store is looked after. It becomes full in hours, not in minutes.
+const UPKEEP: Duration = Duration::from_secs(30);
 
 /// The tasks of an agent.
 #[derive(Debug, Default)]
@@ -71,6 +74,7 @@ pub(super) async fn start(
 
     let (seen, own_clusters) = watch::channel(OwnClusters::default());
     let gathered = stages.gather(&config, store.clone(), own_clusters);
+    let upkeep = stages.look_after(store.clone());
     let outlets = Outlets { seen, own: watch::Sender::default() };
     let own = outlets.own.subscribe();
     let mut clusters =
@@ -92,7 +96,7 @@ pub(super) async fn start(
     }
 
     let agent = config.agent.clone();
-    let sources = Sources { agent, place: place(&config), gathered: gathered.clone(), own, roster, emitted };
+    let sources = Sources { agent, place: place(&config), gathered: gathered.clone(), upkeep, own, roster, emitted };
     registry.register_collector(Box::new(metrics::Stages(sources.clone())));
     let shutdown = shutdown.clone();
     stages.draining.spawn(async move {
@@ -148,6 +152,18 @@ impl Stages {
             Ok("gather")
         });
         seen
+    }
+
+    /// Asks a shared store again and again how it is.
+    fn look_after(&mut self, store: Arc<dyn Store>) -> watch::Receiver<Option<Upkeep>> {
+        let (said, upkeep) = watch::channel(None);
+        self.others.spawn(async move {
+            loop {
+                said.send_replace(store.upkeep().await);
+                tokio::time::sleep(UPKEEP).await;
+            }
+        });
+        upkeep
     }
 
     fn project(
