@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod demo;
+mod etcd;
 mod remote_secret;
 
 use crate::{app::AppError, config::ConfigError};
@@ -34,6 +35,8 @@ enum Command {
     Cluster(cluster::Args),
     /// Show three clusters from directories that answer as one; needs nothing else.
     Demo(demo::Args),
+    /// Prepare an etcd that a fleet shares.
+    Etcd(etcd::Args),
     /// Let agents elsewhere observe a cluster.
     RemoteSecret(remote_secret::Args),
 }
@@ -55,6 +58,7 @@ impl Cli {
                 Command::Agent(args) => agent::run(args).await,
                 Command::Cluster(args) => cluster::run(args).await,
                 Command::Demo(args) => demo::run(args).await,
+                Command::Etcd(args) => etcd::run(args).await,
                 Command::RemoteSecret(args) => remote_secret::run(args).await,
             }
         });

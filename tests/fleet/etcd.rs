@@ -2,6 +2,7 @@
 //! nothing, or says that it did; and nothing is ever taken for deleted.
 
 mod access;
+mod rights;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -9,6 +9,7 @@ mod access;
 mod failure;
 mod lease;
 mod members;
+pub mod roles;
 mod upkeep;
 mod watch;
 
