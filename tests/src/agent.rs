@@ -2,6 +2,7 @@
 //!
 //! The harness knows the configuration file, the admin port and DNS, and nothing else of the daemon.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub struct AgentSetup<'a> {
     config: Value,
     /// Added to every port.
     shift: u16,
+    /// Seconds by which its clock is wrong.
+    clock: i64,
 }
 
 /// An agent that was started; it is killed when dropped.
@@ -59,7 +62,7 @@ impl<'a> AgentSetup<'a> {
             "emit": {"kubernetes": {}},
             "admin": {"address": place.port(lane.admin())},
         });
-        Self { cluster, config, shift: 0 }
+        Self { cluster, config, shift: 0, clock: 0 }
     }
 
     /// A second agent of the same cluster, on ports of its own, that CoreDNS forwards to as well.
@@ -70,6 +73,13 @@ impl<'a> AgentSetup<'a> {
         self.config["dns"]["listeners"][0]["address"] = json!(place.port(lane.endpoints() + REPLICA));
         self.config["dns"]["listeners"][1]["address"] = json!(place.port(lane.vip() + REPLICA));
         self.config["admin"]["address"] = json!(place.port(lane.admin() + REPLICA));
+        self
+    }
+
+    /// With a clock that is ahead by so many seconds, or behind; how long things take, it measures right.
+    #[must_use]
+    pub fn clock(mut self, ahead: i64) -> Self {
+        self.clock = ahead;
         self
     }
 
@@ -112,9 +122,21 @@ impl<'a> AgentSetup<'a> {
         let name = if self.shift == 0 { "agent" } else { "agent-replica" };
         let config = cluster.logs().join(format!("{name}.yaml"));
         fs::write(&config, serde_saphyr::to_string(&self.config)?)?;
-        let arguments = ["agent".into(), "--config".into(), config.clone().into_os_string()];
+        let mut arguments = vec![OsString::from("agent"), "--config".into(), config.clone().into_os_string()];
+        let mut program = parts::federator()?;
+        if self.clock != 0 {
+            let library = parts::Parts::from_environment()?.share("libfaketime.so.1")?;
+            let wrong_clock = [
+                format!("LD_PRELOAD={}", library.display()),
+                format!("FAKETIME={:+}", self.clock),
+                "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+            ];
+            let before = wrong_clock.into_iter().map(OsString::from).chain([program.into_os_string()]);
+            arguments.splice(..0, before);
+            program = PathBuf::from("env");
+        }
         let agent = Agent {
-            process: Process::new(name, place, parts::federator()?, arguments, cluster.logs()),
+            process: Process::new(name, place, program, arguments, cluster.logs()),
             config,
             place,
             admin: place.port(lane.admin() + self.shift),
@@ -220,6 +242,21 @@ impl Agent {
     /// Asks its `endpoints` listener from its own place, without CoreDNS in between.
     pub async fn dig(&self, name: &str, kind: RecordType) -> Result<Reply> {
         self.dns().udp(name, kind).await
+    }
+
+    /// What its log and an observer call it: `west/agent`, `west/agent-replica`.
+    pub(crate) fn label(&self) -> String {
+        format!("{}/{}", self.place.name(), self.process.name())
+    }
+
+    /// The cluster that it is in.
+    pub(crate) const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Its admin port.
+    pub(crate) const fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Its `endpoints` listener.

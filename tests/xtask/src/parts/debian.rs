@@ -25,6 +25,9 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("ip", "bin/ip"),
 ];
 
+/// File and its path in the unpacked packages.
+const FILES: [(&str, &str); 1] = [("libfaketime.so.1", "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")];
+
 /// Where Debian 12 keeps shared libraries.
 const LIBRARIES: &str = "$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu";
 
@@ -47,7 +50,7 @@ impl Recipe for Packages {
     }
 
     fn pins(&self) -> Result<String> {
-        Ok(format!("{}{PROGRAMS:?}{LIBRARIES}", read(&lock())?))
+        Ok(format!("{}{PROGRAMS:?}{FILES:?}{LIBRARIES}", read(&lock())?))
     }
 
     fn build(&self, room: &Path) -> Result<()> {
@@ -74,7 +77,13 @@ impl Recipe for Packages {
         }
         fs::remove_dir_all(&work)?;
         fs::create_dir(room.join("bin"))?;
-        PROGRAMS.iter().try_for_each(|(name, path)| wrap(room, name, path))
+        PROGRAMS.iter().try_for_each(|(name, path)| wrap(room, name, path))?;
+        fs::create_dir(room.join("share"))?;
+        FILES.iter().try_for_each(|(name, path)| {
+            let (from, to) = (root.join(path), room.join("share").join(name));
+            fs::copy(&from, &to).with_context(|| from.display().to_string())?;
+            Ok(())
+        })
     }
 }
 
