@@ -15,7 +15,7 @@ use crate::bed::Bed;
 use crate::control_plane::ControlPlane;
 use crate::furniture::{Crds, furnish};
 use crate::network::Network;
-use crate::place::run;
+use crate::place::{Place, run};
 use crate::scheduler;
 use crate::site::{Lane, Site, loopback, places};
 use crate::{Cluster, Cut, Result, etcd};
@@ -82,19 +82,14 @@ impl Spare {
 
     /// Keeps what its etcd knows now.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let bed = self.ground.bed;
-        let file = self.ground.data.join(format!("snapshot-{}", bed.number()));
-        let mut etcdctl = self.place().command(&bed.parts.bin("etcdctl")?);
-        etcdctl.arg(format!("--endpoints=http://{}", loopback(etcd::PORT))).args(["snapshot", "save"]).arg(&file);
-        run(&mut etcdctl).context("save a snapshot")?;
-        Ok(Snapshot { file })
+        Snapshot::save(self.ground.bed, self.place(), &self.ground.data)
     }
 
     /// Goes back to a snapshot; returns when every part serves again.
     pub async fn restore(&self, snapshot: &Snapshot, api_server: RestartApiServer) -> Result {
         let etcdutl = self.ground.bed.parts.bin("etcdutl")?;
         self.ground.plane.etcd().process().kill()?;
-        self.ground.plane.etcd().start_from(&etcdutl, &snapshot.file)?;
+        self.ground.plane.etcd().start_from(&etcdutl, snapshot.file())?;
         self.serve_anew(api_server).await
     }
 
@@ -132,6 +127,24 @@ impl Deref for Spare {
 
     fn deref(&self) -> &Cluster {
         &self.cluster
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Keeps what the etcd of a place knows now, below a directory.
+    pub(crate) fn save(bed: &Bed, place: Place, directory: &Path) -> Result<Self> {
+        let file = directory.join(format!("snapshot-{}", bed.number()));
+        let mut etcdctl = place.command(&bed.parts.bin("etcdctl")?);
+        etcdctl.arg(format!("--endpoints=http://{}", loopback(etcd::PORT))).args(["snapshot", "save"]).arg(&file);
+        run(&mut etcdctl).context("save a snapshot")?;
+        Ok(Self { file })
+    }
+
+    /// The file that it is in.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 }
 

@@ -1,6 +1,7 @@
 //! The etcd that Federator's agents share, in a place of its own so that it can be cut off.
 
 use crate::Result;
+use crate::Snapshot;
 use crate::bed::Bed;
 use crate::etcd;
 use crate::process::Process;
@@ -39,6 +40,18 @@ impl Store {
     pub async fn wipe(&self) -> Result {
         self.etcd().kill()?;
         self.bed.store.start_empty()?;
+        self.ready().await
+    }
+
+    /// Keeps what it knows now.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::save(self.bed, STORE, &self.bed.data())
+    }
+
+    /// Goes back to a snapshot, under another etcd cluster id. Needs [`Fleet::exclusive`](crate::Fleet::exclusive).
+    pub async fn restore(&self, snapshot: &Snapshot) -> Result {
+        self.etcd().kill()?;
+        self.bed.store.start_from(&self.bed.parts.bin("etcdutl")?, snapshot.file())?;
         self.ready().await
     }
 
