@@ -75,6 +75,11 @@ impl Resolver {
         Self { from, server }
     }
 
+    /// The same server, asked from somewhere else.
+    pub(crate) const fn asked_from(self, place: Place) -> Self {
+        Self::new(place, self.server)
+    }
+
     /// Asks over UDP.
     pub async fn udp(&self, name: &str, kind: RecordType) -> Result<Reply> {
         let query = query(name, kind)?;

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -125,6 +125,11 @@ impl Fleet {
             Ok::<_, anyhow::Error>(agent)
         };
         Ok(futures::try_join!(start("east"), start("west"), start("south"))?.into())
+    }
+
+    /// Where this test's logs are.
+    pub(crate) fn logs(&self) -> &Path {
+        &self.logs
     }
 
     fn run(exclusive: bool, limit: Duration, test: impl AsyncFnOnce(&Self) -> Result) -> Result {

@@ -22,12 +22,13 @@
 //! ```
 //!
 //! The harness knows nothing of how Federator works: it runs the daemon as a process, reads its admin port and
-//! asks its DNS, like an operator would.
+//! asks its DNS, like an operator would. Only the observer reads what stands in the shared store, by the words that the
+//! agents have for it.
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
-//! `agent`, `cli`, `dig`, `load` and `leaks` (Federator itself), `reader`, `remote_secret` and `proxy` (what agents elsewhere
-//! get of a cluster), `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`, `network`, `place`,
-//! `control_plane`, `process`.
+//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `remote_secret` and `proxy` (what
+//! agents elsewhere get of a cluster), `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`,
+//! `network`, `place`, `control_plane`, `process`.
 
 mod fleet;
 
@@ -40,6 +41,7 @@ mod leaks;
 mod load;
 mod manifest;
 mod namespace;
+mod observer;
 mod proxy;
 mod reader;
 mod remote_secret;
@@ -77,6 +79,7 @@ pub use istiod::Istiod;
 pub use leaks::Leaks;
 pub use load::{Counts, Expected, Load};
 pub use namespace::Namespace;
+pub use observer::{Findings, Observer};
 pub use parts::{Parts, federator, require_sandbox};
 pub use place::Place;
 pub use process::Process;

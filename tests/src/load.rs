@@ -24,7 +24,8 @@ const KEPT: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     required: BTreeSet<IpAddr>,
-    allowed: BTreeSet<IpAddr>,
+    /// Without, every address is allowed.
+    allowed: Option<BTreeSet<IpAddr>>,
 }
 
 /// What came of the questions so far; each of them is one of `right`, `wrong`, `missing` and `failed`, or under way.
@@ -73,12 +74,27 @@ enum Verdict {
 impl Expected {
     /// All of these addresses and no other.
     pub fn exactly(addresses: &BTreeSet<IpAddr>) -> Self {
-        Self { required: addresses.clone(), allowed: addresses.clone() }
+        Self { required: addresses.clone(), allowed: Some(addresses.clone()) }
     }
 
     /// All of `required`, and of others only `optional`.
     pub fn between(required: &BTreeSet<IpAddr>, optional: &BTreeSet<IpAddr>) -> Self {
-        Self { required: required.clone(), allowed: required | optional }
+        Self { required: required.clone(), allowed: Some(required | optional) }
+    }
+
+    /// All of these addresses, whatever else there is.
+    pub fn at_least(required: &BTreeSet<IpAddr>) -> Self {
+        Self { required: required.clone(), allowed: None }
+    }
+
+    /// Whether an answer with these addresses is right.
+    pub(crate) fn holds(&self, seen: &BTreeSet<IpAddr>) -> bool {
+        self.allows(seen) && self.required.is_subset(seen)
+    }
+
+    /// Whether it has no address but those that it may have.
+    pub(crate) fn allows(&self, seen: &BTreeSet<IpAddr>) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| seen.is_subset(allowed))
     }
 }
 
@@ -170,12 +186,11 @@ impl State {
     fn verdict(&self, asked_at: usize, reply: &Reply) -> Verdict {
         let seen = reply.addresses();
         let expected = &self.expected[asked_at..];
-        let allowed = |expected: &Expected| seen.is_subset(&expected.allowed);
         if reply.code != ResponseCode::NoError {
             Verdict::Failed
-        } else if expected.iter().any(|expected| allowed(expected) && expected.required.is_subset(&seen)) {
+        } else if expected.iter().any(|expected| expected.holds(&seen)) {
             Verdict::Right
-        } else if expected.iter().any(allowed) {
+        } else if expected.iter().any(|expected| expected.allows(&seen)) {
             Verdict::Missing
         } else {
             Verdict::Wrong
