@@ -5,6 +5,7 @@
 
 mod battery;
 mod bed;
+mod chaos;
 mod etcd;
 mod faults;
 mod federation;
