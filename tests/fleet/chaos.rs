@@ -17,6 +17,8 @@ use crate::membership::{all_pods, told};
 
 mod clock;
 mod cuts;
+mod home;
+mod lost;
 mod owners;
 mod store;
 
