@@ -51,14 +51,15 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     async fn new(fleet: &'a Fleet, prefix: &str) -> Result<Self> {
-        Self::with(fleet, prefix, |_, setup| setup).await
+        Self::with(fleet, prefix, |_, _, setup| setup).await
     }
 
-    /// The same with agents that are set up otherwise; the change is told the cluster of each.
+    /// The same with agents that are set up otherwise; the change is told the cluster of each, and whether it is the
+    /// one that stands by.
     async fn with(
         fleet: &'a Fleet,
         prefix: &str,
-        change: impl Fn(&str, AgentSetup<'a>) -> AgentSetup<'a>,
+        change: impl Fn(&str, bool, AgentSetup<'a>) -> AgentSetup<'a>,
     ) -> Result<Self> {
         let ns = fleet.namespace(prefix).await?;
         let deploy = async |name| {
@@ -73,12 +74,12 @@ impl<'a> Scene<'a> {
             Ok::<_, anyhow::Error>(agent)
         };
         let first = async |name| {
-            let agent = begin(change(name, fleet.agent(name))).await?;
+            let agent = begin(change(name, false, fleet.agent(name))).await?;
             owns(&agent, name).await?;
             Ok::<_, anyhow::Error>(agent)
         };
         let (east, west, south) = futures::try_join!(first("east"), first("west"), first("south"))?;
-        let replica = begin(change("west", fleet.agent("west").replica())).await?;
+        let replica = begin(change("west", true, fleet.agent("west").replica())).await?;
         let observer = Observer::start(fleet, &[&east, &west, &replica, &south], BOUND);
         let scene = Self { fleet, ns, east, west, replica, south, observer };
         scene.everywhere("still").await?;
@@ -140,9 +141,14 @@ impl<'a> Scene<'a> {
 
     /// A change in a cluster that everybody has to hear of.
     async fn change(&self, cluster: &str, replicas: u32) -> Result {
+        self.change_for(&self.agents(), cluster, replicas).await
+    }
+
+    /// The same where only these agents can hear of it.
+    async fn change_for(&self, agents: &[&Agent], cluster: &str, replicas: u32) -> Result {
         self.scale(cluster, replicas).await?;
         self.expect("web").await?;
-        self.everywhere("web").await
+        self.known_to(agents, "web").await
     }
 
     /// Waits until every agent says that about the store: `lost`, `followed`.

@@ -1,6 +1,7 @@
-//! A way to a cluster's API server that its test can break: bytes pass through, and TLS with them.
+//! A way to a cluster's API server, or to the shared store, that its test can break: bytes pass through, and TLS with
+//! them.
 //!
-//! It stands in the cluster's own place, so that the API server's certificate is good for it. What it can do is what
+//! It stands in the server's own place, so that the API server's certificate is good for it. What it can do is what
 //! a middlebox does to connections that look healthy from both ends: nothing arrives, and nothing is closed.
 
 use std::net::SocketAddr;

@@ -1,11 +1,11 @@
 //! The etcd that Federator's agents share, in a place of its own so that it can be cut off.
 
 use crate::Result;
-use crate::Snapshot;
 use crate::bed::Bed;
 use crate::etcd;
 use crate::process::Process;
 use crate::site::STORE;
+use crate::{Proxy, Snapshot};
 
 /// A test's handle on the shared store.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ impl Store {
     /// A client of this test's own, to look at what agents have written.
     pub async fn client(&self) -> Result<etcd_client::Client> {
         Ok(etcd_client::Client::connect([self.endpoint()], None).await?)
+    }
+
+    /// Another way to it, for one agent alone: `format!("http://{}", proxy.address())`.
+    pub fn proxy(&self) -> Result<Proxy> {
+        Proxy::start(STORE, STORE.port(etcd::PORT))
     }
 
     /// The process, to kill, pause and start. Needs [`Fleet::exclusive`](crate::Fleet::exclusive).

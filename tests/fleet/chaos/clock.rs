@@ -14,7 +14,7 @@ const HOUR: i64 = 3600;
 #[test]
 fn an_owner_whose_clock_is_an_hour_off_is_as_good_as_any() -> Result {
     Fleet::shared(async |fleet| {
-        let scene = Scene::with(fleet, "clock", |cluster, setup| match cluster {
+        let scene = Scene::with(fleet, "clock", |cluster, _, setup| match cluster {
             "west" => setup.clock(HOUR),
             "south" => setup.clock(-HOUR),
             _ => setup,
@@ -31,9 +31,7 @@ fn an_owner_whose_clock_is_an_hour_off_is_as_good_as_any() -> Result {
         scene.observer.leave(&scene.west);
         scene.observer.note("the owner of west is killed");
         scene.west.kill()?;
-        scene.scale("west", 1).await?;
-        scene.expect("web").await?;
-        scene.known_to(&[&scene.east, &scene.replica, &scene.south], "web").await?;
+        scene.change_for(&[&scene.east, &scene.replica, &scene.south], "west", 1).await?;
         owns(&scene.replica, "west").await?;
         scene.west.start().await?;
         scene.west.ready().await?;
