@@ -89,7 +89,7 @@ impl Init {
     fn settings(&self) -> anyhow::Result<Option<Settings>> {
         let Some(config) = &self.config else { return Ok(None) };
         match Config::load(config, &self.set)?.store {
-            StoreConfig::Etcd(settings) => Ok(Some(settings)),
+            StoreConfig::Etcd { settings, .. } => Ok(Some(settings)),
             StoreConfig::Embedded => Err(Misuse("the configuration names no `store.etcd`".to_owned()).into()),
         }
     }
