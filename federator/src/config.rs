@@ -5,7 +5,10 @@ pub mod file;
 pub mod membership;
 mod overrides;
 pub mod rules;
+mod snapshot;
 mod store;
+
+pub use snapshot::Snapshot;
 
 use crate::{ownership::rules::Timing, store::etcd::Settings};
 use model::{
@@ -37,6 +40,8 @@ pub struct Config {
     pub import: ImportRules,
     /// Where records go.
     pub store: Store,
+    /// What it begins with after a restart, if it is to begin with anything.
+    pub snapshot: Option<Snapshot>,
     /// What answers names.
     pub dns: Dns,
     /// Where objects go.
@@ -264,6 +269,7 @@ impl Config {
             export: ExportRules::check(&file.export)?,
             import: ImportRules::check(&file.import)?,
             store,
+            snapshot: file.snapshot.map(Snapshot::check).transpose()?,
             dns: Dns { listeners: file.dns.listeners, ttl: file.dns.ttl, negative_ttl: file.dns.negative_ttl },
             emit: Emit { namespace: file.emit.namespace, target },
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)

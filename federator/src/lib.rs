@@ -34,6 +34,7 @@ pub mod config;
 pub mod kubernetes;
 pub mod membership;
 pub mod shutdown;
+pub mod snapshot;
 pub mod telemetry;
 
 #[cfg(test)]

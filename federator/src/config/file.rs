@@ -29,6 +29,8 @@ pub struct File {
     /// Where records go.
     #[serde(default)]
     pub store: Store,
+    /// What an agent begins with after a restart. Without it: with nothing.
+    pub snapshot: Option<Snapshot>,
     /// What answers names.
     #[serde(default)]
     pub dns: Dns,
@@ -201,6 +203,20 @@ pub struct EtcdTls {
     pub cert_file: Option<PathBuf>,
     /// The key to it.
     pub key_file: Option<PathBuf>,
+}
+
+/// What an agent begins with after a restart.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Snapshot {
+    /// A directory of its own on a volume that outlives the process.
+    pub directory: PathBuf,
+    /// Seconds for which a state may not have been confirmed by the store and is still begun with.
+    #[serde(default = "defaults::max_age_seconds")]
+    pub max_age_seconds: u32,
+    /// `HOST:PORT` of the admin ports of other replicas of this agent, whose snapshot is as good.
+    #[serde(default)]
+    pub siblings: Vec<String>,
 }
 
 /// What answers names.
@@ -394,5 +410,11 @@ mod defaults {
 
     pub(super) fn grace_seconds() -> u32 {
         30
+    }
+
+    /// A day: the time for which pods of a cluster that nobody speaks for are believed to be where they were. After
+    /// that an address more likely is another pod's, and a wrong answer is worse than none.
+    pub(super) fn max_age_seconds() -> u32 {
+        24 * 60 * 60
     }
 }
