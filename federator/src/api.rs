@@ -1,5 +1,5 @@
 //! What an agent says about itself: `/status` for people and scripts, `/view` for comparing agents, `/metrics`,
-//! `/livez` and `/readyz`. Read-only, from what the stages last handed on.
+//! `/livez` and `/readyz`; `/snapshot` for another replica. Read-only, from what the stages last handed on.
 
 pub mod http;
 pub mod metrics;
@@ -12,7 +12,7 @@ use crate::{
     kubernetes::kubeconfig::Access,
     membership::roster::Roster,
     observe::Observed,
-    publish,
+    publish, snapshot,
     store::Upkeep,
 };
 use model::{cluster::Meta, name::ClusterId, reach::Place};
@@ -36,6 +36,8 @@ pub struct Sources {
     pub roster: watch::Receiver<Roster<Access>>,
     /// How emitting stands.
     pub emitted: watch::Receiver<emit::Status>,
+    /// What is kept for the next start.
+    pub snapshot: snapshot::Kept,
 }
 
 // === impl Sources ===

@@ -1,11 +1,12 @@
-//! The admin port. Answers from memory, writes nothing, asks nobody.
+//! The admin port. Answers from memory, but for the snapshot, writes nothing, asks nobody.
 
 use super::{Sources, report::Report};
+use crate::snapshot;
 use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
@@ -38,6 +39,7 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/view", get(view))
+        .route("/snapshot", get(give))
         .with_state(Admin { sources, registry: Arc::new(registry) });
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
@@ -67,6 +69,10 @@ async fn status(State(admin): State<Admin>) -> Json<Report> {
 async fn view(State(admin): State<Admin>) -> String {
     let view = admin.sources.gathered.borrow().view.clone();
     view.canonical()
+}
+
+async fn give(State(admin): State<Admin>) -> Response {
+    snapshot::give(admin.sources.snapshot.file.as_deref()).await
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -17,7 +17,7 @@ type ReadOwn = fn(&Own) -> i64;
 
 impl Collector for Stages {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Sources { gathered, own, emitted, .. } = &self.0;
+        let Sources { gathered, own, emitted, snapshot, .. } = &self.0;
         let (gathered, emitted) = (gathered.borrow().clone(), emitted.borrow().clone());
         let view = &gathered.view;
         let gauges: [(&str, &str, i64); 7] = [
@@ -29,7 +29,17 @@ impl Collector for Stages {
             ("quarantined_records", "Records that cannot be used", size(gathered.quarantined.len())),
             ("emitted_objects", "Emitted objects that are as they should be", size(emitted.in_place)),
         ];
-        for (name, help, value) in gauges {
+        let kept = [
+            ("snapshot_bytes", "Size of the snapshot", count(snapshot.status.borrow().bytes)),
+            (
+                "snapshot_age_seconds",
+                "Time since the snapshot was known to be the state of the store",
+                snapshot.age().map_or(0, |age| count(age.as_secs())),
+            ),
+        ];
+        // Where there is none, there is nothing to alert about.
+        let kept = kept.into_iter().filter(|_| snapshot.age().is_some());
+        for (name, help, value) in gauges.into_iter().chain(kept) {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;

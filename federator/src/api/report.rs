@@ -3,6 +3,7 @@
 use super::Sources;
 use crate::{
     gather::{Gathered, StoreHealth},
+    snapshot::Kept,
     store::Upkeep,
 };
 use model::{
@@ -12,7 +13,10 @@ use model::{
     view::View,
 };
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// `/status`.
 #[derive(Debug, Serialize)]
@@ -48,6 +52,8 @@ pub struct Report {
     pub quarantined: BTreeMap<String, String>,
     /// How emitting stands.
     pub emit: EmitReport,
+    /// What is kept for the next start.
+    pub snapshot: SnapshotReport,
 }
 
 /// How the store is.
@@ -200,6 +206,33 @@ pub struct EmitReport {
     pub trouble: Option<String>,
 }
 
+/// What is kept for the next start.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotReport {
+    /// `off`, `waiting`, `kept`, `behind` or `failing`.
+    pub state: &'static str,
+    /// The store's revision up to which it is written.
+    pub position: u64,
+    /// When that was last known to be the state of the store, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<u64>,
+    /// How long ago that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
+    /// Its size.
+    pub bytes: u64,
+    /// Why it cannot be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The file or the sibling whose snapshot this process began with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began: Option<String>,
+    /// Snapshots that it did not begin with, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, String>,
+}
+
 // === impl Report ===
 
 impl Report {
@@ -252,6 +285,27 @@ impl Report {
                 troubles: (*emitted.troubles).clone(),
                 trouble: emitted.trouble,
             },
+            snapshot: SnapshotReport::new(&sources.snapshot),
+        }
+    }
+}
+
+// === impl SnapshotReport ===
+
+impl SnapshotReport {
+    fn new(kept: &Kept) -> Self {
+        let age_seconds = kept.age().map(|age| age.as_secs());
+        let status = kept.status.borrow().clone();
+        let since_1970 = |written: SystemTime| written.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self {
+            state: status.stand.as_str(),
+            position: status.position,
+            written: status.written.map(since_1970),
+            age_seconds,
+            bytes: status.bytes,
+            trouble: status.trouble,
+            began: status.began,
+            refused: status.refused,
         }
     }
 }

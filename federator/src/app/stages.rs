@@ -25,6 +25,7 @@ use crate::{
         service_entry::{self, ServiceEntries},
     },
     publish,
+    snapshot::{self, Begun, format::Identity},
     store::{Store, Upkeep, embedded::Embedded, etcd::Etcd},
 };
 use anyhow::Context as _;
@@ -65,6 +66,10 @@ pub(super) async fn start(
     let mut stages = Stages::default();
     let mut registry = Registry::with_prefix("federator");
     let config = Arc::new(config);
+    let own_admin = admin.local_addr().context("admin")?;
+    let Begun { keeper, kept, .. } =
+        snapshot::begin(config.snapshot.as_ref(), Identity::of(&config), own_admin, clock).await;
+    stages.keep(keeper, shutdown);
     let store = store(&config.store).await?;
 
     let (rules, keeper) = Rules::new(&config);
@@ -96,7 +101,16 @@ pub(super) async fn start(
     }
 
     let agent = config.agent.clone();
-    let sources = Sources { agent, place: place(&config), gathered: gathered.clone(), upkeep, own, roster, emitted };
+    let sources = Sources {
+        agent,
+        place: place(&config),
+        gathered: gathered.clone(),
+        upkeep,
+        own,
+        roster,
+        emitted,
+        snapshot: kept,
+    };
     registry.register_collector(Box::new(metrics::Stages(sources.clone())));
     let shutdown = shutdown.clone();
     stages.draining.spawn(async move {
@@ -109,6 +123,17 @@ pub(super) async fn start(
 // === impl Stages ===
 
 impl Stages {
+    /// Writes what is gathered for the next start.
+    fn keep(&mut self, keeper: Option<snapshot::Keeper>, shutdown: &CancellationToken) {
+        if let Some(keeper) = keeper {
+            let shutdown = shutdown.clone();
+            self.draining.spawn(async move {
+                keeper.run(shutdown).await.context("snapshot")?;
+                Ok("snapshot")
+            });
+        }
+    }
+
     /// Follows the remote Secrets, where they are to be read.
     async fn follow_secrets(&mut self, config: &Config) -> Result<watch::Receiver<Roster<Access>>, AppError> {
         let (roster, said) = watch::channel(Roster::default());
@@ -253,7 +278,7 @@ fn place(config: &Config) -> Place {
 
 /// What time it is.
 #[expect(clippy::disallowed_methods, reason = "the composition root may read the clock")]
-fn clock() -> SystemTime {
+pub(crate) fn clock() -> SystemTime {
     SystemTime::now()
 }
 

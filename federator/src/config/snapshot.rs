@@ -63,7 +63,7 @@ impl Identity {
     pub fn of(config: &Config) -> Self {
         let store = match &config.store {
             Store::Embedded => "embedded".to_owned(),
-            Store::Etcd(etcd) => format!("etcd {}", etcd.root.trim_end_matches('/')),
+            Store::Etcd { settings, .. } => format!("etcd {}", settings.root.trim_end_matches('/')),
         };
         Self { cluster: config.cluster.to_string(), zone: config.zone.to_string(), store }
     }
