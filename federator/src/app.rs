@@ -8,6 +8,8 @@ mod projection;
 mod rules;
 mod stages;
 
+pub(crate) use stages::clock;
+
 use crate::{
     config::{Config, file::AnswerMode},
     gather::Gathered,

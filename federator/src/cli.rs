@@ -5,6 +5,7 @@ mod cluster;
 mod demo;
 mod etcd;
 mod remote_secret;
+mod snapshot;
 
 use crate::{app::AppError, config::ConfigError};
 use clap::{Parser, Subcommand};
@@ -39,6 +40,8 @@ enum Command {
     Etcd(etcd::Args),
     /// Let agents elsewhere observe a cluster.
     RemoteSecret(remote_secret::Args),
+    /// Look into the snapshot that an agent begins with after a restart.
+    Snapshot(snapshot::Args),
 }
 
 // === impl Cli ===
@@ -60,6 +63,7 @@ impl Cli {
                 Command::Demo(args) => demo::run(args).await,
                 Command::Etcd(args) => etcd::run(args).await,
                 Command::RemoteSecret(args) => remote_secret::run(args).await,
+                Command::Snapshot(args) => snapshot::run(args),
             }
         });
         // Blocking work, like name resolution, is not waited for.
