@@ -1,5 +1,6 @@
 //! The engine without a store: everything in memory, for one agent that watches every cluster itself. Same
-//! revisions, guards, watches and leases as etcd, so nothing above it can tell. Keeps nothing over a restart.
+//! revisions, guards, watches and leases as etcd, so nothing above it can tell. Keeps nothing over a restart by itself,
+//! but can begin with what was kept.
 
 use super::{Batch, Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, StoreError, Txn, Watch};
 use async_trait::async_trait;
@@ -49,6 +50,14 @@ impl Embedded {
     #[must_use]
     pub fn new() -> Self {
         Self { state: Arc::default(), revision: watch::Sender::new(0) }
+    }
+
+    /// A store that holds these entries already, and whose next change comes after `revision`. None of them is bound
+    /// to a lease.
+    #[must_use]
+    pub fn restore(entries: BTreeMap<String, Entry>, revision: u64) -> Self {
+        let state = State { revision, entries, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), revision: watch::Sender::new(revision) }
     }
 
     // Every critical section leaves the state whole, so a panic elsewhere does not make it unusable.
@@ -185,7 +194,7 @@ impl Watch for EmbeddedWatch {
         // Watching is done when the state says so; an error is impossible while `self.store` holds the sender.
         let _ = revision.wait_for(|revision| *revision >= self.next).await;
         let state = self.store.state();
-        let oldest = state.history.front().map_or(state.revision, |batch| batch.revision);
+        let oldest = state.history.front().map_or(state.revision + 1, |batch| batch.revision);
         if self.next < oldest {
             return Err(StoreError::Compacted(oldest));
         }
@@ -217,5 +226,31 @@ impl Drop for EmbeddedLease {
     /// There is nothing to run out: whoever lets a lease go gives up its keys.
     fn drop(&mut self) {
         self.store.revoke(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::now;
+
+    #[test]
+    fn what_was_kept_goes_on_with_later_revisions() {
+        let entry = Entry { value: b"1".to_vec(), created: 3, modified: 5 };
+        let store = Embedded::restore(BTreeMap::from([("a".to_owned(), entry.clone())]), 7);
+        let all = now(store.read("")).expect("it is there");
+        assert_eq!((all.revision, &all.entries["a"]), (7, &entry));
+        // Nobody knows any more what the last change was.
+        let mut behind = now(store.watch(7)).expect("it finds out when it asks");
+        assert_eq!(now(behind.next()), Err(StoreError::Compacted(8)));
+        let mut watch = now(store.watch(8)).expect("it follows on what was kept");
+        let txn = Txn {
+            guards: vec![Guard::created("a", 3), Guard::modified("a", 5)],
+            writes: vec![("a".to_owned(), Some(b"2".to_vec()))],
+            ..Txn::default()
+        };
+        assert_eq!(now(store.commit(&txn)), Ok(Committed::Done(8)));
+        let later = Entry { value: b"2".to_vec(), created: 3, modified: 8 };
+        assert_eq!(now(watch.next()), Ok(Batch { revision: 8, changes: vec![("a".to_owned(), Some(later))] }));
     }
 }
