@@ -4,7 +4,6 @@
 //! time a query does not depend on who waits for whom. Rounds are interleaved and ratios are taken within a round,
 //! because the speed of a machine wanders.
 
-mod cpu;
 mod load;
 mod server;
 mod zone;

@@ -6,11 +6,13 @@
 #![expect(clippy::print_stdout, reason = "printing figures is what a benchmark is for")]
 
 mod ask;
+mod cpu;
 mod dns;
 mod machine;
 mod observe;
 mod propagation;
 mod report;
+mod store;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use harness::Result;
@@ -32,6 +34,8 @@ enum Benchmark {
     Propagation(propagation::Options),
     /// Memory, first sync and requests of an agent with a large cluster, beside kubectl reading the same
     Observe(observe::Options),
+    /// Memory and start of an agent of a million endpoints, the cost of a change, and of many a second
+    Store(store::Options),
     /// CPU time of one UDP query, beside NSD and CoreDNS with the same names
     Dns(dns::Options),
 }
@@ -45,6 +49,7 @@ fn main() -> Result {
         None => Ok(()),
         Some(Benchmark::Propagation(options)) => propagation::run(&options),
         Some(Benchmark::Observe(options)) => observe::run(&options),
+        Some(Benchmark::Store(options)) => store::run(&options),
         Some(Benchmark::Dns(options)) => dns::run(&options),
     }
 }

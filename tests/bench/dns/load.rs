@@ -9,8 +9,8 @@ use harness::{Parts, Result};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::cpu;
 use super::server::Server;
+use crate::cpu;
 
 /// Sixteen clients that together wait for up to a hundred answers: enough to keep a server busy, and less than its
 /// socket holds, so that nothing is lost.

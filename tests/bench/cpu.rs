@@ -17,7 +17,7 @@ struct Stat {
 }
 
 /// User and system time of a process and its living descendants, all threads included.
-pub(super) fn of_tree(root: u32) -> Result<Duration> {
+pub(crate) fn of_tree(root: u32) -> Result<Duration> {
     let mut processes = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
