@@ -6,14 +6,8 @@ pub mod dns;
 pub mod service_entry;
 
 use crate::config::rules::ImportRules;
-use model::{
-    locality::Network,
-    merge::Service,
-    name::{ClusterId, ServiceKey},
-    tracked::Since,
-    view::View,
-};
-use std::{collections::BTreeMap, sync::Arc};
+use model::{merge::Service, name::ServiceKey, reach::Networks, tracked::Since, view::View};
+use std::sync::Arc;
 
 /// Which services have to be projected again.
 #[derive(Debug, Default)]
@@ -21,7 +15,7 @@ pub struct Cursor {
     /// Sequence of the services last projected.
     seen: u64,
     /// The networks they were projected with: they decide what can be used of every service.
-    networks: BTreeMap<ClusterId, Network>,
+    networks: Arc<Networks>,
     rules: ImportRules,
     /// Whether the rules are new.
     anew: bool,
@@ -32,6 +26,8 @@ pub struct Cursor {
 pub struct Due<'a> {
     /// A service, or `None` where it is gone or not imported.
     pub services: Vec<(&'a ServiceKey, Option<&'a Arc<Service>>)>,
+    /// The networks to project them with.
+    pub networks: Arc<Networks>,
     /// All services are there, so what is not among them is gone.
     pub everything: bool,
 }
@@ -47,17 +43,18 @@ impl Cursor {
 
     /// What is due in `view`; it counts as done from now on.
     pub fn advance<'a>(&mut self, view: &'a View) -> Due<'a> {
-        let meta = view.clusters().iter().filter_map(|(id, cluster)| Some((id, cluster.meta.as_ref()?)));
-        let networks: BTreeMap<_, _> = meta.map(|(id, meta)| (id.clone(), meta.network.clone())).collect();
-        let moved = networks != self.networks || std::mem::take(&mut self.anew);
+        let mut moved = std::mem::take(&mut self.anew);
+        if !self.networks.hold(view) {
+            self.networks = Arc::new(Networks::new(view));
+            moved = true;
+        }
         let since = view.services().since(self.seen);
         self.seen = view.services().sequence();
-        self.networks = networks;
         let mut due = match since {
-            Since::Changes(services) if !moved => Due { services, everything: false },
+            Since::Changes(services) if !moved => Due { services, networks: self.networks.clone(), everything: false },
             _ => {
                 let services = view.services().iter().map(|(key, service)| (key, Some(service))).collect();
-                Due { services, everything: true }
+                Due { services, networks: self.networks.clone(), everything: true }
             }
         };
         for (key, service) in &mut due.services {

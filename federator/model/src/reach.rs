@@ -1,4 +1,4 @@
-//! Which of a service's endpoints can be used from one place, and why the others cannot. Pure: a View and a place
+//! Which of a service's endpoints can be used from one place, and why the others cannot. Pure: networks and a place
 //! in, a choice out. Knows nothing of DNS or Istio, which dress the choice each in their own way.
 
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     name::ClusterId,
     view::View,
 };
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// Where somebody asks from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct Place {
     /// The network of that cluster, as long as it has not said what it is.
     pub network: Network,
 }
+
+/// The networks of clusters, as far as they have said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(BTreeMap<ClusterId, Network>);
 
 /// What a place can use of a service.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,12 +68,12 @@ pub enum Reason<'a> {
 /// What `place` can use of `service`: ready endpoints on its network, or, when none of those is ready, those that are
 /// held, or else draining ones.
 #[must_use]
-pub fn offer<'a>(view: &'a View, place: &'a Place, service: &'a Service) -> Offer<'a> {
-    let here = network_of(view, &place.cluster).unwrap_or(&place.network);
+pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service) -> Offer<'a> {
+    let here = networks.of(&place.cluster).unwrap_or(&place.network);
     let mut offer = Offer::default();
     let (mut held, mut draining) = (Vec::new(), Vec::new());
     for (cluster, export) in &service.exports {
-        let of_cluster = network_of(view, cluster);
+        let of_cluster = networks.of(cluster);
         for member in export.endpoints() {
             let endpoint = member.endpoint;
             let network = endpoint.network.as_ref().or(of_cluster);
@@ -92,6 +96,31 @@ pub fn offer<'a>(view: &'a View, place: &'a Place, service: &'a Service) -> Offe
     offer
 }
 
+// === impl Networks ===
+
+impl Networks {
+    /// Those of the clusters of a View.
+    #[must_use]
+    pub fn new(view: &View) -> Self {
+        Self(said(view).map(|(id, network)| (id.clone(), network.clone())).collect())
+    }
+
+    /// Whether they are still those of this View. Costs less than to make them anew.
+    #[must_use]
+    pub fn hold(&self, view: &View) -> bool {
+        self.0.iter().eq(said(view))
+    }
+
+    /// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
+    fn of(&self, cluster: &ClusterId) -> Option<&Network> {
+        self.0.get(cluster)
+    }
+}
+
+fn said(view: &View) -> impl Iterator<Item = (&ClusterId, &Network)> {
+    view.clusters().iter().filter_map(|(id, cluster)| Some((id, &cluster.meta.as_ref()?.network)))
+}
+
 // === impl Offer ===
 
 impl<'a> Offer<'a> {
@@ -112,11 +141,6 @@ impl<'a> Offer<'a> {
             None => self.left_out.push(LeftOut { cluster, endpoints: 1, reason }),
         }
     }
-}
-
-/// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
-fn network_of<'a>(view: &'a View, cluster: &ClusterId) -> Option<&'a Network> {
-    view.clusters().get(cluster).and_then(|cluster| cluster.meta.as_ref()).map(|meta| &meta.network)
 }
 
 impl fmt::Display for Reason<'_> {
@@ -146,7 +170,7 @@ mod tests {
         name::ServiceKey,
         view::Cluster,
     };
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     /// Exports as `cluster@network: address[@network]health…`, asked from `east`: `+` ready, `~` draining, `-` not.
     /// A cluster without network has not said what it is.
@@ -192,7 +216,8 @@ mod tests {
             offer.usable.iter().map(usable).collect()
         };
         let said = |offer: &Offer<'_>| offer.left_out.iter().map(ToString::to_string).collect();
-        let offer = offer(&view, &place, &service);
+        let networks = Networks::new(&view);
+        let offer = offer(&networks, &place, &service);
         let (usable, left_out) = (shown(&offer), said(&offer));
         let offer = offer.with_addresses();
         let mut without: Vec<String> = shown(&offer);

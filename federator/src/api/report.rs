@@ -9,7 +9,7 @@ use crate::{
 use model::{
     merge::Service,
     name::ClusterId,
-    reach::{Place, offer},
+    reach::{Networks, Place, offer},
     view::View,
 };
 use serde::Serialize;
@@ -259,6 +259,7 @@ impl Report {
             }
         }
         let secrets = sources.roster.borrow().troubles.clone();
+        let networks = Networks::new(view);
         Self {
             agent: sources.agent.clone(),
             cluster: sources.place.cluster.to_string(),
@@ -275,7 +276,7 @@ impl Report {
             services: view
                 .services()
                 .iter()
-                .map(|(key, service)| (key.to_string(), ServiceReport::new(view, &sources.place, service)))
+                .map(|(key, service)| (key.to_string(), ServiceReport::new(&networks, &sources.place, service)))
                 .collect(),
             quarantined: (*gathered.quarantined).clone(),
             emit: EmitReport {
@@ -380,8 +381,8 @@ impl ObservedReport {
 // === impl ServiceReport ===
 
 impl ServiceReport {
-    fn new(view: &View, place: &Place, service: &Service) -> Self {
-        let offer = offer(view, place, service);
+    fn new(networks: &Networks, place: &Place, service: &Service) -> Self {
+        let offer = offer(networks, place, service);
         let export = |(cluster, export): &(ClusterId, std::sync::Arc<model::export::Export>)| ExportReport {
             cluster: cluster.to_string(),
             ready: export.ready(),

@@ -209,7 +209,7 @@ impl Stages {
         let entries_config = service_entry::Config {
             place: place(config),
             zone: config.zone.clone(),
-            namespace: config.emit.namespace.clone(),
+            namespace: config.emit.namespace.as_str().into(),
         };
         let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
         let projection = Projection { zones, served, entries: ServiceEntries::new(entries_config), rules, desired };

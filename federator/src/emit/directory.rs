@@ -1,6 +1,7 @@
 //! Objects as YAML files in a directory, for GitOps and the demo: one file an object, replaced as a whole. Files that
 //! others put there are left alone; ours carry our label. What cannot be written is tried again. A file is looked at
-//! when its object changes: what others do to ours in between is not noticed.
+//! when its object changes: what others do to ours in between is not noticed. It is read only when it is not as we left
+//! it, by its size and the time of its last change.
 
 use super::{
     Status,
@@ -11,15 +12,34 @@ use crate::backoff::Backoff;
 use model::tracked::{Since, Tracked};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::{self, File},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 use tokio::sync::watch;
 
 /// Ends the name of a file that is being written; it begins with a dot.
 const TEMPORARY: &str = ".tmp";
+
+/// A directory, and the files that are as we left them.
+struct Home {
+    directory: PathBuf,
+    left: HashMap<ObjectKey, Left>,
+}
+
+/// A file as we left it.
+#[derive(Clone, Copy, PartialEq)]
+struct Left {
+    /// The hash of what was desired.
+    hash: u64,
+    stamp: Stamp,
+}
+
+/// Size and time of the last change.
+type Stamp = (u64, SystemTime);
 
 /// Keeps the directory equal to what is desired, until there is nothing to desire any more.
 ///
@@ -32,6 +52,7 @@ pub async fn run(
 ) -> io::Result<()> {
     fs::create_dir_all(&directory)?;
     let mut held = held(&directory)?;
+    let mut home = Home { directory, left: HashMap::new() };
     let mut dirty = held.clone();
     let (mut seen, mut troubles, mut backoff) = (0, BTreeMap::new(), Backoff::default());
     // Nothing is desired until the first projection; deleting before it would be believing in emptiness.
@@ -49,7 +70,7 @@ pub async fn run(
         seen = now.sequence();
         for key in std::mem::take(&mut dirty) {
             let want = now.get(&key);
-            match settle(&directory, &key, want) {
+            match home.settle(&key, want) {
                 Ok(done) => {
                     troubles.remove(&key.to_string());
                     status.send_modify(|status| status.writes += u64::from(done));
@@ -92,29 +113,59 @@ fn file_name(key: &ObjectKey) -> String {
 
 fn key_of(file_name: &str) -> Option<ObjectKey> {
     let (namespace, name) = file_name.strip_suffix(".yaml")?.split_once('_')?;
-    Some(ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() })
+    Some(ObjectKey { namespace: namespace.into(), name: name.into() })
 }
 
-/// Makes one file as it should be; says whether something was done.
-fn settle(directory: &Path, key: &ObjectKey, desired: Option<&Desired>) -> io::Result<bool> {
-    let path = directory.join(file_name(key));
-    match action(desired, read(&path).as_ref()) {
-        Action::Nothing => return Ok(false),
-        Action::Foreign => return Err(io::Error::other("a file of this name is somebody else's")),
-        Action::Delete => {
-            fs::remove_file(&path)?;
-            tracing::info!(object = %key, "removed");
+// === impl Home ===
+
+impl Home {
+    /// Makes one file as it should be; says whether something was done.
+    fn settle(&mut self, key: &ObjectKey, desired: Option<&Desired>) -> io::Result<bool> {
+        let path = self.directory.join(file_name(key));
+        let left = self.left.remove(key).filter(|left| stamp(&path).is_ok_and(|stamp| stamp == left.stamp));
+        let todo = match (left, desired) {
+            (Some(left), Some(desired)) if left.hash == desired.hash() => Action::Nothing,
+            (Some(_), Some(_)) => Action::Apply,
+            (Some(_), None) => Action::Delete,
+            (None, desired) => action(desired, read(&path).as_ref()),
+        };
+        match (todo, desired) {
+            (Action::Foreign, _) => return Err(io::Error::other("a file of this name is somebody else's")),
+            (Action::Delete, _) => {
+                fs::remove_file(&path)?;
+                tracing::info!(object = %key, "removed");
+                return Ok(true);
+            }
+            (Action::Apply, Some(desired)) => {
+                let stamp = self.write(key, desired, &path)?;
+                tracing::info!(object = %key, revision = desired.revision, "written");
+                self.left.insert(key.clone(), Left { hash: desired.hash(), stamp });
+                return Ok(true);
+            }
+            _ => {}
         }
-        Action::Apply(object) => {
-            let text = serde_saphyr::to_string(&object.object(key)).map_err(io::Error::other)?;
-            let temporary = directory.join(format!(".{}{TEMPORARY}", file_name(key)));
-            fs::write(&temporary, text)
-                .and_then(|()| fs::rename(&temporary, &path))
-                .inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-            tracing::info!(object = %key, revision = object.revision, "written");
+        if let Some(left) = left {
+            self.left.insert(key.clone(), left);
         }
+        Ok(false)
     }
-    Ok(true)
+
+    fn write(&self, key: &ObjectKey, desired: &Desired, path: &Path) -> io::Result<Stamp> {
+        let text = serde_saphyr::to_string(&desired.object(key)).map_err(io::Error::other)?;
+        let temporary = self.directory.join(format!(".{}{TEMPORARY}", file_name(key)));
+        let written = File::create(&temporary).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            let metadata = file.metadata()?;
+            fs::rename(&temporary, path)?;
+            Ok((metadata.len(), metadata.modified()?))
+        });
+        written.inspect_err(|_| drop(fs::remove_file(&temporary)))
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.len(), metadata.modified()?))
 }
 
 /// What a file is. One that cannot be read as an object is somebody else's.
@@ -125,11 +176,9 @@ fn read(path: &Path) -> Option<Actual> {
         Err(_) => return Some(Actual::default()),
     };
     let object: Value = serde_saphyr::from_str(&text).unwrap_or_default();
-    let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
-    Some(Actual {
-        labels: serde_json::from_value(labels).unwrap_or_default(),
-        spec: object.get("spec").cloned().unwrap_or_default(),
-    })
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+    let labels = labels.filter_map(|(key, value)| Some((&**key, value.as_str()?)));
+    Some(Actual::new(labels, &object["spec"]))
 }
 
 /// The objects of which there is a file of the form we write. Removes what we had begun to write when we died.

@@ -182,7 +182,8 @@ impl Emitter {
         while self.in_flight.len() < MAX_IN_FLIGHT {
             let Some(key) = self.dirty.iter().find(|key| !self.in_flight.contains(*key)).cloned() else { return };
             self.dirty.remove(&key);
-            let write: BoxFuture<'static, Written> = match action(self.desired.get(&key), self.actual.get(&key)) {
+            let desired = self.desired.get(&key);
+            let write: BoxFuture<'static, Written> = match action(desired, self.actual.get(&key)) {
                 Action::Nothing => {
                     self.troubles.remove(&key.to_string());
                     continue;
@@ -192,7 +193,10 @@ impl Emitter {
                     self.troubles.insert(key.to_string(), reason);
                     continue;
                 }
-                Action::Apply(object) => Box::pin(apply(self.api(&key), key.clone(), object)),
+                Action::Apply => {
+                    let Some(desired) = desired.cloned() else { continue };
+                    Box::pin(apply(self.api(&key), key.clone(), desired))
+                }
                 Action::Delete => Box::pin(delete(self.api(&key), key.clone())),
             };
             self.in_flight.insert(key);
@@ -283,10 +287,10 @@ async fn delete(api: Api<DynamicObject>, key: ObjectKey) -> Written {
 }
 
 fn key_of(object: &DynamicObject) -> ObjectKey {
-    ObjectKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    ObjectKey { namespace: object.namespace().unwrap_or_default().into(), name: object.name_any().into() }
 }
 
 fn actual_of(object: &DynamicObject) -> Actual {
-    let spec = object.data.get("spec").cloned().unwrap_or_default();
-    Actual { labels: object.metadata.labels.clone().unwrap_or_default(), spec }
+    let labels = object.metadata.labels.iter().flatten();
+    Actual::new(labels.map(|(key, value)| (&**key, &**value)), &object.data["spec"])
 }

@@ -115,7 +115,7 @@ impl Zones {
                 }
             }
             for (key, service) in &due.services {
-                let nodes = service.map(|service| mode.namer.names(view, service)).unwrap_or_default();
+                let nodes = service.map(|service| mode.namer.names(&due.networks, service)).unwrap_or_default();
                 mode.put(key, nodes);
             }
             let txt = Node { ttl: 0, txt: vec![revision.clone()], ..Node::default() };

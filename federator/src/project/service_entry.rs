@@ -1,33 +1,27 @@
 //! A View as Istio ServiceEntries, one a service: hosts, virtual addresses, and the endpoints this cluster can use.
-//! Pure; knows nothing of what is already in the cluster.
+//! Pure; knows nothing of what is already in the cluster. An entry is made when it is compared or written, and not held.
 //!
 //! A ServiceEntry cannot leave an endpoint out of one port, so a port that not every endpoint serves is left out.
 
 use super::Cursor;
 use crate::config::rules::ImportRules;
-use crate::emit::object::{Desired, Endpoint, ObjectKey, Port, ServiceEntry};
+use crate::emit::object::{Desired, Endpoint, Labels, ObjectKey, Port, Recipe, ServiceEntry};
 use crate::gather::Gathered;
 use model::{
     export,
     merge::Service,
     name::ServiceKey,
-    reach::{Place, Usable, offer},
+    reach::{Networks, Place, Usable, offer},
     tracked::Tracked,
-    view::View,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 /// Most endpoints of one ServiceEntry (its CRD).
 const MAX_ENDPOINTS: usize = 4096;
-
-/// Tells which cluster an endpoint is in, to Istio and to people.
-const CLUSTER_LABEL: &str = "topology.istio.io/cluster";
-
-/// Turns mutual TLS on. Alone it would make clients ask for an identity that the entry does not name.
-const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 /// What the projection needs to know.
 #[derive(Clone, Debug)]
@@ -37,13 +31,23 @@ pub struct Config {
     /// The zone, without a final dot.
     pub zone: Arc<str>,
     /// The namespace of objects for services that the cluster does not have.
-    pub namespace: String,
+    pub namespace: Arc<str>,
+}
+
+/// What an entry is made of.
+#[derive(Debug)]
+struct Made {
+    place: Arc<Place>,
+    networks: Arc<Networks>,
+    service: Arc<Service>,
+    host: Arc<str>,
 }
 
 /// ServiceEntries kept equal to a View.
 #[derive(Debug)]
 pub struct ServiceEntries {
     config: Config,
+    place: Arc<Place>,
     cursor: Cursor,
     desired: Tracked<ObjectKey, Desired>,
     /// Where the entry of a service is, which moves when the cluster gets or loses the service itself.
@@ -56,7 +60,8 @@ impl ServiceEntries {
     /// None yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, cursor: Cursor::default(), desired: Tracked::new(), placed: HashMap::new() }
+        let place = Arc::new(config.place.clone());
+        Self { config, place, cursor: Cursor::default(), desired: Tracked::new(), placed: HashMap::new() }
     }
 
     /// Sets what is imported, from the next update on.
@@ -75,11 +80,29 @@ impl ServiceEntries {
             }
         }
         for (key, service) in due.services {
-            let entry = service.and_then(|service| entry(&self.config, view, service));
-            let desired = entry.map(|(at, entry)| (at, Desired { entry: Arc::new(entry), revision: view.revision() }));
+            let made = service.map(|service| Made {
+                place: self.place.clone(),
+                networks: due.networks.clone(),
+                service: service.clone(),
+                host: key.host(&self.config.zone).into(),
+            });
+            let desired = made.and_then(|made| {
+                let entry = made.entry();
+                let (at, hash) = (self.at(&made), entry.digest());
+                // Without a port Istio could do nothing with it.
+                let useful = !entry.ports.is_empty();
+                useful.then(|| (at, Desired::new(Arc::new(made), hash, view.revision())))
+            });
             self.put(key, desired);
         }
         self.desired.clone()
+    }
+
+    /// Where an entry goes: beside the service, where the cluster has it.
+    fn at(&self, made: &Made) -> ObjectKey {
+        let here = made.service.exports.iter().any(|(cluster, _)| *cluster == self.config.place.cluster);
+        let namespace = if here { made.service.key.namespace.as_str().into() } else { self.config.namespace.clone() };
+        ObjectKey { namespace, name: made.host.clone() }
     }
 
     fn put(&mut self, key: &ServiceKey, desired: Option<(ObjectKey, Desired)>) {
@@ -94,48 +117,46 @@ impl ServiceEntries {
     }
 }
 
-/// The entry of a service, and where it goes; `None` when Istio could do nothing with one.
-fn entry(config: &Config, view: &View, service: &Service) -> Option<(ObjectKey, ServiceEntry)> {
-    let host = service.key.host(&config.zone);
-    let here = service.exports.iter().any(|(cluster, _)| *cluster == config.place.cluster);
-    let namespace = if here { service.key.namespace.to_string() } else { config.namespace.clone() };
-    let offer = offer(view, &config.place, service);
-    let ports = ports(service, &offer.usable);
-    if ports.is_empty() {
-        return None;
+// === impl Made ===
+
+impl Made {
+    /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
+    fn ports(&self, usable: &[Usable<'_>]) -> Vec<&export::Port> {
+        let mut numbers = BTreeSet::new();
+        let served = |port: &&export::Port| usable.iter().all(|usable| usable.member.target(port).is_some());
+        let tcp = self.service.ports.iter().filter(|port| port.protocol == export::Protocol::Tcp);
+        tcp.filter(served).filter(|port| numbers.insert(port.number)).collect()
     }
-    let mut endpoints: Vec<Endpoint> = offer.usable.iter().map(|usable| endpoint(&ports, usable)).collect();
-    // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
-    let has_hosts = offer.usable.iter().any(|usable| usable.member.endpoint.address.ip().is_none());
-    endpoints.sort();
-    endpoints.dedup();
-    endpoints.truncate(MAX_ENDPOINTS);
-    let entry = ServiceEntry {
-        hosts: vec![host.clone()],
-        addresses: addresses(service),
-        ports: ports.iter().map(|port| object_port(port)).collect(),
-        resolution: if has_hosts { "DNS" } else { "STATIC" },
-        endpoints,
-        ..ServiceEntry::default()
-    };
-    Some((ObjectKey { namespace, name: host }, entry))
 }
 
-/// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
-fn ports<'a>(service: &'a Service, usable: &[Usable<'_>]) -> Vec<&'a export::Port> {
-    let mut numbers = BTreeSet::new();
-    let served = |port: &&export::Port| usable.iter().all(|usable| usable.member.target(port).is_some());
-    let tcp = service.ports.iter().filter(|port| port.protocol == export::Protocol::Tcp);
-    tcp.filter(served).filter(|port| numbers.insert(port.number)).collect()
+impl Recipe for Made {
+    fn entry(&self) -> ServiceEntry<'_> {
+        let usable = offer(&self.networks, &self.place, &self.service).usable;
+        let ports = self.ports(&usable);
+        let mut endpoints: Vec<Endpoint<'_>> = usable.iter().map(|usable| endpoint(&ports, usable)).collect();
+        // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
+        let has_hosts = endpoints.iter().any(|endpoint| endpoint.address.ip().is_none());
+        endpoints.sort();
+        endpoints.dedup();
+        endpoints.truncate(MAX_ENDPOINTS);
+        ServiceEntry {
+            addresses: addresses(&self.service),
+            endpoints,
+            hosts: vec![self.host.to_string()],
+            ports: ports.into_iter().map(object_port).collect(),
+            resolution: if has_hosts { "DNS" } else { "STATIC" },
+            ..ServiceEntry::default()
+        }
+    }
 }
 
-fn object_port(port: &export::Port) -> Port {
-    Port { number: port.number, name: port_name(port), protocol: istio_protocol(port).to_owned() }
+fn object_port(port: &export::Port) -> Port<'_> {
+    Port { name: port_name(port), number: port.number, protocol: istio_protocol(port) }
 }
 
 /// The CRD wants a name for every port.
-fn port_name(port: &export::Port) -> String {
-    if port.name.is_empty() { format!("tcp-{}", port.number) } else { port.name.to_string() }
+fn port_name(port: &export::Port) -> Cow<'_, str> {
+    if port.name.is_empty() { format!("tcp-{}", port.number).into() } else { Cow::Borrowed(&port.name) }
 }
 
 /// The protocol as Istio selects it: by `appProtocol`, else by the prefix of the port's name, else TCP.
@@ -157,22 +178,19 @@ fn istio_protocol(port: &export::Port) -> &'static str {
     }
 }
 
-fn endpoint(ports: &[&export::Port], usable: &Usable<'_>) -> Endpoint {
+fn endpoint<'a>(ports: &[&'a export::Port], usable: &Usable<'a>) -> Endpoint<'a> {
     let endpoint = usable.member.endpoint;
     let mapped = ports.iter().filter_map(|port| {
         // The merged service's port may be another cluster's; where it listens is for its own to say.
         let number = usable.member.target(port)?;
         (number != port.number).then(|| (port_name(port), number))
     });
-    let versions = endpoint.workload.labels.iter().filter(|(key, _)| &***key != TLS_MODE_LABEL);
-    let mut labels: BTreeMap<_, _> = versions.map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    labels.insert(CLUSTER_LABEL.to_owned(), usable.cluster.to_string());
     Endpoint {
-        address: endpoint.address.to_string(),
+        address: &endpoint.address,
+        labels: Labels { cluster: usable.cluster.as_str(), workload: &endpoint.workload },
+        locality: &endpoint.locality,
+        network: usable.network.map(model::locality::Network::as_str).unwrap_or_default(),
         ports: mapped.collect(),
-        locality: endpoint.locality.to_string(),
-        network: usable.network.map(|network| network.as_str().to_owned()).unwrap_or_default(),
-        labels,
     }
 }
 

@@ -7,11 +7,11 @@ use std::{future::Future, time::Duration};
 use tempfile::TempDir;
 
 fn key(name: &str) -> ObjectKey {
-    ObjectKey { namespace: "mesh".to_owned(), name: name.to_owned() }
+    ObjectKey { namespace: "mesh".into(), name: name.into() }
 }
 
 fn entry(host: &str) -> Desired {
-    let port = |name: &str| Port { number: 80, name: name.to_owned(), protocol: "HTTP".to_owned() };
+    let port = |name: &'static str| Port { name: name.into(), number: 80, protocol: "HTTP" };
     let entry = ServiceEntry {
         hosts: vec![host.to_owned()],
         // Each of these would be something else without quotes.
@@ -19,7 +19,7 @@ fn entry(host: &str) -> Desired {
         ports: ["on", "1e3", "null", "0o7", "1:30"].map(port).to_vec(),
         ..ServiceEntry::default()
     };
-    Desired { entry: Arc::new(entry), revision: 7 }
+    entry.into()
 }
 
 /// A directory, what is desired of it, and how that stands.
@@ -110,13 +110,31 @@ async fn only_differences_are_written() {
 fn what_is_written_reads_as_what_was_meant() {
     let home = TempDir::new().unwrap();
     let (want, at) = (entry("a"), key("a"));
-    assert!(settle(home.path(), &at, Some(&want)).unwrap());
-    let found = read(&home.path().join(file_name(&at))).unwrap();
-    assert!(found.is_ours());
-    assert_eq!(found.spec, want.spec());
-    assert!(!settle(home.path(), &at, Some(&want)).unwrap(), "a plan settles");
-    assert!(settle(home.path(), &at, None).unwrap());
-    assert!(!settle(home.path(), &at, None).unwrap(), "what is gone need not be removed");
+    let fresh = || Home { directory: home.path().to_owned(), left: HashMap::new() };
+    let mut writer = fresh();
+    assert!(writer.settle(&at, Some(&want)).unwrap());
+    let text = fs::read_to_string(home.path().join(file_name(&at))).unwrap();
+    let object: Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(object, serde_json::to_value(want.object(&at)).unwrap());
+    assert!(read(&home.path().join(file_name(&at))).unwrap().ours);
+    assert!(!writer.settle(&at, Some(&want)).unwrap(), "a plan settles");
+    assert!(!fresh().settle(&at, Some(&want)).unwrap(), "and that of who comes later");
+    assert!(writer.settle(&at, None).unwrap());
+    assert!(!writer.settle(&at, None).unwrap(), "what is gone need not be removed");
+}
+
+#[test]
+fn what_others_do_to_a_file_is_seen_when_its_object_changes() {
+    let home = TempDir::new().unwrap();
+    let (at, path) = (key("a"), home.path().join(file_name(&key("a"))));
+    let mut writer = Home { directory: home.path().to_owned(), left: HashMap::new() };
+    assert!(writer.settle(&at, Some(&entry("a"))).unwrap());
+    fs::write(&path, written(&entry("elsewhere"), "a")).unwrap();
+    assert!(writer.settle(&at, Some(&entry("a"))).unwrap(), "ours is put right");
+    fs::write(&path, "theirs: now").unwrap();
+    assert!(writer.settle(&at, Some(&entry("b"))).is_err());
+    assert!(!writer.settle(&at, None).unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "theirs: now");
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +178,8 @@ async fn nothing_half_written_is_left() {
     })
     .await;
     let away = TempDir::new().unwrap().path().join("away");
-    assert!(settle(&away, &key("a"), Some(&entry("a"))).is_err(), "nowhere to write to");
+    let mut nowhere = Home { directory: away, left: HashMap::new() };
+    assert!(nowhere.settle(&key("a"), Some(&entry("a"))).is_err(), "nowhere to write to");
 }
 
 #[tokio::test(start_paused = true)]

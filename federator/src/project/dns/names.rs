@@ -16,8 +16,7 @@ use model::{
     export::{Kind, Port},
     merge::Service,
     name::Label,
-    reach::{Offer, Place, Usable, offer},
-    view::View,
+    reach::{Networks, Offer, Place, Usable, offer},
 };
 use std::{
     collections::BTreeMap,
@@ -57,7 +56,7 @@ struct Addresses {
 impl Namer {
     /// All names of a service, the service's own first.
     #[must_use]
-    pub fn names(&self, view: &View, service: &Service) -> Vec<(Name, Node)> {
+    pub fn names(&self, networks: &Networks, service: &Service) -> Vec<(Name, Node)> {
         let Some(apex) = name(&service.key.host(&self.zone)) else {
             return Vec::new();
         };
@@ -74,7 +73,7 @@ impl Namer {
                 return self.with_fixed(&apex, service, addresses);
             }
         }
-        self.with_endpoints(&apex, service, &offer(view, &self.place, service).with_addresses())
+        self.with_endpoints(&apex, service, &offer(networks, &self.place, service).with_addresses())
     }
 
     /// The ClusterIP here, while it has ready endpoints here.

@@ -5,6 +5,7 @@ use crate::testing::{configured, export, head, headless, id, key, meta, plain, s
 use model::{
     export::Export,
     merge::{Parts, merge},
+    reach::Networks,
     view::{Cluster, View},
     vip::Vip,
 };
@@ -55,7 +56,7 @@ fn names(mode: AnswerMode, parts: &Parts) -> Vec<String> {
         }
         text
     };
-    namer.names(&view(), &service).into_iter().map(shown).collect()
+    namer.names(&Networks::new(&view()), &service).into_iter().map(shown).collect()
 }
 
 fn check(modes: &[AnswerMode], exports: &[(&str, Arc<Export>)], expected: &[&str]) {

@@ -21,7 +21,7 @@ impl Bed {
         let place = Place { cluster: id("here"), network: meta("", "n1").network };
         let mut bed = Self {
             gathered: Gathered::default(),
-            entries: ServiceEntries::new(Config { place, zone: "global".into(), namespace: "istio-system".to_owned() }),
+            entries: ServiceEntries::new(Config { place, zone: "global".into(), namespace: "istio-system".into() }),
         };
         for (cluster, network) in clusters {
             bed.network(cluster, network);
@@ -53,7 +53,7 @@ impl Bed {
     fn shown(&mut self) -> Vec<String> {
         let entries = self.entries.update(&self.gathered);
         let entry = |(at, desired): (&ObjectKey, &Desired)| {
-            let addresses = desired.entry.endpoints.iter().map(|e| format!(" {}", e.address));
+            let addresses = desired.entry().endpoints.into_iter().map(|e| format!(" {}", e.address));
             let (namespace, name, revision) = (&at.namespace, &at.name, desired.revision);
             format!("{namespace}/{name}@{revision}{}", addresses.collect::<String>())
         };
@@ -149,11 +149,10 @@ fn ports_are_those_that_every_endpoint_serves() {
         });
         bed.set("demo/web", &exports.collect::<Vec<_>>());
         let entries = bed.entries.update(&bed.gathered);
-        let entry = entries.iter().next().map(|(_, desired)| desired.entry.clone());
-        let entry = entry.as_deref().cloned().unwrap_or_default();
-        let port = |port: &Port| format!("{}:{}/{}", port.name, port.number, port.protocol);
+        let entry = entries.iter().next().map(|(_, desired)| desired.entry()).unwrap_or_default();
+        let port = |port: &Port<'_>| format!("{}:{}/{}", port.name, port.number, port.protocol);
         assert_eq!(entry.ports.iter().map(port).collect::<Vec<_>>(), ports);
-        let endpoint = |endpoint: &Endpoint| {
+        let endpoint = |endpoint: &Endpoint<'_>| {
             let ports = endpoint.ports.iter().map(|(name, number)| format!("{name}={number}"));
             ports.collect::<Vec<_>>().join(" ")
         };
@@ -172,21 +171,22 @@ fn ports_are_those_that_every_endpoint_serves() {
     check(&[("a:1", "a:1"), ("b:2", "b:2")], &[], &[]);
 }
 
-/// The only entry of a View in which `east` exports this slice.
-fn entry_of(made: export::Slice) -> ServiceEntry {
+/// The only object of a View in which `east` exports this slice.
+fn only(made: export::Slice) -> Desired {
     let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
     bed.set("demo/web", &[("east", export(head("http:80"), [made]))]);
     let entries = bed.entries.update(&bed.gathered);
     let (_, desired) = entries.iter().next().expect("one");
-    (*desired.entry).clone()
+    desired.clone()
 }
 
 #[test]
 fn host_names_are_looked_up_by_istio() {
-    let entry = entry_of(slice("http:80", "db.example 10.0.0.1 old.example-"));
-    let addresses: Vec<_> = entry.endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
-    assert_eq!((entry.resolution, &addresses[..]), ("DNS", &["10.0.0.1", "db.example"][..]));
-    assert_eq!(entry_of(slice("http:80", "10.0.0.1 old.example-")).resolution, "STATIC");
+    let desired = only(slice("http:80", "db.example 10.0.0.1 old.example-"));
+    let entry = desired.entry();
+    let addresses: Vec<_> = entry.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!((entry.resolution, addresses), ("DNS", vec!["10.0.0.1".to_owned(), "db.example".to_owned()]));
+    assert_eq!(only(slice("http:80", "10.0.0.1 old.example-")).entry().resolution, "STATIC");
 }
 
 #[test]
@@ -197,12 +197,12 @@ fn endpoints_say_their_own_network_and_what_runs_there() {
         labels: labels.map(|(key, value)| (key.into(), value.into())).into(),
         service_account: "web".into(),
     });
-    let shown = |endpoint: &Endpoint| {
+    let shown = |endpoint: &Endpoint<'_>| {
         let labels = endpoint.labels.iter().map(|(key, value)| format!(" {key}={value}"));
         format!("{} {}{}", endpoint.address, endpoint.network, labels.collect::<String>())
     };
     assert_eq!(
-        entry_of(made).endpoints.iter().map(shown).collect::<Vec<_>>(),
+        only(made).entry().endpoints.iter().map(shown).collect::<Vec<_>>(),
         ["10.0.0.1 n1 topology.istio.io/cluster=east version=v2", "10.0.0.2 n1 topology.istio.io/cluster=east"]
     );
 }
