@@ -44,7 +44,7 @@ pub struct Answer<'z> {
     /// Addresses of the targets named in `answers`; may be left out when there is no room.
     pub additionals: Vec<Cow<'z, RrSet>>,
     /// For clients that speak EDNS.
-    pub why: Option<&'z Why>,
+    pub why: Option<Cow<'z, Why>>,
 }
 
 /// Answers from `zones` alone; the table is in the crate's documentation.
@@ -81,7 +81,14 @@ impl<'z> Answer<'z> {
     }
 
     fn empty(rcode: ResponseCode, why: Option<&'z Why>) -> Self {
-        Self { rcode, authoritative: false, answers: None, authorities: None, additionals: Vec::new(), why }
+        Self {
+            rcode,
+            authoritative: false,
+            answers: None,
+            authorities: None,
+            additionals: Vec::new(),
+            why: why.map(Cow::Borrowed),
+        }
     }
 
     fn positive(answers: Cow<'z, RrSet>, additionals: Vec<Cow<'z, RrSet>>) -> Self {
@@ -89,8 +96,9 @@ impl<'z> Answer<'z> {
     }
 
     /// RFC 2308, sections 2.1 and 2.2: an absence is remembered only with the SOA beside it.
-    fn negative(zone: &'z Zone, rcode: ResponseCode, why: Option<&'z Why>) -> Self {
-        Self { authoritative: true, authorities: zone.negative_soa(), ..Self::empty(rcode, why) }
+    fn negative(zone: &'z Zone, rcode: ResponseCode, why: Option<Why>) -> Self {
+        let why = why.map(Cow::Owned);
+        Self { authoritative: true, authorities: zone.negative_soa(), why, ..Self::empty(rcode, None) }
     }
 }
 
@@ -114,12 +122,12 @@ fn inside<'z>(zone: &'z Zone, question: &LowerQuery, kind: RecordType) -> Answer
             let additionals = addresses(zone, &found, set.kind());
             Answer::positive(set, additionals)
         }
-        None => Answer::negative(zone, ResponseCode::NoError, found.sets.and_then(|sets| sets.why.as_ref())),
+        None => Answer::negative(zone, ResponseCode::NoError, found.why()),
     }
 }
 
 /// RFC 2782 and RFC 1035, section 3.3.11: who is named a server is wanted for its addresses next.
-fn addresses<'z>(zone: &'z Zone, found: &Found<'z>, kind: RecordType) -> Vec<Cow<'z, RrSet>> {
+fn addresses<'z>(zone: &'z Zone, found: &Found<'z, '_>, kind: RecordType) -> Vec<Cow<'z, RrSet>> {
     let targets = found.targets(kind);
     let targets = targets.iter().filter_map(|target| zone.find(target));
     targets.flat_map(|target| [target.get(RecordType::A), target.get(RecordType::AAAA)]).flatten().collect()

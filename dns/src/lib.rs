@@ -45,6 +45,7 @@
 
 mod metrics;
 mod node;
+mod tree;
 mod zone;
 mod zones;
 

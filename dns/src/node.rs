@@ -1,5 +1,5 @@
-//! What one owner name holds, first as it is written down ([`Node`]), then as it is kept (`RrSets`), then as it is
-//! answered ([`RrSet`]).
+//! What one owner name holds, first as it is written down ([`Node`]), then as it is answered ([`RrSet`]). How it is kept
+//! in between is for a tree to know.
 //!
 //! A node knows neither its zone nor its neighbours. Its data has no order: it is sorted and freed of duplicates when
 //! it is compiled, so equal data makes equal answers, whoever collected it and in which order.
@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hickory_proto::rr::rdata::{A, AAAA, NS, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{NS, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 
 /// RFC 2181, section 8: a TTL has 31 bits.
-const MAX_TTL: u32 = i32::MAX as u32;
+pub(crate) const MAX_TTL: u32 = i32::MAX as u32;
 
 /// RFC 1035, section 3.3: a character-string has at most 255 octets; longer texts become several of them.
 const MAX_CHARACTER_STRING: usize = 255;
@@ -82,22 +82,6 @@ pub enum ExtendedError {
     NetworkError = 23,
 }
 
-/// The types that a node has data of.
-const KINDS: [RecordType; 4] = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT];
-
-/// A node as it is kept: sorted, and data alone. A record repeats its owner and is as large as the largest kind of
-/// data, so those of a question are built when it is asked: a zone holds very many, and few are asked for at a time.
-#[derive(Debug, PartialEq)]
-pub(crate) struct RrSets {
-    /// Zero where there is no data.
-    ttl: u32,
-    a: Box<[Ipv4Addr]>,
-    aaaa: Box<[Ipv6Addr]>,
-    srv: Box<[Srv]>,
-    txt: Box<[String]>,
-    pub(crate) why: Option<Why>,
-}
-
 /// The records of one owner and type: never empty, one TTL (RFC 2181, section 5.2).
 #[derive(Debug, Clone)]
 pub struct RrSet {
@@ -138,44 +122,41 @@ impl Why {
     }
 }
 
-// === impl RrSets ===
+// === impl ExtendedError ===
 
-impl RrSets {
-    pub(crate) fn compile(node: Node) -> Self {
-        let Node { ttl, a, aaaa, mut srv, txt, why_empty } = node;
-        for srv in &mut srv {
-            srv.target = canonical(&srv.target).into();
-        }
-        let empty = a.is_empty() && aaaa.is_empty() && srv.is_empty() && txt.is_empty();
-        Self {
-            ttl: if empty { 0 } else { ttl.min(MAX_TTL) },
-            a: sorted(a).into(),
-            aaaa: sorted(aaaa).into(),
-            srv: sorted(srv).into(),
-            txt: sorted(txt).into(),
-            why: why_empty,
-        }
+impl ExtendedError {
+    /// The one of that INFO-CODE.
+    pub(crate) fn from_code(code: u8) -> Self {
+        let all = [
+            Self::StaleAnswer,
+            Self::NotReady,
+            Self::Blocked,
+            Self::Filtered,
+            Self::Prohibited,
+            Self::NotAuthoritative,
+            Self::NotSupported,
+            Self::NetworkError,
+        ];
+        all.into_iter().find(|known| *known as u8 == code).unwrap_or(Self::Other)
+    }
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Whether it has no data of any type.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.a.is_empty() && self.aaaa.is_empty() && self.srv.is_empty() && self.txt.is_empty()
     }
 
-    /// The RRset of that type, of its owner.
-    pub(crate) fn get(&self, owner: &Name, kind: RecordType) -> Option<RrSet> {
-        match kind {
-            RecordType::A => RrSet::new(owner, self.ttl, self.a.iter().map(|a| RData::A(A(*a)))),
-            RecordType::AAAA => RrSet::new(owner, self.ttl, self.aaaa.iter().map(|a| RData::AAAA(AAAA(*a)))),
-            RecordType::SRV => RrSet::new(owner, self.ttl, self.srv.iter().map(Srv::to_rdata)),
-            RecordType::TXT => RrSet::new(owner, self.ttl, self.txt.iter().map(|text| text_rdata(text))),
-            _ => None,
-        }
-    }
-
-    /// All RRsets, of their owner.
-    pub(crate) fn iter(&self, owner: &Name) -> impl Iterator<Item = RrSet> {
-        KINDS.into_iter().filter_map(|kind| self.get(owner, kind))
-    }
-
-    /// The SRV targets, each once.
-    pub(crate) fn targets(&self) -> Vec<LowerName> {
-        sorted(self.srv.iter().map(|srv| LowerName::from(&srv.target)).collect())
+    /// Of each type the most octets that its records take on the wire.
+    pub(crate) fn octets(&self, owner: &Name) -> [(RecordType, usize); 4] {
+        let head = name_octets(owner) + RECORD_HEAD;
+        let srv = self.srv.iter().map(|srv| head + 6 + name_octets(&srv.target)).sum();
+        let parts = |text: &String| text.len().div_ceil(MAX_CHARACTER_STRING).max(1);
+        let txt = self.txt.iter().map(|text| head + text.len() + parts(text)).sum();
+        let (a, aaaa) = (self.a.len() * (head + 4), self.aaaa.len() * (head + 16));
+        [(RecordType::A, a), (RecordType::AAAA, aaaa), (RecordType::SRV, srv), (RecordType::TXT, txt)]
     }
 }
 
@@ -213,14 +194,6 @@ impl RrSet {
     }
 }
 
-// === impl Srv ===
-
-impl Srv {
-    fn to_rdata(&self) -> RData {
-        RData::SRV(SRV::new(self.priority, self.weight, self.port, self.target.clone()))
-    }
-}
-
 /// Lower case and absolute: the form in which names are compared here.
 pub(crate) fn canonical(name: &Name) -> LowerName {
     let mut name = name.clone();
@@ -228,13 +201,13 @@ pub(crate) fn canonical(name: &Name) -> LowerName {
     LowerName::from(name)
 }
 
-fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+pub(crate) fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
     items.sort_unstable();
     items.dedup();
     items
 }
 
-fn text_rdata(text: &str) -> RData {
+pub(crate) fn text_rdata(text: &str) -> RData {
     // An empty text is one empty character-string; none at all would not be a TXT record.
     let parts = match text.as_bytes() {
         [] => vec![[].as_slice()],
@@ -258,6 +231,6 @@ fn octets(record: &Record) -> usize {
 }
 
 /// A length octet before each label, and the root's.
-fn name_octets(name: &Name) -> usize {
+pub(crate) fn name_octets(name: &Name) -> usize {
     name.iter().map(|label| 1 + label.len()).sum::<usize>() + 1
 }

@@ -232,7 +232,7 @@ impl<'z> Reply<'z> {
             edns.set_max_payload(MAX_PAYLOAD);
             // RFC 3225, section 3: the bit is copied.
             edns.set_dnssec_ok(asked.flags().dnssec_ok);
-            if let Some(why) = answer.why {
+            if let Some(why) = &answer.why {
                 let option = EdnsOption::Unknown(EXTENDED_ERROR, why.to_wire());
                 edns.options_mut().insert(option);
             }

@@ -1,8 +1,9 @@
 //! One zone at one moment: who owns what under an apex.
 //!
 //! The map behind it is persistent: a clone costs nothing, and a change to the clone copies the path to what changed,
-//! never the rest. Empty non-terminals are derived: every name counts its children, so a name exists exactly as long
-//! as it or something below it was set. A zone does not know questions; see [`answer()`](crate::answer()).
+//! never the rest. Its entries are the owners that were set, each perhaps with names below it that come and go with it.
+//! Empty non-terminals are derived: every entry counts its children, so a name exists exactly as long as it or something
+//! below it was set. A zone does not know questions; see [`answer()`](crate::answer()).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +13,8 @@ use hickory_proto::rr::rdata::{NS, SOA};
 use hickory_proto::rr::{LowerName, Name, RData, RecordType};
 use rpds::HashTrieMapSync;
 
-use crate::node::{Node, RrSet, RrSets, canonical};
+use crate::node::{ExtendedError, Node, RrSet, Why, canonical};
+use crate::tree::{Asked, Data, Held, Path, Tree, ends, labels};
 
 /// What one message carries over TCP: 65,535 octets less header, question, SOA and OPT at their largest.
 const MAX_RRSET: usize = 64_000;
@@ -47,7 +49,8 @@ pub struct Zone {
     head: Arc<Head>,
     serial: u32,
     complete: bool,
-    names: HashTrieMapSync<LowerName, Entry>,
+    /// By their paths below the apex.
+    names: HashTrieMapSync<Box<[u8]>, Entry>,
 }
 
 /// Why a zone or a node is not accepted. The zone is unchanged.
@@ -92,19 +95,20 @@ struct Head {
 /// A name that exists: because it was set, because it has children, or because it is the apex.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Entry {
-    sets: Option<Arc<RrSets>>,
-    /// Names that exist directly below.
+    /// What was set here and below.
+    tree: Option<Tree>,
+    /// Entries directly below.
     children: u32,
 }
 
 /// What there is at a name that exists.
 #[derive(Clone, Copy)]
-pub(crate) struct Found<'z> {
-    owner: &'z Name,
+pub(crate) struct Found<'z, 'q> {
+    asked: Asked<'q>,
     /// Set when the name is the apex.
     head: Option<&'z Head>,
     /// Absent for an empty non-terminal.
-    pub(crate) sets: Option<&'z RrSets>,
+    data: Option<Data<'z>>,
 }
 
 // === impl Zone ===
@@ -116,8 +120,7 @@ impl Zone {
     ///
     /// [`ZoneError::NoServer`]; [`ZoneError::Wildcard`] for the apex's own name.
     pub fn new(mut apex: Apex) -> Result<Self, ZoneError> {
-        let name = canonical(&apex.name);
-        apex.name = name.clone().into();
+        apex.name = canonical(&apex.name).into();
         if apex.servers.is_empty() {
             return Err(ZoneError::NoServer);
         }
@@ -127,7 +130,7 @@ impl Zone {
             apex: Arc::new(apex),
             serial: 0,
             complete: false,
-            names: HashTrieMapSync::new_sync().insert(name, Entry::default()),
+            names: HashTrieMapSync::new_sync().insert(Box::default(), Entry::default()),
         })
     }
 
@@ -137,38 +140,79 @@ impl Zone {
     ///
     /// [`ZoneError::Outside`], [`ZoneError::Wildcard`], [`ZoneError::TooLarge`]; what the owner held before stays.
     pub fn set(&mut self, owner: &Name, node: Node) -> Result<bool, ZoneError> {
+        let path = self.path(owner)?;
+        fits(owner, &node)?;
+        Ok(self.put(path, Tree::compile(&canonical(owner), vec![(Path::new(&Name::root(), 0), node)])))
+    }
+
+    /// Lets `owner` and the names below it hold these and nothing else; they go together with [`Self::remove`]. It costs
+    /// little more than one name. Nothing else may be set below `owner` then. A name whose data is too large exists
+    /// without any. Says whether that is a change, and what is not as it should be.
+    ///
+    /// # Errors
+    ///
+    /// [`ZoneError::Outside`], [`ZoneError::Wildcard`] for any of the names; what they held before stays.
+    pub fn set_all(
+        &mut self,
+        owner: &Name,
+        nodes: impl IntoIterator<Item = (Name, Node)>,
+    ) -> Result<(bool, Vec<ZoneError>), ZoneError> {
+        let (path, key) = (self.path(owner)?, canonical(owner));
+        let (mut held, mut errors) = (Vec::new(), Vec::new());
+        for (name, mut node) in nodes {
+            let lower = canonical(&name);
+            if !key.zone_of(&lower) {
+                return Err(ZoneError::Outside { owner: name });
+            }
+            refuse_wildcard(&lower)?;
+            if let Err(error) = fits(&name, &node) {
+                let why = Why::new(ExtendedError::Other, "more than a message can carry");
+                node = Node { why_empty: Some(why), ..Node::default() };
+                errors.push(error);
+            }
+            held.push((Path::new(&lower, key.iter().len()), node));
+        }
+        if held.is_empty() {
+            return Ok((self.remove(owner), errors));
+        }
+        Ok((self.put(path, Tree::compile(&key, held)), errors))
+    }
+
+    fn put(&mut self, path: Path, tree: Tree) -> bool {
+        let known = self.names.get(path.octets());
+        if known.and_then(|entry| entry.tree.as_ref()) == Some(&tree) {
+            return false;
+        }
+        let children = known.map(|entry| entry.children);
+        let entry = Entry { tree: Some(tree), children: children.unwrap_or_default() };
+        self.names.insert_mut(path.octets().into(), entry);
+        if children.is_none() {
+            self.announce(path.octets());
+        }
+        true
+    }
+
+    /// Takes from `owner` all that was set with it; it exists on only if it has other descendants. Says whether that is
+    /// a change.
+    pub fn remove(&mut self, owner: &Name) -> bool {
+        let Ok(path) = self.path(owner) else { return false };
+        let Some(entry) = self.names.get(path.octets()).filter(|entry| entry.tree.is_some()) else {
+            return false;
+        };
+        let children = entry.children;
+        self.names.insert_mut(path.octets().into(), Entry { tree: None, children });
+        self.prune(path.octets());
+        true
+    }
+
+    /// The path of an owner below the apex.
+    fn path(&self, owner: &Name) -> Result<Path, ZoneError> {
         let key = canonical(owner);
         if !self.apex.name.zone_of(&key) {
             return Err(ZoneError::Outside { owner: owner.clone() });
         }
         refuse_wildcard(&key)?;
-        let sets = RrSets::compile(node);
-        if let Some(set) = sets.iter(&key).find(|set| set.octets() > MAX_RRSET) {
-            return Err(ZoneError::TooLarge { owner: owner.clone(), kind: set.kind(), octets: set.octets() });
-        }
-        let known = self.names.get(&key);
-        if known.and_then(|entry| entry.sets.as_deref()) == Some(&sets) {
-            return Ok(false);
-        }
-        let children = known.map(|entry| entry.children);
-        let entry = Entry { sets: Some(Arc::new(sets)), children: children.unwrap_or_default() };
-        self.names.insert_mut(key.clone(), entry);
-        if children.is_none() {
-            self.announce(&key);
-        }
-        Ok(true)
-    }
-
-    /// Takes from `owner` all it holds; it exists on only if it has descendants. Says whether that is a change.
-    pub fn remove(&mut self, owner: &Name) -> bool {
-        let key = canonical(owner);
-        let Some(entry) = self.names.get(&key).filter(|entry| entry.sets.is_some()) else {
-            return false;
-        };
-        let children = entry.children;
-        self.names.insert_mut(key.clone(), Entry { sets: None, children });
-        self.prune(key);
-        true
+        Ok(Path::new(&key, self.apex.name.iter().len()))
     }
 
     /// Sets the SOA's serial (RFC 1982 arithmetic is the caller's).
@@ -202,11 +246,24 @@ impl Zone {
         self.apex.name.zone_of_case(name)
     }
 
-    /// What there is at `name`; `None` when neither it nor a descendant was set.
-    pub(crate) fn find(&self, name: &LowerName) -> Option<Found<'_>> {
-        let (owner, entry) = self.names.get_key_value(name)?;
-        let is_apex = name.iter().len() == self.apex.name.iter().len();
-        Some(Found { owner, head: is_apex.then_some(&*self.head), sets: entry.sets.as_deref() })
+    /// What there is at `name`, which is covered; `None` when neither it nor a descendant was set.
+    pub(crate) fn find<'q>(&self, name: &'q LowerName) -> Option<Found<'_, 'q>> {
+        let path = Path::new(name, self.apex.name.iter().len());
+        let path = path.octets();
+        let entry = self.names.get(path);
+        let ends = ends(path);
+        // Nearly every name that is asked for is an owner itself, and is found at the first look.
+        let held = ends.iter().rev().enumerate().find_map(|(below, end)| {
+            let tree = self.names.get(&path[..*end])?.tree.as_ref()?;
+            match tree.find(&path[*end..]) {
+                Held::Data(data) => Some((below, Some(data))),
+                Held::Above => Some((below, None)),
+                Held::Nothing => None,
+            }
+        });
+        let (below, data) = held.or_else(|| entry.map(|_| (0, None)))?;
+        let is_apex = path.is_empty();
+        Some(Found { asked: Asked { name, below }, head: is_apex.then_some(&*self.head), data })
     }
 
     /// The SOA as negative answers carry it.
@@ -214,29 +271,49 @@ impl Zone {
         self.head.negative_soa.as_ref()
     }
 
-    /// A name came into being: its parent has one child more, and may come into being with it.
-    fn announce(&mut self, name: &LowerName) {
-        let mut parent = name.base_name();
-        while parent.iter().len() >= self.apex.name.iter().len() {
-            if let Some(entry) = self.names.get_mut(&parent) {
+    /// An entry came into being: its parent has one child more, and may come into being with it.
+    fn announce(&mut self, path: &[u8]) {
+        for end in ends(path).into_iter().rev().skip(1) {
+            let parent = &path[..end];
+            if let Some(entry) = self.names.get_mut(parent) {
                 entry.children += 1;
                 return;
             }
-            let entry = Entry { sets: None, children: 1 };
-            self.names.insert_mut(parent.clone(), entry);
-            parent = parent.base_name();
+            self.names.insert_mut(parent.into(), Entry { tree: None, children: 1 });
         }
     }
 
-    /// Ends a name without data and children, and then perhaps its parent; the apex stays.
-    fn prune(&mut self, mut name: LowerName) {
-        while name.iter().len() > self.apex.name.iter().len() && self.names.get(&name).is_some_and(Entry::is_idle) {
-            self.names.remove_mut(&name);
-            name = name.base_name();
-            if let Some(parent) = self.names.get_mut(&name) {
+    /// Ends an entry without data and children, and then perhaps its parent; the apex stays.
+    fn prune(&mut self, path: &[u8]) {
+        let ends = ends(path);
+        for (end, parent) in ends.iter().rev().zip(ends.iter().rev().skip(1)) {
+            if !self.names.get(&path[..*end]).is_some_and(Entry::is_idle) {
+                return;
+            }
+            self.names.remove_mut(&path[..*end]);
+            if let Some(parent) = self.names.get_mut(&path[..*parent]) {
                 parent.children -= 1;
             }
         }
+    }
+
+    /// Everything that is held, by name.
+    fn owners(&self) -> Vec<(LowerName, usize, Data<'_>)> {
+        let apex: Vec<&[u8]> = self.apex.name.iter().collect();
+        let trees = self.names.iter().filter_map(|(path, entry)| Some((path, entry.tree.as_ref()?)));
+        let names = trees.flat_map(|(path, tree)| {
+            tree.iter()
+                .filter_map(|(below, data)| {
+                    let below = labels(below);
+                    let path = labels(path);
+                    let all = below.iter().rev().chain(path.iter().rev()).chain(&apex).copied();
+                    Some((LowerName::from(Name::from_labels(all).ok()?), below.len(), data))
+                })
+                .collect::<Vec<_>>()
+        });
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+        names
     }
 }
 
@@ -251,10 +328,9 @@ impl PartialEq for Zone {
 /// Master file form, SOA and NS first, then in canonical order (RFC 4034, section 6.1): for people, and to compare.
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names: Vec<_> = self.names.iter().collect();
-        names.sort_unstable_by_key(|(name, _)| *name);
-        let nodes = names.into_iter().filter_map(|(name, entry)| Some((name, entry.sets.as_deref()?)));
-        let nodes = nodes.flat_map(|(name, sets)| sets.iter(name)).map(Cow::Owned);
+        let owners = self.owners();
+        let sets = owners.iter().flat_map(|(name, below, data)| data.iter(Asked { name, below: *below }));
+        let nodes = sets.map(Cow::Owned);
         let head = [&self.head.soa, &self.head.ns].into_iter().flatten().map(Cow::Borrowed);
         for set in head.chain(nodes) {
             set.records().iter().try_for_each(|record| writeln!(f, "{record}"))?;
@@ -308,36 +384,47 @@ impl Head {
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        self.sets.is_none() && self.children == 0
+        self.tree.is_none() && self.children == 0
     }
 }
 
 // === impl Found ===
 
-impl<'z> Found<'z> {
+impl<'z> Found<'z, '_> {
     /// The RRset of that type.
     pub(crate) fn get(&self, kind: RecordType) -> Option<Cow<'z, RrSet>> {
         match (kind, self.head) {
             (RecordType::SOA, Some(head)) => head.soa.as_ref().map(Cow::Borrowed),
             (RecordType::NS, Some(head)) => head.ns.as_ref().map(Cow::Borrowed),
-            _ => self.sets?.get(self.owner, kind).map(Cow::Owned),
+            _ => self.data?.get(self.asked, kind).map(Cow::Owned),
         }
     }
 
     /// Any RRset (RFC 8482, section 4.1).
     pub(crate) fn any(&self) -> Option<Cow<'z, RrSet>> {
         let soa = self.head.and_then(|head| head.soa.as_ref());
-        soa.map(Cow::Borrowed).or_else(|| self.sets?.iter(self.owner).next().map(Cow::Owned))
+        soa.map(Cow::Borrowed).or_else(|| self.data?.iter(self.asked).next().map(Cow::Owned))
     }
 
     /// The names whose addresses belong to an answer of that type as additional data.
     pub(crate) fn targets(&self, kind: RecordType) -> Cow<'z, [LowerName]> {
-        match (kind, self.head, self.sets) {
+        match (kind, self.head, self.data) {
             (RecordType::NS, Some(head), _) => Cow::Borrowed(&head.servers),
-            (RecordType::SRV, _, Some(sets)) => Cow::Owned(sets.targets()),
+            (RecordType::SRV, _, Some(data)) => Cow::Owned(data.targets(self.asked)),
             _ => Cow::Borrowed(&[]),
         }
     }
+
+    /// Says why a question for a type that is missing here gets NODATA.
+    pub(crate) fn why(&self) -> Option<Why> {
+        self.data?.why()
+    }
+}
+
+/// Whether one message can carry each of its RRsets.
+fn fits(owner: &Name, node: &Node) -> Result<(), ZoneError> {
+    let large = node.octets(owner).into_iter().find(|(_, octets)| *octets > MAX_RRSET);
+    large.map_or(Ok(()), |(kind, octets)| Err(ZoneError::TooLarge { owner: owner.clone(), kind, octets }))
 }
 
 fn refuse_wildcard(owner: &Name) -> Result<(), ZoneError> {

@@ -88,7 +88,7 @@ fn text(answer: &Answer<'_>) -> String {
             text += &format!("{mark} {owner} {} {} {}", first.ttl, set.kind(), data.join(", "));
         }
     }
-    if let Some(why) = answer.why {
+    if let Some(why) = &answer.why {
         text += &format!(" ({} {})", why.code() as u16, why.text());
     }
     text

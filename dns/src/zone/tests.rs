@@ -88,8 +88,46 @@ proptest! {
         prop_assert_eq!(zone.set(&n("A.global"), node(&octets)), Ok(false));
         octets.sort_unstable();
         octets.dedup();
-        let found = zone.find(&canonical(&n("a.global."))).and_then(|found| found.get(RecordType::A));
+        let name = canonical(&n("a.global."));
+        let found = zone.find(&name).and_then(|found| found.get(RecordType::A));
         prop_assert_eq!(found.unwrap().records().len(), octets.len());
+    }
+}
+
+proptest! {
+    /// Names that were set together answer like names that were set one by one, and go together.
+    #[test]
+    fn names_below_an_owner_come_and_go_with_it(
+        below in proptest::collection::btree_map(vec(prop_oneof![Just("a"), Just("ab"), Just("B")], 0..4), 0..3u8, 0..8),
+        beside in owner(),
+        asked in owner(),
+    ) {
+        let at = |labels: &[&str]| n(&[labels, &["web.demo.global."]].concat().join("."));
+        let srv = |last: u8| vec![Srv { priority: 1, weight: last.into(), port: 3, target: at(&["a", "ab"]) }];
+        let node = |last: u8| Node { srv: srv(last), ..a(last) };
+        let (mut together, mut single) = (zone(), zone());
+        for zone in [&mut together, &mut single] {
+            zone.set(&beside, a(9)).unwrap();
+        }
+        let without = together.clone();
+        for (labels, last) in &below {
+            single.set(&at(labels), node(*last)).unwrap();
+        }
+        let nodes: Vec<_> = below.iter().map(|(labels, last)| (at(labels), node(*last))).collect();
+        let (changed, left_out) = together.set_all(&at(&[]), nodes.clone()).unwrap();
+        prop_assert_eq!((changed, left_out), (!below.is_empty(), vec![]));
+        prop_assert_eq!(together.set_all(&at(&[]), nodes.into_iter().rev()).unwrap().0, false);
+        prop_assert_eq!(together.to_string(), single.to_string());
+        let names = below.keys().map(|labels| at(labels)).chain([asked, at(&[]), at(&["x"]), at(&["a"]), n("demo.global.")]);
+        for name in names.map(|name| canonical(&name)) {
+            let shown = |zone: &Zone| zone.find(&name).map(|found| {
+                let set = |kind| found.get(kind).map(|set| format!("{:?} {:?}", set.records(), found.targets(kind)));
+                [RecordType::A, RecordType::SRV, RecordType::TXT].map(set)
+            });
+            prop_assert_eq!(shown(&together), shown(&single), "{}", name);
+        }
+        prop_assert_eq!(together.remove(&at(&[])), !below.is_empty());
+        prop_assert_eq!(together, without);
     }
 }
 
@@ -104,6 +142,16 @@ fn only_owners_that_can_be_answered() {
     let many = Node { a: (0..10_000u32).map(Into::into).collect(), ..Node::default() };
     let error = zone.set(&n("many.global."), many).unwrap_err();
     assert!(matches!(error, ZoneError::TooLarge { kind: RecordType::A, octets: 270_000, .. }), "{error}");
+    let nodes = [
+        (n("b.many.global."), a(1)),
+        (n("many.global."), Node { a: (0..10_000u32).map(Into::into).collect(), ..a(1) }),
+    ];
+    let mut large = zone.clone();
+    assert!(matches!(large.set_all(&n("many.global."), nodes), Ok((true, errors)) if errors == [error]));
+    assert_eq!(large.to_string().lines().last(), Some("b.many.global. 5 IN A 10.0.0.1"));
+    assert!(large.find(&canonical(&n("many.global."))).is_some_and(|found| found.why().is_some()));
+    let outside = ZoneError::Outside { owner: n("b.global.") };
+    assert_eq!(zone.set_all(&n("a.global."), [(n("b.global."), a(1))]), Err(outside));
     assert_eq!(zone, self::zone());
 }
 
@@ -177,8 +225,9 @@ fn octets_bound_what_is_encoded() {
         ..a(1)
     };
     zone.set(&n("a.b.global."), node).unwrap();
-    let found = zone.find(&canonical(&n("a.b.global."))).unwrap();
-    for set in found.sets.unwrap().iter(found.owner) {
+    let name = canonical(&n("a.b.global."));
+    let found = zone.find(&name).unwrap();
+    for set in found.data.unwrap().iter(found.asked) {
         let encoded: usize = set.records().iter().map(|record| record.to_bytes().unwrap().len()).sum();
         assert!(set.octets() >= encoded, "{}: {} < {encoded}", set.kind(), set.octets());
     }

@@ -12,7 +12,7 @@ use dns::{Apex, Name, Node, Zone, ZoneError};
 use model::{name::ServiceKey, reach::Place};
 use names::Namer;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     str::FromStr as _,
     sync::Arc,
 };
@@ -38,6 +38,8 @@ pub struct Zones {
     config: Config,
     cursor: Cursor,
     modes: BTreeMap<AnswerMode, Mode>,
+    /// Services with names, to know what to take away when everything is projected again.
+    named: HashSet<ServiceKey>,
     revision_name: Name,
     serial: u32,
 }
@@ -47,8 +49,6 @@ pub struct Zones {
 struct Mode {
     namer: Namer,
     zone: Zone,
-    /// The names of each service, to know what to take away.
-    names: HashMap<ServiceKey, Vec<Name>>,
 }
 
 /// What makes a zone impossible.
@@ -89,10 +89,10 @@ impl Zones {
             let namer = Namer { place: config.place.clone(), zone: config.zone.clone(), ttl: config.ttl, mode };
             let mut zone = Zone::new(apex.clone())?;
             zone.set_complete(false);
-            zones.insert(mode, Mode { namer, zone, names: HashMap::new() });
+            zones.insert(mode, Mode { namer, zone });
         }
         let serial = config.serial;
-        Ok(Self { config, cursor: Cursor::default(), modes: zones, revision_name, serial })
+        Ok(Self { config, cursor: Cursor::default(), modes: zones, named: HashSet::new(), revision_name, serial })
     }
 
     /// Sets what is imported, from the next update on.
@@ -103,23 +103,29 @@ impl Zones {
     /// Brings the zones to what was gathered, and hands them out.
     pub fn update(&mut self, gathered: &Gathered) -> BTreeMap<AnswerMode, Arc<Zone>> {
         let view = &gathered.view;
-        let due = self.cursor.advance(view);
+        let mut due = self.cursor.advance(view);
         self.serial = self.serial.wrapping_add(1);
         let revision = revision_text(gathered);
+        let gone: Vec<_> = match due.everything {
+            true => self.named.iter().filter(|key| view.services().get(key).is_none()).cloned().collect(),
+            false => Vec::new(),
+        };
+        due.services.extend(gone.iter().map(|key| (key, None)));
+        for (key, service) in &due.services {
+            match service {
+                Some(_) => self.named.insert((*key).clone()),
+                None => self.named.remove(key),
+            };
+        }
         for mode in self.modes.values_mut() {
-            if due.everything {
-                let gone: Vec<_> =
-                    mode.names.keys().filter(|key| view.services().get(key).is_none()).cloned().collect();
-                for key in gone {
-                    mode.put(&key, Vec::new());
-                }
-            }
             for (key, service) in &due.services {
                 let nodes = service.map(|service| mode.namer.names(&due.networks, service)).unwrap_or_default();
                 mode.put(key, nodes);
             }
             let txt = Node { ttl: 0, txt: vec![revision.clone()], ..Node::default() };
-            mode.set(&self.revision_name, txt);
+            if let Err(error) = mode.zone.set(&self.revision_name, txt) {
+                tracing::warn!(name = %self.revision_name, %error, "name left out");
+            }
             mode.zone.set_complete(gathered.complete);
             mode.zone.set_serial(self.serial);
         }
@@ -137,26 +143,15 @@ impl Zones {
 impl Mode {
     /// Replaces the names of a service.
     fn put(&mut self, key: &ServiceKey, nodes: Vec<(Name, Node)>) {
-        let before = self.names.remove(key).unwrap_or_default();
-        for name in before {
-            if !nodes.iter().any(|(kept, _)| *kept == name) {
-                self.zone.remove(&name);
+        let Some(owner) = self.namer.owner(key) else { return };
+        // Names are made of checked labels, so only their length can be wrong, or that they hold too much.
+        match self.zone.set_all(&owner, nodes) {
+            Ok((_, left_out)) => {
+                for error in left_out {
+                    tracing::warn!(%error, "name left out");
+                }
             }
-        }
-        let mut names = Vec::with_capacity(nodes.len());
-        for (name, node) in nodes {
-            self.set(&name, node);
-            names.push(name);
-        }
-        if !names.is_empty() {
-            self.names.insert(key.clone(), names);
-        }
-    }
-
-    fn set(&mut self, name: &Name, node: Node) {
-        // Names are made of checked labels, so only their length can be wrong.
-        if let Err(error) = self.zone.set(name, node) {
-            tracing::warn!(%name, %error, "name left out");
+            Err(error) => tracing::warn!(service = %key, %error, "names left out"),
         }
     }
 }

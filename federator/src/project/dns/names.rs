@@ -15,7 +15,7 @@ use dns::{ExtendedError, Name, Node, Srv, Why};
 use model::{
     export::{Kind, Port},
     merge::Service,
-    name::Label,
+    name::{Label, ServiceKey},
     reach::{Networks, Offer, Place, Usable, offer},
 };
 use std::{
@@ -57,7 +57,7 @@ impl Namer {
     /// All names of a service, the service's own first.
     #[must_use]
     pub fn names(&self, networks: &Networks, service: &Service) -> Vec<(Name, Node)> {
-        let Some(apex) = name(&service.key.host(&self.zone)) else {
+        let Some(apex) = self.owner(&service.key) else {
             return Vec::new();
         };
         if service.kind == Kind::ClusterIp {
@@ -74,6 +74,12 @@ impl Namer {
             }
         }
         self.with_endpoints(&apex, service, &offer(networks, &self.place, service).with_addresses())
+    }
+
+    /// A service's own name; `None` when it is too long for DNS.
+    #[must_use]
+    pub fn owner(&self, service: &ServiceKey) -> Option<Name> {
+        name(&service.host(&self.zone))
     }
 
     /// The ClusterIP here, while it has ready endpoints here.
