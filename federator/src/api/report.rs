@@ -10,7 +10,6 @@ use model::{
     merge::Service,
     name::ClusterId,
     reach::{Networks, Place, offer},
-    view::View,
 };
 use serde::Serialize;
 use std::{

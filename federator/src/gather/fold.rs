@@ -176,7 +176,7 @@ impl Fold {
         self.see_for_itself();
     }
 
-    /// The store is followed.
+    /// The store is followed again, after what it holds was found to be what is known.
     pub fn found(&mut self) {
         self.trouble = None;
         self.store = StoreHealth::Followed;
@@ -205,6 +205,7 @@ impl Fold {
         self.raise(&notes);
         self.replace_shared(&notes, &mut touched);
         self.replace_clusters(notes, &mut touched);
+        self.note_old_markers();
         self.merge(touched);
         self.see_for_itself();
     }

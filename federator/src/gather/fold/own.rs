@@ -24,7 +24,7 @@ pub(super) struct Own {
     publishes: bool,
     /// How far it has come with that.
     settled: Option<Settled>,
-    /// The marker when it began to count.
+    /// The marker that was written last before the store could be reached.
     marker: u64,
     /// Whether it was not among the first, or is not looked at unless its owner is gone.
     late: bool,
@@ -104,18 +104,25 @@ impl Fold {
     /// Uses what is seen of a cluster, or uses it no longer. Says whether that changed anything.
     fn see(&mut self, id: &ClusterId) -> bool {
         let Some(own) = self.own.get(id) else { return false };
+        let counted = own.counts();
         let mut touched = BTreeSet::new();
         if self.is_wanted(id, own) {
             self.fold_in(id, &mut touched);
-        } else if own.counts() {
+        } else if counted {
             self.unsee(id, &mut touched);
         }
-        if touched.is_empty() {
-            return false;
-        }
-        self.local += 1;
+        let counts = self.own.get(id).is_some_and(Own::counts);
+        self.local += u64::from(!touched.is_empty());
+        let matters = !touched.is_empty() || counts != counted;
         self.merge(touched);
-        true
+        matters
+    }
+
+    /// A store that was read anew says what was written before it could be reached: that is no news of a cluster.
+    pub(super) fn note_old_markers(&mut self) {
+        for (id, own) in self.own.iter_mut().filter(|(_, own)| own.counts()) {
+            own.marker = self.clusters.get(id).map_or(0, |standing| standing.synced.stamp.modified);
+        }
     }
 
     /// Whether what this agent sees of a cluster says more than the store does.
@@ -149,6 +156,7 @@ impl Fold {
         let begins = own.folded.is_none();
         if begins {
             own.marker = marker;
+            self.local += 1;
         }
         match own.seen.exports.since(own.folded.unwrap_or_default()) {
             Since::Changes(changes) if !begins => {
