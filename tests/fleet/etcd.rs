@@ -214,6 +214,36 @@ fn a_read_that_is_overtaken_by_compaction_begins_anew() -> Result {
 }
 
 #[test]
+fn values_that_are_too_large_for_one_answer_are_read_all_the_same() -> Result {
+    Fleet::shared(async |fleet| {
+        let settings = Settings {
+            endpoints: vec![fleet.store().endpoint()],
+            root: "/large".to_owned(),
+            lease_seconds: LEASE_SECONDS,
+            tls: None,
+            user: None,
+        };
+        let store = Etcd::connect(&settings).await?;
+        let first = put(&store, "first", "").await?;
+        let mut watch = store.watch(first + 1).await?;
+        let big = "x".repeat(1 << 20);
+        let keys: Vec<String> = (0..70).map(|n| format!("a/{n:02}")).collect();
+        let mut last = first;
+        for key in &keys {
+            last = put(&store, key, &big).await?;
+        }
+        let read = store.read("a/").await?;
+        ensure!(read.entries.keys().eq(&keys), "{} keys", read.entries.len());
+        changes_until(&mut *watch, last).await?;
+        // One who comes late would get all of it at once, and is told to read it instead.
+        let mut late = store.watch(first + 1).await?;
+        let told = timeout(SOON, late.next()).await.context("it hangs")?;
+        ensure!(matches!(told, Err(StoreError::Compacted(_))), "{:?}", told.map(|batch| batch.revision));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_store_that_went_back_is_refused_until_it_is_adopted() -> Result {
     Fleet::shared(async |fleet| {
         let (trio, store, _) = start(fleet).await?;

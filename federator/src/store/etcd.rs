@@ -16,6 +16,7 @@ mod watch;
 use super::{Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, StoreError, Txn, Upkeep, Watch};
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse};
+use failure::TOO_MUCH;
 use members::{Members, Retry};
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
@@ -102,14 +103,23 @@ impl Etcd {
         let mut start = self.key(prefix).into_bytes();
         let end = prefix_end(&start);
         let mut snapshot = Snapshot { revision: 0, entries: BTreeMap::new() };
+        let mut limit = PAGE;
         loop {
             let at = sign(snapshot.revision);
-            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(at);
+            let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(at);
             let page = self.members.call(Retry::Freely, |client| {
                 let (start, options) = (start.clone(), options.clone());
                 async move { client.kv_client().max_decoding_message_size(MAX_ANSWER).get(start, Some(options)).await }
             });
-            let (_, page) = page.await?;
+            let page = match page.await {
+                Ok((_, page)) => page,
+                // Somebody has written values that are far larger than ours.
+                Err(StoreError::Refused(why)) if why.contains(TOO_MUCH) && limit > 1 => {
+                    limit = (limit / 8).max(1);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if snapshot.revision == 0 {
                 snapshot.revision = page.header().map_or(0, |header| unsign(header.revision()));
             }

@@ -93,15 +93,17 @@ fn a_password_opens_it_and_a_lost_token_is_renewed() -> Result {
         let user = |password| Some(User { name: "writer".to_owned(), password });
         let settings = Settings { user: user(password.clone()), ..settings(&trio, "nobody")? };
         let store = Etcd::connect(&settings).await?;
-        put(&store, "key", "0").await?;
+        let last = put(&store, "key", "0").await?;
 
         // Members hold tokens in memory only.
         trio.kill()?;
         trio.start()?;
         trio.ready().await?;
         trio.leader().await?;
-        let last = put(&store, "key", "1").await?;
-        store.watch(last).await?;
+        // An agent that only follows must be let in again, too.
+        let mut watch = eventually(SOON, "it is watched", async || Ok(store.watch(last + 1).await?)).await?;
+        let done = put(&store, "key", "1").await?;
+        changes_until(&mut *watch, done).await?;
 
         fs::write(&password, "wrong")?;
         let wrong = Etcd::connect(&settings).await?.read("").await.map_err(|error| error.to_string());

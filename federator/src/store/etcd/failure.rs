@@ -11,7 +11,7 @@ use etcd_client::Error;
 pub(super) struct Failure {
     pub(super) error: StoreError,
     pub(super) blame: Blame,
-    /// Whether what opens etcd was refused: it may have been replaced meanwhile.
+    /// Whether what opened etcd does not any more: it may have been replaced meanwhile, and a connection is made anew.
     pub(super) credentials: bool,
 }
 
@@ -41,6 +41,8 @@ enum Meaning {
     Refused,
     /// It does not let this agent in.
     Shut,
+    /// It let this agent in, and does not know of it any more.
+    Forgotten,
     /// This member and this agent cannot agree on a connection.
     Handshake,
     /// It can do no such thing now, and no other member can.
@@ -55,7 +57,10 @@ enum Meaning {
 pub(super) const NO_ROOM: &str = "etcd has no room and takes no writes: compact it, `etcdctl defrag`, `etcdctl alarm disarm`; \
      and have it run with --auto-compaction-mode=periodic --auto-compaction-retention=10m and a larger --quota-backend-bytes";
 
-const SAYINGS: [Saying; 17] = [
+/// Part of what the client says of an answer that is larger than it accepts.
+pub(super) const TOO_MUCH: &str = "message length too large";
+
+const SAYINGS: [Saying; 18] = [
     Saying { words: "has been compacted", meaning: Meaning::Compacted, advice: "" },
     Saying {
         words: "permission denied",
@@ -78,7 +83,7 @@ const SAYINGS: [Saying; 17] = [
         meaning: Meaning::Shut,
         advice: "etcd has no users: leave out store.etcd.username, or `etcdctl auth enable`",
     },
-    Saying { words: "invalid auth token", meaning: Meaning::Shut, advice: "" },
+    Saying { words: "invalid auth token", meaning: Meaning::Forgotten, advice: "" },
     Saying { words: "lease not found", meaning: Meaning::Refused, advice: "" },
     Saying {
         words: "request is too large",
@@ -90,6 +95,7 @@ const SAYINGS: [Saying; 17] = [
         meaning: Meaning::Refused,
         advice: "etcd must have --max-txn-ops=128, its default, or more",
     },
+    Saying { words: TOO_MUCH, meaning: Meaning::Refused, advice: "" },
     Saying { words: "space exceeded", meaning: Meaning::Unable, advice: NO_ROOM },
     Saying { words: "no leader", meaning: Meaning::Unasked, advice: "too few members of etcd run or reach each other" },
     Saying { words: "tcp connect error", meaning: Meaning::Unasked, advice: "" },
@@ -131,6 +137,7 @@ impl Failure {
             Error::InvalidArgs(text) | Error::EndpointError(text) => {
                 Self { error: StoreError::Refused(text.clone()), blame: Blame::Request, credentials: false }
             }
+            Error::WatchError(text) => Self::said(text),
             Error::TransportError(error) => Self::said(&chain(&error.to_string(), error)),
             other => Self::of_member(other.to_string()),
         }
@@ -148,9 +155,13 @@ impl Failure {
             Meaning::Handshake => (StoreError::Refused(text), Blame::MemberUnasked),
             Meaning::Unable => (StoreError::Unavailable(text), Blame::Request),
             Meaning::Gone => (StoreError::Unavailable(text), Blame::Member),
-            Meaning::Unasked => (StoreError::Unavailable(text), Blame::MemberUnasked),
+            Meaning::Forgotten | Meaning::Unasked => (StoreError::Unavailable(text), Blame::MemberUnasked),
         };
-        Self { error, blame, credentials: matches!(saying.meaning, Meaning::Shut | Meaning::Handshake) }
+        Self {
+            error,
+            blame,
+            credentials: matches!(saying.meaning, Meaning::Shut | Meaning::Forgotten | Meaning::Handshake),
+        }
     }
 }
 
@@ -194,6 +205,8 @@ mod tests {
         check("etcdserver: too many operations in txn request", Blame::Request, false, "--max-txn-ops");
         check("etcdserver: requested lease not found", Blame::Request, false, "refuses: ");
         check("etcdserver: mvcc: required revision has been compacted", Blame::Request, false, "are compacted");
+        check("etcdserver: invalid auth token", Blame::MemberUnasked, true, "unavailable: ");
+        check("Error, decoded message length too large: found 9 bytes", Blame::Request, false, "refuses: ");
         check("etcdserver: no leader", Blame::MemberUnasked, false, "unavailable: ");
         check("etcdserver: request timed out", Blame::Member, false, "unavailable: etcdserver: request timed out");
         check("tcp connect error: Connection refused (os error 111)", Blame::MemberUnasked, false, "unavailable: ");

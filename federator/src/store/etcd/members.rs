@@ -144,6 +144,7 @@ impl Members {
     pub(super) async fn failed(&self, member: usize, failure: Failure) -> StoreError {
         if failure.credentials {
             self.access.doubt().await;
+            *self.all[member].connection.lock().await = None;
         }
         if failure.blame != Blame::Request {
             self.turn_from(member);

@@ -69,11 +69,14 @@ impl Etcd {
     async fn history(&self) -> Result<(Oldest, u64), StoreError> {
         let newest = self.read_at(0).await?;
         let before = *self.oldest.lock().await;
-        let low = before.map_or(1, |oldest| oldest.revision);
+        // A store that went back has another history.
+        let before = before.filter(|oldest| oldest.revision <= newest);
         let oldest = match before {
-            // A store that went back has another history.
-            Some(oldest) if low <= newest && self.is_kept(low).await? => oldest,
-            _ => Oldest { revision: self.first_kept(low.min(newest), newest).await?, since: Instant::now() },
+            Some(oldest) if self.is_kept(oldest.revision).await? => oldest,
+            _ => {
+                let low = before.map_or(1, |oldest| oldest.revision);
+                Oldest { revision: self.first_kept(low, newest).await?, since: Instant::now() }
+            }
         };
         *self.oldest.lock().await = Some(oldest);
         Ok((oldest, newest))

@@ -4,7 +4,12 @@
 //! A watch on which nothing happens looks like one that is dead. Keep-alives find peers that are gone; a member that
 //! answers those and nothing else is found by asking it how far it has come.
 
-use super::{Etcd, MAX_ANSWER, failure::Failure, members::Retry, sign, unsign};
+use super::{
+    Etcd, MAX_ANSWER,
+    failure::{Failure, TOO_MUCH},
+    members::Retry,
+    sign, unsign,
+};
 use crate::store::{Batch, StoreError, Watch};
 use async_trait::async_trait;
 use etcd_client::{Error, WatchOptions, WatchResponse, WatchStream};
@@ -48,12 +53,14 @@ impl EtcdWatch {
                 let mut stream = watching.watch(root, Some(options)).await?;
                 let created = stream.message().await?;
                 let created = created.ok_or_else(|| Error::WatchError("etcd ended the watch".to_owned()))?;
+                if created.canceled() && !created.cancel_reason().is_empty() {
+                    return Err(Error::WatchError(created.cancel_reason().to_owned()));
+                }
                 Ok(((truthful, stream), created))
             }
         });
         let (member, ((truthful, stream), created)) = begin.await?;
         let now = created.header().map_or(0, |header| unsign(header.revision()));
-        // Before anything else: it says so of a watch that it cancels, too.
         let deadline = Instant::now() + SILENCE;
         let at = revision.saturating_sub(1);
         let watch = Self { store, member, stream, at, truthful, deadline, asked: false };
@@ -105,7 +112,7 @@ impl EtcdWatch {
     async fn broken(&self, error: &Error) -> StoreError {
         let failure = Failure::of(error);
         // More changes at once than one answer holds. What they have come to can be read in pages.
-        if failure.error.to_string().contains("decoded message length too large") {
+        if failure.error.to_string().contains(TOO_MUCH) {
             return StoreError::Compacted(self.at + 1);
         }
         self.failed(failure).await
