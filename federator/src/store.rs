@@ -107,7 +107,7 @@ pub struct Snapshot {
 /// Changes of one or more whole transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The largest revision in it.
+    /// The largest revision in it. Without any change: nothing happened to our keys up to this revision.
     pub revision: u64,
     /// The changes in the order in which they happened; `None` is a deletion.
     pub changes: Vec<(String, Option<Entry>)>,

@@ -32,9 +32,9 @@ fn a_dead_member_is_not_noticed() -> Result {
         let mut watch = store.watch(last + 1).await?;
         trio.member(used).kill()?;
 
-        // It is the one in use, and no call fails.
-        let done = put(&store, "key", "1").await?;
+        // It is the one in use, and what may be asked twice is asked of another one; writes go there from then on.
         ensure!(store.read("key").await?.entries.len() == 1, "all is there");
+        let done = put(&store, "key", "1").await?;
         let ended = timeout(SOON, watch.next()).await.context("it hangs")?;
         ensure!(matches!(ended, Err(StoreError::Unavailable(_))), "{ended:?}");
         let changes = changes_until(&mut *store.watch(last + 1).await?, done).await?;
@@ -239,6 +239,28 @@ fn values_that_are_too_large_for_one_answer_are_read_all_the_same() -> Result {
         let mut late = store.watch(first + 1).await?;
         let told = timeout(SOON, late.next()).await.context("it hangs")?;
         ensure!(matches!(told, Err(StoreError::Compacted(_))), "{:?}", told.map(|batch| batch.revision));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_watch_on_which_nothing_happens_moves_on() -> Result {
+    Fleet::shared(async |fleet| {
+        let (trio, store, _) = start(fleet).await?;
+        let first = put(&store, "key", "0").await?;
+        let mut watch = store.watch(first + 1).await?;
+        let admin = trio.client().await?;
+        let others = (0..1100).map(async |n| admin.kv_client().put(format!("/other/{n}"), "", None).await);
+        futures::future::try_join_all(others).await?;
+        let batch = timeout(SOON, watch.next()).await.context("it hangs")??;
+        ensure!(batch.changes.is_empty() && batch.revision >= first + 1000, "{batch:?}");
+
+        // What nobody needs may be forgotten, and nothing is read again for it.
+        trio.compact(batch.revision).await?;
+        let mut watch = store.watch(batch.revision + 1).await?;
+        let done = put(&store, "key", "1").await?;
+        let changes = changes_until(&mut *watch, done).await?;
+        ensure!(changes.len() == 1, "{changes:?}");
         Ok(())
     })
 }

@@ -156,7 +156,7 @@ mod tests {
             ("east --user east=federator-admin", "the user `federator-admin`"),
             ("east --apply", "--config"),
         ] {
-            let error = fleet(line).err().expect(line);
+            let error = fleet(line).expect_err(line);
             assert!(error.contains(expected), "{line}: {error}");
         }
     }

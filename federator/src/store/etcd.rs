@@ -1,9 +1,9 @@
 //! The engine for a fleet: etcd. The only file, with those below it, that knows etcd-client.
 //!
 //! What the client does not do by itself, and is done here (each seen against a real etcd): which member is asked, and
-//! when the next one ([`members`]); what opens etcd is read again when it changes ([`access`]); what etcd says becomes
-//! what to do ([`failure`]); a watch that has gone deaf is found out, and one from a revision that etcd never had is
-//! refused ([`watch`]); big reads are paged at one revision; and who operates it is told what to set ([`upkeep`]).
+//! when the next one (`members`); what opens etcd is read again when it changes (`access`); what etcd says becomes
+//! what to do (`failure`); a watch that has gone deaf is found out, and one from a revision that etcd never had is
+//! refused (`watch`); big reads are paged at one revision; and who operates it is told what to set (`upkeep`).
 
 mod access;
 mod failure;
@@ -18,8 +18,13 @@ use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse};
 use failure::TOO_MUCH;
 use members::{Members, Retry};
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
-use tokio::sync::Mutex;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// How long a call may take until its answer begins.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -37,7 +37,7 @@ impl Certificates {
             present: AtomicUsize::new(0),
             members: KeyPair::generate()?,
         };
-        fs::write(made.trusted_by_members(), made.authorities.each_ref().map(|ca| ca.pem()).concat())?;
+        fs::write(made.trusted_by_members(), made.authorities.each_ref().map(CertifiedIssuer::pem).concat())?;
         fs::write(made.member_key(), made.members.serialize_pem())?;
         made.issue_members(members)?;
         Ok(made)

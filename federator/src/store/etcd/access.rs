@@ -6,8 +6,12 @@ use super::{CALL_TIMEOUT, CONNECT_TIMEOUT, Settings};
 use crate::store::StoreError;
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use std::{path::Path, sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// How old a look at the files may be when a call is made. They are small, and calls are few.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -49,23 +53,28 @@ impl Access {
 
     /// What the files hold, as far as it can be used.
     pub(super) async fn material(&self) -> Arc<Material> {
-        let mut seen = self.seen.lock().await;
-        if seen.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN) {
+        {
+            let mut seen = self.seen();
+            if seen.looked.is_some_and(|looked| looked.elapsed() < LOOK_AGAIN) {
+                return seen.material.clone();
+            }
             seen.looked = Some(Instant::now());
-            match Material::read(&self.settings).await {
-                Ok(material) => {
-                    seen.trouble = None;
-                    if material != *seen.material {
-                        tracing::info!("the files that open etcd have changed; new connections use them");
-                        seen.material = Arc::new(material);
-                    }
+        }
+        let read = Material::read(&self.settings).await;
+        let mut seen = self.seen();
+        match read {
+            Ok(material) => {
+                seen.trouble = None;
+                if material != *seen.material {
+                    tracing::info!("the files that open etcd have changed; new connections use them");
+                    seen.material = Arc::new(material);
                 }
-                Err(error) => {
-                    let trouble = error.to_string();
-                    if seen.trouble.as_ref() != Some(&trouble) {
-                        tracing::warn!(%error, "the files that open etcd have changed and cannot be used; going on with what they held before");
-                        seen.trouble = Some(trouble);
-                    }
+            }
+            Err(error) => {
+                let trouble = Some(error.to_string());
+                if seen.trouble != trouble {
+                    tracing::warn!(%error, "the files that open etcd cannot be used; going on with what they held before");
+                    seen.trouble = trouble;
                 }
             }
         }
@@ -73,8 +82,13 @@ impl Access {
     }
 
     /// etcd refused what the files held: they are looked at again before the next call.
-    pub(super) async fn doubt(&self) {
-        self.seen.lock().await.looked = None;
+    pub(super) fn doubt(&self) {
+        self.seen().looked = None;
+    }
+
+    // Every critical section leaves it whole, so a panic elsewhere does not make it unusable.
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How to connect with what the files held.
@@ -211,12 +225,12 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &access.material().await), "the key is another one's");
         files.write("key", &other_key);
         assert!(Arc::ptr_eq(&first, &access.material().await), "it is too early to look");
-        access.doubt().await;
+        access.doubt();
         let second = access.material().await;
         assert_eq!(second.identity, Some((other_cert.into(), other_key.into())));
 
         files.write("ca", "nothing");
-        access.doubt().await;
+        access.doubt();
         assert!(Arc::ptr_eq(&second, &access.material().await));
     }
 

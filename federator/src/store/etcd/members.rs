@@ -14,12 +14,12 @@ use futures::future::join_all;
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 
 /// How long members may take to say how they are: a member that serves does so at once.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -143,8 +143,8 @@ impl Members {
     /// Turns from a member that is the trouble, and says which it was.
     pub(super) async fn failed(&self, member: usize, failure: Failure) -> StoreError {
         if failure.credentials {
-            self.access.doubt().await;
-            *self.all[member].connection.lock().await = None;
+            self.access.doubt();
+            *self.all[member].connection() = None;
         }
         if failure.blame != Blame::Request {
             self.turn_from(member);
@@ -174,15 +174,14 @@ impl Members {
     /// for those who have it.
     pub(super) async fn client(&self, member: usize) -> Result<Client, Error> {
         let material = self.access.material().await;
-        let Member { endpoint, connection, .. } = &self.all[member];
-        let mut connection = connection.lock().await;
-        if let Some(there) = &*connection
+        let member = &self.all[member];
+        if let Some(there) = &*member.connection()
             && Arc::ptr_eq(&there.made_of, &material)
         {
             return Ok(there.client.clone());
         }
-        let client = Client::connect([endpoint], Some(self.access.options(&material))).await?;
-        *connection = Some(Connection { client: client.clone(), made_of: material });
+        let client = Client::connect([&member.endpoint], Some(self.access.options(&material))).await?;
+        *member.connection() = Some(Connection { client: client.clone(), made_of: material });
         Ok(client)
     }
 
@@ -257,6 +256,14 @@ impl Members {
     /// The id of the etcd cluster, once known.
     pub(super) fn cluster(&self) -> Option<u64> {
         Some(self.cluster.load(Ordering::Relaxed)).filter(|id| *id != 0)
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    fn connection(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::store::{StoreError, Upkeep};
 use etcd_client::{GetOptions, StatusResponse};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 use tokio::time::Instant;
 
 /// An etcd that never forgot anything is no concern before this.
@@ -68,7 +68,7 @@ impl Etcd {
     /// The oldest revision that can be read, and the newest.
     async fn history(&self) -> Result<(Oldest, u64), StoreError> {
         let newest = self.read_at(0).await?;
-        let before = *self.oldest.lock().await;
+        let before = *self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
         // A store that went back has another history.
         let before = before.filter(|oldest| oldest.revision <= newest);
         let oldest = match before {
@@ -78,7 +78,7 @@ impl Etcd {
                 Oldest { revision: self.first_kept(low, newest).await?, since: Instant::now() }
             }
         };
-        *self.oldest.lock().await = Some(oldest);
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = Some(oldest);
         Ok((oldest, newest))
     }
 
