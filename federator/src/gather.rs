@@ -104,6 +104,7 @@ pub async fn run(
         let mut pause = std::pin::pin!(backoff.wait());
         loop {
             tokio::select! {
+                biased;
                 () = &mut pause => break,
                 news = own.next() => stage.observed(news),
             }
@@ -126,6 +127,7 @@ async fn follow(
         let mut opening = std::pin::pin!(open(&**store, stage.fold.position()));
         loop {
             tokio::select! {
+                biased;
                 opened = &mut opening => break opened,
                 // A store that hangs does not keep own clusters from being fresh.
                 news = own.next() => stage.observed(news),
@@ -161,6 +163,7 @@ async fn follow(
     let mut restored = Restored::new(config, store, &stage.fold);
     loop {
         tokio::select! {
+            biased;
             batch = watch.next() => match batch {
                 Ok(batch) => {
                     let applied = stage.fold.apply(&batch);

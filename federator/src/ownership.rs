@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use std::{future::pending, pin::pin, sync::Arc};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +133,7 @@ impl Part {
                 Err(error) => {
                     tracing::warn!(cluster = %self.cluster(), %error, "publishing interrupted");
                     self.trouble = Some(error.to_string());
-                    self.backoff.wait().await;
+                    self.pause().await;
                 }
             }
         }
@@ -257,6 +257,7 @@ impl Part {
             }
         };
         tokio::select! {
+            biased;
             why = lost => {
                 tracing::warn!(cluster = %self.config.publish.cluster, why, "the lease is lost");
                 self.forget_lease();
@@ -305,11 +306,33 @@ impl Part {
 
     /// A lease that is refused has run out unnoticed.
     async fn commit(&mut self, txn: Txn) -> Result<Committed, StoreError> {
-        let committed = self.store.commit(&txn).await;
+        let store = self.store.clone();
+        let committed = self.keeping(store.commit(&txn)).await;
         if let Err(StoreError::Refused(_)) = &committed {
             self.forget_lease();
         }
         committed
+    }
+
+    async fn pause(&mut self) {
+        let pause = self.backoff.pause();
+        self.keeping(sleep(pause)).await;
+    }
+
+    /// Does something, and keeps the lease meanwhile: what takes long must not cost it.
+    async fn keeping<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        while let Some(lease) = &mut self.lease {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                why = lease.lost() => {
+                    tracing::warn!(cluster = %self.config.publish.cluster, why, "the lease is lost");
+                    self.forget_lease();
+                }
+            }
+        }
+        work.await
     }
 
     /// Takes the cluster, if it is still vacant.
@@ -329,7 +352,7 @@ impl Part {
                 self.epoch = Some(epoch);
             }
             // Somebody was faster, which is about to be gathered.
-            Committed::Refused(_) => self.backoff.wait().await,
+            Committed::Refused(_) => self.pause().await,
         }
         Ok(())
     }
@@ -363,6 +386,7 @@ impl Part {
                 return Ok(self.hand_to(&agent, candidate, epoch).await);
             }
             tokio::select! {
+                biased;
                 ended = &mut publishing => break ended,
                 () = self.something_happens(&decision) => {}
             }
@@ -376,7 +400,7 @@ impl Part {
                 }
                 self.channels.status.send_replace(Status::default());
                 // What made it end is about to be gathered.
-                self.backoff.wait().await;
+                self.pause().await;
                 Ok(Ok(()))
             }
         }
@@ -391,7 +415,8 @@ impl Part {
             leased: vec![(key, owner.encode(), LeaseId(candidate.lease))],
             ..Txn::default()
         };
-        if let Committed::Done(_) = self.store.commit(&txn).await? {
+        let store = self.store.clone();
+        if let Committed::Done(_) = self.keeping(store.commit(&txn)).await? {
             tracing::info!(cluster = %self.cluster(), successor = agent, "handed the cluster on");
         }
         (self.epoch, self.past) = (None, epoch);

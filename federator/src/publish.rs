@@ -162,6 +162,7 @@ pub async fn run(
                     status.send_if_modified(|status| std::mem::replace(&mut status.settled, settled) != settled);
                 }
                 tokio::select! {
+                    biased;
                     changed = observed.changed() => if changed.is_err() {
                         return Ended::Done;
                     },

@@ -285,7 +285,7 @@ async fn a_removed_cluster_writes_nothing_until_it_is_readmitted() {
     assert!(!status.owner);
     assert!(status.conditions.get(Reason::Removed).is_some_and(|why| why.contains("cluster readmit east")));
     publisher.set("demo/web", plain("10.0.0.2"));
-    tokio::time::sleep(NEVER).await;
+    sleep(NEVER).await;
     let entries = store.read("").await.expect("it is there").entries;
     assert!(!entries.keys().any(|key| key.contains("/east/")), "{:?}", entries.keys());
     assert_eq!(publisher.task.len(), 1, "it waits");
@@ -414,7 +414,7 @@ async fn who_sees_less_than_was_there_takes_nothing() {
     assert_eq!(first.ended().await, Ok(()));
     let mut second = Publisher::start("second", store.clone(), at("99", "10.0.0.2"));
     second.says(|status| status.conditions.get(Reason::Behind).is_some()).await;
-    tokio::time::sleep(NEVER).await;
+    sleep(NEVER).await;
     assert!(!second.status.borrow().owner);
     holds(&store, &first.observed).await;
     second.observed.send_modify(|seen| seen.source_version = "100".into());
