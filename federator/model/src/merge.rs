@@ -106,19 +106,24 @@ pub fn merge(key: &ServiceKey, parts: &Parts) -> Option<Service> {
 
 /// First seen first; whoever the store's order does not know comes after, by creation time, then by id.
 fn ordered(parts: &Parts) -> Vec<(ClusterId, Arc<Export>)> {
-    let rank = |cluster: &ClusterId| parts.order.iter().position(|known| known == cluster).unwrap_or(usize::MAX);
-    let mut exports: Vec<_> = parts.exports.iter().map(|(id, export)| (id.clone(), export.clone())).collect();
-    exports.sort_by(|(a, x), (b, y)| (rank(a), x.head.created, a).cmp(&(rank(b), y.head.created, b)));
-    exports
+    let mut ranks: BTreeMap<&ClusterId, usize> = BTreeMap::new();
+    for (rank, cluster) in parts.order.iter().enumerate() {
+        ranks.entry(cluster).or_insert(rank);
+    }
+    let rank = |cluster| ranks.get(cluster).copied().unwrap_or(usize::MAX);
+    let mut exports: Vec<_> = parts.exports.iter().map(|(id, export)| (rank(id), id, export)).collect();
+    exports.sort_by(|(a, x, of_a), (b, y, of_b)| (a, of_a.head.created, x).cmp(&(b, of_b.head.created, y)));
+    exports.into_iter().map(|(_, id, export)| (id.clone(), export.clone())).collect()
 }
 
+/// Whether they are the same, in whatever order.
 fn same_ports(a: &[Port], b: &[Port]) -> bool {
     let sorted = |ports: &[Port]| {
         let mut ports = ports.to_vec();
         ports.sort();
         ports
     };
-    sorted(a) == sorted(b)
+    a == b || sorted(a) == sorted(b)
 }
 
 // === impl Conflict ===
