@@ -5,6 +5,7 @@ pub mod directory;
 pub mod kubernetes;
 pub mod object;
 pub mod plan;
+pub mod yaml;
 
 use std::{collections::BTreeMap, sync::Arc};
 

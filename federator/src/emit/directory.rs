@@ -7,6 +7,7 @@ use super::{
     Status,
     object::{Desired, ObjectKey},
     plan::{Action, Actual, action},
+    yaml,
 };
 use crate::backoff::Backoff;
 use model::tracked::{Since, Tracked};
@@ -151,7 +152,7 @@ impl Home {
     }
 
     fn write(&self, key: &ObjectKey, desired: &Desired, path: &Path) -> io::Result<Stamp> {
-        let text = serde_saphyr::to_string(&desired.object(key)).map_err(io::Error::other)?;
+        let text = yaml::text(key, desired);
         let temporary = self.directory.join(format!(".{}{TEMPORARY}", file_name(key)));
         let written = File::create(&temporary).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
