@@ -3,11 +3,13 @@
 
 mod endpoint;
 mod members;
+mod slices;
 
 pub use endpoint::{Address, Endpoint, Health, Workload, can_be_a_label, can_be_an_endpoint};
 pub use members::Member;
+pub use slices::Slices;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 /// One cluster's assertion about one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub struct Export {
     /// What the service is.
     pub head: Arc<Head>,
     /// Its endpoints, by the name of the EndpointSlice they stand in, or whatever else they were made of.
-    pub slices: BTreeMap<Arc<str>, Arc<Slice>>,
+    pub slices: Slices,
 }
 
 /// What a service is, apart from its endpoints: a service without endpoints exists too.

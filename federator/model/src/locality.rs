@@ -1,12 +1,22 @@
 //! Where something runs: region and zone, in Istio's spelling, and the network it is on. Knows nothing of nodes or
 //! labels; those are read where clusters are observed.
 
-use std::{fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    ops::Deref,
+    sync::{Arc, LazyLock},
+};
 
 /// `region/zone/subzone`, as Istio writes it in `ServiceEntry.endpoints[].locality`. A level is empty when it is
-/// not known; a level below an empty one is never written, because Istio reads segments by position.
+/// not known; a level below an empty one is never written, because Istio reads segments by position. As small as a
+/// pointer: there is one in every endpoint, and few different ones.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Locality(pub(crate) Arc<Levels>);
+
+/// The levels of a locality.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Locality {
+pub struct Levels {
     /// `topology.kubernetes.io/region`.
     pub region: Arc<str>,
     /// `topology.kubernetes.io/zone`.
@@ -26,13 +36,52 @@ impl Locality {
     /// From its three levels; an empty text is an unknown level.
     #[must_use]
     pub fn new(region: &str, zone: &str, subzone: &str) -> Self {
-        Self { region: region.into(), zone: zone.into(), subzone: subzone.into() }
+        Self::from(Levels { region: region.into(), zone: zone.into(), subzone: subzone.into() })
+    }
+
+    /// The same region, and a zone of which nothing more is known.
+    #[must_use]
+    pub fn with_zone(&self, zone: Arc<str>) -> Self {
+        Self::from(Levels { region: self.region.clone(), zone, subzone: "".into() })
     }
 
     /// Whether nothing at all is known.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.region.is_empty()
+    }
+}
+
+impl Default for Locality {
+    fn default() -> Self {
+        static UNKNOWN: LazyLock<Locality> = LazyLock::new(|| Locality::new("", "", ""));
+        UNKNOWN.clone()
+    }
+}
+
+impl From<Levels> for Locality {
+    fn from(levels: Levels) -> Self {
+        Self(Arc::new(levels))
+    }
+}
+
+impl Borrow<Levels> for Locality {
+    fn borrow(&self) -> &Levels {
+        &self.0
+    }
+}
+
+impl Deref for Locality {
+    type Target = Levels;
+
+    fn deref(&self) -> &Levels {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 

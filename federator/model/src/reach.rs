@@ -205,7 +205,7 @@ mod tests {
                 }
             };
             let slice = Slice { ports: vec![], endpoints: endpoints.iter().map(endpoint).collect() };
-            let slices = BTreeMap::from([("s".into(), Arc::new(slice))]);
+            let slices = [("s".into(), Arc::new(slice))].into_iter().collect();
             parts.exports.insert(id, Arc::new(Export { head: Arc::new(Head::default()), slices }));
         }
         let key = ServiceKey::parse("demo", "web").expect("a key");

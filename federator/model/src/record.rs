@@ -5,6 +5,8 @@
 mod slice;
 mod standing;
 
+pub use slice::Shared;
+
 use crate::{
     cluster::{Meta, SetHash, Synced, Tombstone},
     export::{Head, Kind, Port, Protocol},

@@ -20,7 +20,7 @@ use model::{
     key::Key,
     merge::merge,
     name::{ClusterId, ServiceKey},
-    record::Order,
+    record::{Order, Shared},
     view::View,
     vip::Vip,
 };
@@ -51,6 +51,8 @@ pub struct Fold {
     generation: Option<(Generation, u64)>,
     clusters: BTreeMap<ClusterId, Standing>,
     services: HashMap<ServiceKey, Known>,
+    /// What slices have in common.
+    shared: Shared,
     /// Which host has an address, as a hash of its name, and when that was written.
     addresses: HashMap<IpAddr, Stamp>,
     /// Orders and virtual addresses of a store that was restored, kept aside until everybody has said again what was
@@ -104,6 +106,7 @@ impl Fold {
             generation: None,
             clusters: BTreeMap::new(),
             services: HashMap::new(),
+            shared: Shared::default(),
             addresses: HashMap::new(),
             aside: None,
             digest: SetHash::default(),

@@ -117,7 +117,8 @@ async fn holds(store: &Embedded, observed: &watch::Sender<Observed>) {
             let head = format!("records/east/{service}/head");
             let slice = format!("records/east/{service}/slices/s0");
             entries.get(&head).map(|entry| &entry.value) == Some(&export.head.encode())
-                && entries.get(&slice).map(|entry| &entry.value) == Some(&export.slices["s0"].encode())
+                && entries.get(&slice).map(|entry| &entry.value)
+                    == export.slices.get("s0").map(|slice| slice.encode()).as_ref()
         });
         all && records.count() == 2 * seen.exports.len() && marker(entries).is_complete()
     })

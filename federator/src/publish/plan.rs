@@ -57,7 +57,7 @@ pub fn batch(config: &Config, ledger: &Ledger, now: &Observed, todo: &BTreeSet<S
 fn is_harmless(config: &Config, ledger: &Ledger, key: &ServiceKey, now: &Observed) -> bool {
     let Some(export) = now.exports.get(key) else { return ledger.records(key).next().is_none() };
     let stays = |record: &Key| match record {
-        Key::Slice(_, _, name) => export.slices.contains_key(name),
+        Key::Slice(_, _, name) => export.slices.get(name).is_some(),
         _ => true,
     };
     let is_known = ledger.order(key).is_some_and(|order| order.value.0.contains(&config.cluster))

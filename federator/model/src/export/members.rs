@@ -53,7 +53,7 @@ mod tests {
         locality::Locality,
     };
     use proptest::prelude::*;
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     fn port(name: &str) -> Port {
         Port { name: name.into(), number: 80, protocol: Protocol::Tcp, app_protocol: "".into() }
@@ -82,7 +82,7 @@ mod tests {
     /// Every member as `address health http admin`, from slices in this order of names.
     fn check(slices: &[Slice]) -> Vec<String> {
         let named = slices.iter().enumerate().map(|(n, slice)| (format!("s{n}").into(), Arc::new(slice.clone())));
-        let export = Export { head: Arc::new(Head::default()), slices: named.collect::<BTreeMap<_, _>>() };
+        let export = Export { head: Arc::new(Head::default()), slices: named.collect() };
         let shown = |member: Member<'_>| {
             let listens = |name| member.target(&port(name)).map_or_else(|| "-".to_owned(), |number| number.to_string());
             let Endpoint { address, health, .. } = member.endpoint;

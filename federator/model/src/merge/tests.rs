@@ -1,7 +1,7 @@
 //! The conflict table, and that merging depends on what there is and not on when it came.
 
 use super::*;
-use crate::export::{Head, Protocol};
+use crate::export::{Head, Protocol, Slices};
 use proptest::prelude::*;
 
 fn id(name: &str) -> ClusterId {
@@ -17,7 +17,7 @@ fn port(name: &str, number: u16) -> Port {
 }
 
 fn export(head: Head) -> Arc<Export> {
-    Arc::new(Export { head: Arc::new(head), slices: BTreeMap::new() })
+    Arc::new(Export { head: Arc::new(head), slices: Slices::default() })
 }
 
 fn with_ports(created: i64, ports: &[Port]) -> Arc<Export> {

@@ -1,5 +1,5 @@
-//! The record of a slice. Texts and workloads that many endpoints have in common are held once, because a fleet has
-//! many endpoints and few of those.
+//! The record of a slice. Texts, localities and workloads that many endpoints have in common are held once, because a
+//! fleet has many endpoints and few of those.
 
 use super::{
     Record, RecordError, address_from_wire, address_to_wire, check_reader, port_from_wire, protocol_from_wire,
@@ -7,14 +7,27 @@ use super::{
 };
 use crate::{
     export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_a_label, can_be_an_endpoint},
-    locality::{Locality, Network},
+    locality::{Levels, Locality, Network},
     wire,
 };
 use prost::Message;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
+
+/// What is shared is looked through at this size first, for what nobody holds any more.
+const FIRST_SWEEP: usize = 1024;
+
+/// What slices that were decoded with it have in common.
+#[derive(Debug, Default)]
+pub struct Shared {
+    texts: HashSet<Arc<str>>,
+    localities: HashSet<Locality>,
+    workloads: HashSet<Arc<Workload>>,
+    /// The size at which it is looked through.
+    sweep: usize,
+}
 
 impl Record for Slice {
     fn encode(&self) -> Vec<u8> {
@@ -57,43 +70,82 @@ impl Record for Slice {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::decode_sharing(bytes, &mut Shared::default())
+    }
+}
+
+impl Slice {
+    /// Reads it back, and holds what it has in common with others only once.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    pub fn decode_sharing(bytes: &[u8], shared: &mut Shared) -> Result<Self, RecordError> {
         let wire = wire::Slice::decode(bytes)?;
         check_reader(wire.reader)?;
-        let mut texts = Texts::default();
+        shared.sweep();
         let workloads: Vec<Arc<Workload>> =
-            wire.workloads.iter().map(|workload| workload_from_wire(workload, &mut texts)).collect::<Result<_, _>>()?;
+            wire.workloads.iter().map(|workload| workload_from_wire(workload, shared)).collect::<Result<_, _>>()?;
         let mut ports = Vec::with_capacity(wire.ports.len());
         for target in wire.ports {
             let (number, protocol) = (port_from_wire(target.number)?, protocol_from_wire(target.protocol()));
-            ports.push(TargetPort { name: texts.shared(&target.name), number, protocol });
+            ports.push(TargetPort { name: shared.text(&target.name), number, protocol });
         }
         let mut endpoints = Vec::with_capacity(wire.endpoints.len());
         for endpoint in wire.endpoints {
-            endpoints.push(endpoint_from_wire(&endpoint, &workloads, &mut texts)?);
+            endpoints.push(endpoint_from_wire(&endpoint, &workloads, shared)?);
         }
         Ok(Self { ports, endpoints })
     }
 }
 
-/// The texts of one record, each once.
-#[derive(Default)]
-struct Texts(BTreeSet<Arc<str>>);
+// === impl Shared ===
 
-impl Texts {
-    fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
+impl Shared {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
         let new: Arc<str> = text.into();
-        self.0.insert(new.clone());
+        self.texts.insert(new.clone());
         new
+    }
+
+    fn locality(&mut self, region: &str, zone: &str, subzone: &str) -> Locality {
+        let new = Levels { region: self.text(region), zone: self.text(zone), subzone: self.text(subzone) };
+        if let Some(known) = self.localities.get(&new) {
+            return known.clone();
+        }
+        let new = Locality::from(new);
+        self.localities.insert(new.clone());
+        new
+    }
+
+    fn workload(&mut self, new: Workload) -> Arc<Workload> {
+        if let Some(known) = self.workloads.get(&new) {
+            return known.clone();
+        }
+        let new = Arc::new(new);
+        self.workloads.insert(new.clone());
+        new
+    }
+
+    /// Forgets what nobody else holds, whenever it has doubled in size.
+    fn sweep(&mut self) {
+        let size = |shared: &Self| shared.texts.len() + shared.localities.len() + shared.workloads.len();
+        if size(self) < self.sweep.max(FIRST_SWEEP) {
+            return;
+        }
+        self.localities.retain(|locality| Arc::strong_count(&locality.0) > 1);
+        self.workloads.retain(|workload| Arc::strong_count(workload) > 1);
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+        self.sweep = 2 * size(self);
     }
 }
 
 fn endpoint_from_wire(
     wire: &wire::Endpoint,
     workloads: &[Arc<Workload>],
-    texts: &mut Texts,
+    shared: &mut Shared,
 ) -> Result<Endpoint, RecordError> {
     let address = if wire.host.is_empty() {
         let address = address_from_wire(&wire.address)?;
@@ -120,14 +172,11 @@ fn endpoint_from_wire(
     };
     Ok(Endpoint {
         address,
-        network: (!wire.network.is_empty()).then(|| Network::from(texts.shared(&wire.network))),
+        network: (!wire.network.is_empty()).then(|| Network::from(shared.text(&wire.network))),
         health,
-        hostname: texts.shared(&wire.hostname),
-        locality: Locality {
-            region: texts.shared(&wire.region),
-            zone: texts.shared(&wire.zone),
-            subzone: texts.shared(&wire.subzone),
-        },
+        // One of its own is hardly anybody else's.
+        hostname: if wire.hostname.is_empty() { shared.text("") } else { wire.hostname.as_str().into() },
+        locality: shared.locality(&wire.region, &wire.zone, &wire.subzone),
         workload,
     })
 }
@@ -140,10 +189,11 @@ fn workload_to_wire(workload: &Workload) -> wire::Workload {
     }
 }
 
-fn workload_from_wire(wire: &wire::Workload, texts: &mut Texts) -> Result<Arc<Workload>, RecordError> {
+fn workload_from_wire(wire: &wire::Workload, shared: &mut Shared) -> Result<Arc<Workload>, RecordError> {
     if let Some(bad) = wire.labels.iter().find(|label| !can_be_a_label(&label.key, &label.value)) {
         return Err(RecordError::Label(bad.key.clone(), bad.value.clone()));
     }
-    let labels = wire.labels.iter().map(|label| (texts.shared(&label.key), texts.shared(&label.value))).collect();
-    Ok(Arc::new(Workload { labels, service_account: texts.shared(&wire.service_account) }))
+    let labels = wire.labels.iter().map(|label| (shared.text(&label.key), shared.text(&label.value))).collect();
+    let service_account = shared.text(&wire.service_account);
+    Ok(shared.workload(Workload { labels, service_account }))
 }

@@ -177,12 +177,35 @@ fn endpoints_share_what_they_have_in_common() {
     let many = Slice { ports: vec![], endpoints: (1..=100).map(endpoint).collect() };
     let account = b"account-with-a-long-name";
     assert_eq!(many.encode().windows(account.len()).filter(|window| window == account).count(), 1);
-    assert_eq!(Slice::decode(&one.encode()), Ok(one));
+    assert_eq!(Slice::decode(&one.encode()), Ok(one.clone()));
     let read = Slice::decode(&many.encode()).expect("decodes");
     let (first, last) = (&read.endpoints[0], &read.endpoints[99]);
     assert!(Arc::ptr_eq(&first.workload, &last.workload));
     assert!(Arc::ptr_eq(&first.locality.region, &last.locality.region));
     assert!(Arc::ptr_eq(&first.hostname, &last.hostname));
+    let mut shared = Shared::default();
+    let [a, b] = [(); 2].map(|()| Slice::decode_sharing(&one.encode(), &mut shared).expect("decodes"));
+    assert!(Arc::ptr_eq(&a.endpoints[0].workload, &b.endpoints[0].workload));
+    assert!(Arc::ptr_eq(&a.endpoints[0].locality.0, &b.endpoints[0].locality.0));
+}
+
+/// What no slice holds any more is not held for ever.
+#[test]
+fn what_was_shared_is_forgotten() {
+    let mut shared = Shared::default();
+    for n in 0..10_000 {
+        let endpoint = Endpoint {
+            address: Address::Ip([10, 0, 0, 1].into()),
+            network: None,
+            health: Health::Ready,
+            hostname: "".into(),
+            locality: Locality::new("region", &format!("zone-{n}"), ""),
+            workload: Workload::unknown(),
+        };
+        let slice = Slice { ports: vec![], endpoints: vec![endpoint] };
+        assert_eq!(Slice::decode_sharing(&slice.encode(), &mut shared), Ok(slice));
+    }
+    assert!(format!("{shared:?}").matches("zone-").count() < 5_000);
 }
 
 #[test]

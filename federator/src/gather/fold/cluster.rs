@@ -190,7 +190,11 @@ impl Fold {
                 outcome
             }
             Key::Slice(id, service, name) => {
-                let (slice, outcome) = decode::<Slice>(entry);
+                let (slice, outcome) = match entry.map(|entry| Slice::decode_sharing(&entry.value, &mut self.shared)) {
+                    Some(Ok(slice)) => (Some(slice), Ok(())),
+                    Some(Err(error)) => (None, Err(error.to_string())),
+                    None => (None, Ok(())),
+                };
                 let value = slice.map(|slice| self.once(&id, &service, &name, slice));
                 let known = self.services.entry(service.clone()).or_default();
                 let before = known.set_slice(&id, name, Stamped { value, stamp });

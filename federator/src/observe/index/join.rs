@@ -21,7 +21,7 @@ impl Index {
             return None;
         }
         let service = self.services.get(key)?;
-        let mut slices = BTreeMap::new();
+        let mut slices: BTreeMap<Arc<str>, _> = BTreeMap::new();
         for id in self.of_service.get(key).into_iter().flatten() {
             let Some(source) = self.slices.get(id) else {
                 continue;
@@ -43,7 +43,7 @@ impl Index {
                 slices.insert(format!("WorkloadEntry/{}", name_in(id)).into(), Arc::new(Slice { ports, endpoints }));
             }
         }
-        Some(Export { head: service.head.clone(), slices })
+        Some(Export { head: service.head.clone(), slices: slices.into_iter().collect() })
     }
 
     /// The WorkloadEntries of a namespace.
@@ -89,12 +89,11 @@ impl Index {
     /// the cluster's default.
     fn locality(&self, placed: &PlacedEndpoint) -> Locality {
         let node = self.nodes.get(&placed.node).filter(|node| !node.is_unknown());
-        let mut locality = node.unwrap_or(&self.default_locality).clone();
-        if !placed.zone.is_empty() && placed.zone != locality.zone {
-            locality.zone = placed.zone.clone();
-            locality.subzone = "".into();
+        let locality = node.unwrap_or(&self.default_locality);
+        if placed.zone.is_empty() || placed.zone == locality.zone {
+            return locality.clone();
         }
-        locality
+        locality.with_zone(placed.zone.clone())
     }
 }
 

@@ -118,7 +118,7 @@ fn a_service_is_exported_with_or_without_endpoints_and_endpoints_without_it_are_
     index.apply(&service("web"));
     assert_eq!(export(&mut index, "web").unwrap().ready(), 1);
     index.delete(&slice("web", "web-1", &[]).name());
-    assert_eq!(export(&mut index, "web").unwrap().slices.len(), 0);
+    assert!(export(&mut index, "web").unwrap().slices.is_empty());
     index.delete(&service("web").name());
     assert_eq!(export(&mut index, "web"), None);
 }
@@ -143,7 +143,7 @@ fn large_slices_are_split_and_none_is_lost() {
         let mut index = index(Locality::default(), &[service("web"), slice("web", "x", &all)]);
         let export = export(&mut index, "web").unwrap();
         let held: Vec<String> = export.endpoints().map(|member| member.endpoint.address.to_string()).collect();
-        assert_eq!(export.slices.keys().map(|name| &**name).collect::<Vec<_>>(), names);
+        assert_eq!(export.slices.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), names);
         assert_eq!(held, addresses);
         assert!(export.slices.values().all(|slice| slice.ports.len() == 1));
     }
@@ -363,9 +363,9 @@ fn entries_are_endpoints_of_the_services_that_select_them() {
         &[service("a"), service("b"), slice("a", "x", &[("10.1.0.1", "", "")]), entry("a", "vm", "n2")],
     );
     let exported = export(&mut index, "a").unwrap();
-    assert_eq!(exported.slices.keys().map(|name| &**name).collect::<Vec<_>>(), ["WorkloadEntry/vm", "x"]);
+    assert_eq!(exported.slices.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["WorkloadEntry/vm", "x"]);
     assert_eq!(exported.ready(), 2);
-    let slice = &exported.slices["WorkloadEntry/vm"];
+    let slice = exported.slices.get("WorkloadEntry/vm").unwrap();
     let found = &slice.endpoints[0];
     assert_eq!((found.network.clone(), found.locality.to_string()), (Some(Network::new("n2")), "d".to_owned()));
     assert_eq!((&*found.workload.service_account, slice.ports[0].number), ("vm", 8080));
