@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use harness::{Agent, AgentSetup, Expected, Fleet, Namespace, Observer, Result, SOON, eventually};
+use etcd_client::Client;
+use harness::{Agent, AgentSetup, Expected, Fleet, Namespace, Observer, Result, SOON, Trio, eventually};
 use serde_json::Value;
 
 use crate::federation::converged;
@@ -19,6 +20,7 @@ mod clock;
 mod cuts;
 mod home;
 mod lost;
+mod members;
 mod owners;
 mod store;
 
@@ -54,12 +56,34 @@ impl<'a> Scene<'a> {
         Self::with(fleet, prefix, |_, _, setup| setup).await
     }
 
+    /// The same on an etcd of three members.
+    async fn on(trio: &Trio, fleet: &'a Fleet, prefix: &str) -> Result<Self> {
+        let mut members = Vec::new();
+        for member in 0..3 {
+            members.push(trio.client_of(member, "root").await?);
+        }
+        for user in ["east", "west", "south"] {
+            trio.admit(user, &format!("{}/", fleet.root())).await?;
+        }
+        Self::make(fleet, prefix, members, |_, _, setup| setup.trio(trio)).await
+    }
+
     /// The same with agents that are set up otherwise; the change is told the cluster of each, and whether it is the
     /// one that stands by.
     async fn with(
         fleet: &'a Fleet,
         prefix: &str,
         change: impl Fn(&str, bool, AgentSetup<'a>) -> AgentSetup<'a>,
+    ) -> Result<Self> {
+        let store = vec![fleet.store().client().await?];
+        Self::make(fleet, prefix, store, |name, replica, setup| Ok(change(name, replica, setup))).await
+    }
+
+    async fn make(
+        fleet: &'a Fleet,
+        prefix: &str,
+        store: Vec<Client>,
+        change: impl Fn(&str, bool, AgentSetup<'a>) -> Result<AgentSetup<'a>>,
     ) -> Result<Self> {
         let ns = fleet.namespace(prefix).await?;
         let deploy = async |name| {
@@ -74,13 +98,13 @@ impl<'a> Scene<'a> {
             Ok::<_, anyhow::Error>(agent)
         };
         let first = async |name| {
-            let agent = begin(change(name, false, fleet.agent(name))).await?;
+            let agent = begin(change(name, false, fleet.agent(name))?).await?;
             owns(&agent, name).await?;
             Ok::<_, anyhow::Error>(agent)
         };
         let (east, west, south) = futures::try_join!(first("east"), first("west"), first("south"))?;
-        let replica = begin(change("west", true, fleet.agent("west").replica())).await?;
-        let observer = Observer::start(fleet, &[&east, &west, &replica, &south], BOUND);
+        let replica = begin(change("west", true, fleet.agent("west").replica())?).await?;
+        let observer = Observer::start(fleet, &[&east, &west, &replica, &south], store, BOUND);
         let scene = Self { fleet, ns, east, west, replica, south, observer };
         scene.everywhere("still").await?;
         scene.everywhere("web").await?;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
+use etcd_client::Client;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -38,7 +39,6 @@ const LOOK: Duration = Duration::from_millis(300);
 const ROUNDS: Duration = Duration::from_secs(60);
 
 /// Looks until it is stopped; a scenario that fails drops it.
-#[derive(Debug)]
 pub struct Observer {
     state: Arc<State>,
     agents: Vec<Watched>,
@@ -67,10 +67,9 @@ struct Watched {
     admin: SocketAddr,
 }
 
-#[derive(Debug)]
 struct State {
     seen: Mutex<Seen>,
-    endpoint: String,
+    store: Vec<Client>,
     root: String,
     log: PathBuf,
 }
@@ -93,8 +92,9 @@ struct Seen {
 // === impl Observer ===
 
 impl Observer {
-    /// Begins to look at these agents of a fleet. What is no longer right may be answered for as long as `bound`.
-    pub fn start(fleet: &Fleet, agents: &[&Agent], bound: Duration) -> Self {
+    /// Begins to look at these agents of a fleet, and at their store through clients of its members. What is no longer
+    /// right may be answered for as long as `bound`.
+    pub fn start(fleet: &Fleet, agents: &[&Agent], store: Vec<Client>, bound: Duration) -> Self {
         let seen = Seen {
             history: History::new(),
             answers: Answers::new(bound),
@@ -106,14 +106,14 @@ impl Observer {
         };
         let state = Arc::new(State {
             seen: Mutex::new(seen),
-            endpoint: fleet.store().endpoint(),
+            store,
             root: format!("{}/", fleet.root()),
             log: fleet.logs().join("observer.log"),
         });
         let agents: Vec<_> =
             agents.iter().enumerate().map(|(number, agent)| Watched::new(fleet, number, agent)).collect();
         let mut looking = JoinSet::new();
-        looking.spawn(watch::follow(state.endpoint.clone(), state.root.clone(), Arc::clone(&state)));
+        looking.spawn(watch::follow(Arc::clone(&state)));
         for agent in &agents {
             looking.spawn(ask(agent.clone(), Arc::clone(&state)));
             looking.spawn(look(agent.clone(), Arc::clone(&state)));
@@ -170,8 +170,8 @@ impl Observer {
 
     /// Ends it, once it has seen everything that stands in the store.
     pub async fn stop(self) -> Result<Findings> {
-        let latest = watch::latest(&self.state.endpoint, &self.state.root).await?;
         eventually(SOON, "the observer has seen all of the store", async || {
+            let latest = watch::latest(&self.state).await?;
             let at = self.state.seen().transactions.revision;
             ensure!(at >= latest, "it is at {at} of {latest}");
             Ok(())

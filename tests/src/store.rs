@@ -53,7 +53,7 @@ impl Store {
         Snapshot::save(self.bed, STORE, &self.bed.data())
     }
 
-    /// Goes back to a snapshot, under another etcd cluster id. Needs [`Fleet::exclusive`](crate::Fleet::exclusive).
+    /// Goes back to a snapshot, under the same etcd cluster id. Needs [`Fleet::exclusive`](crate::Fleet::exclusive).
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
         self.etcd().kill()?;
         self.bed.store.start_from(&self.bed.parts.bin("etcdutl")?, snapshot.file())?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
-use tokio::time::sleep;
+use futures::future::join_all;
+use tokio::time::{sleep, timeout};
 
 use super::State;
 use super::transactions::{Standing, Transaction};
@@ -21,11 +22,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A page of history of a small fleet is far below.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// Follows the store until it is dropped.
-pub(super) async fn follow(endpoint: String, root: String, state: Arc<State>) {
+/// A member that says nothing for twice as long, though it was asked, is tried no more.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Follows the store until it is dropped, through one member after the other.
+pub(super) async fn follow(state: Arc<State>) {
     let mut told = false;
-    loop {
-        if let Err(error) = session(&endpoint, &root, &state, &mut told).await
+    for client in state.store.iter().cycle() {
+        if let Err(error) = session(client, &state, &mut told).await
             && !told
         {
             state.seen().history.note(&format!("the observer has lost the store: {error:#}"));
@@ -35,13 +39,23 @@ pub(super) async fn follow(endpoint: String, root: String, state: Arc<State>) {
     }
 }
 
-/// One connection, until it breaks.
-async fn session(endpoint: &str, root: &str, state: &State, told: &mut bool) -> Result {
-    let client = Client::connect([endpoint], None).await?;
+/// One watch, until it breaks.
+async fn session(client: &Client, state: &State, told: &mut bool) -> Result {
+    let root = &*state.root;
     let mut from = state.seen().resume();
-    let mut stream = watch(&client, root, from).await?;
+    let mut stream = timeout(SILENCE, watch(client, root, from)).await.context("etcd does not answer")??;
+    let mut asked = false;
     loop {
-        let message = stream.message().await?.context("etcd ended the watch")?;
+        let message = match timeout(SILENCE, stream.message()).await {
+            Ok(message) => message?.context("etcd ended the watch")?,
+            Err(_) if asked => bail!("etcd is silent"),
+            Err(_) => {
+                stream.request_progress().await?;
+                asked = true;
+                continue;
+            }
+        };
+        asked = false;
         *told = false;
         // etcd accepts a revision of the future, and then says nothing until it is reached.
         let now = message.header().map_or(0, |header| unsign(header.revision()));
@@ -51,7 +65,7 @@ async fn session(endpoint: &str, root: &str, state: &State, told: &mut bool) -> 
         }
         let compacted = unsign(message.compact_revision());
         if compacted > 0 {
-            let found = read(&client, root, compacted).await?;
+            let found = read(client, root, compacted).await?;
             let wrong = {
                 let mut seen = state.seen();
                 seen.history.note(&format!("the observer starts at {compacted}: what was before is compacted"));
@@ -59,7 +73,7 @@ async fn session(endpoint: &str, root: &str, state: &State, told: &mut bool) -> 
             };
             state.seen().wrong("the store", wrong);
             from = compacted + 1;
-            stream = watch(&client, root, from).await?;
+            stream = watch(client, root, from).await?;
             continue;
         }
         if message.canceled() {
@@ -86,11 +100,15 @@ async fn read(client: &Client, root: &str, revision: u64) -> Result<Transaction>
 }
 
 /// The revision of the last write under the root that has not been undone since.
-pub(super) async fn latest(endpoint: &str, root: &str) -> Result<u64> {
+pub(super) async fn latest(state: &State) -> Result<u64> {
     let options = GetOptions::new().with_prefix().with_keys_only();
-    let client = Client::connect([endpoint], None).await?;
-    let found = client.kv_client().max_decoding_message_size(MAX_ANSWER).get(root, Some(options)).await?;
-    Ok(found.kvs().iter().map(|kv| unsign(kv.mod_revision())).max().unwrap_or(0))
+    let asked = state.store.iter().map(async |client| {
+        let mut kv = client.kv_client().max_decoding_message_size(MAX_ANSWER);
+        let found = kv.get(&*state.root, Some(options.clone())).await?;
+        Ok::<_, anyhow::Error>(found.kvs().iter().map(|kv| unsign(kv.mod_revision())).max().unwrap_or(0))
+    });
+    let answers = join_all(asked).await;
+    answers.into_iter().reduce(Result::or).context("a store without members")?
 }
 
 /// A message holds whole transactions: etcd splits one only when fragments are asked for.
