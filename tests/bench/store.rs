@@ -9,6 +9,7 @@ mod change;
 mod http;
 mod member;
 mod memory;
+mod rate;
 mod shape;
 
 use std::fs;
@@ -23,6 +24,7 @@ use crate::report::{Table, figure, median};
 use change::{Cost, Round};
 use member::Counts;
 use memory::Measured;
+use rate::Phase;
 use shape::Shape;
 
 /// The sandbox has a `/run` of its own, in memory.
@@ -37,7 +39,7 @@ const MIB: f64 = (1 << 20) as f64;
 #[derive(Args)]
 pub(crate) struct Options {
     /// Only these parts of it
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Memory, Part::Change])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Memory, Part::Change, Part::Rate])]
     only: Vec<Part>,
     /// Clusters of the large fleet
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -54,6 +56,12 @@ pub(crate) struct Options {
     /// Milliseconds between two of these changes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=1000))]
     gap: u64,
+    /// Seconds of many changes a second
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=3000))]
+    seconds: u32,
+    /// How many a second
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    rate: u32,
 }
 
 /// Parts of the benchmark.
@@ -63,13 +71,15 @@ enum Part {
     Memory,
     /// The cost of a change
     Change,
+    /// Many changes a second, and a roll-out
+    Rate,
 }
 
 /// One part after the other.
 pub(crate) fn run(options: &Options) -> Result {
     require_sandbox()?;
     machine::describe()?;
-    machine::versions(&[("etcd", "--version")])?;
+    machine::versions(&[("etcd", "--version"), ("kube-apiserver", "--version")])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (root, parts) = (Path::new(ROOT), Parts::from_environment()?);
@@ -90,8 +100,13 @@ pub(crate) fn run(options: &Options) -> Result {
             report_changes(options, &change::measure(options, &parts, &directory).await?);
             fs::remove_dir_all(&directory)?;
         }
-        Ok(())
-    })
+        Ok::<_, anyhow::Error>(())
+    })?;
+    if options.only.contains(&Part::Rate) {
+        let directory = Path::new(ROOT).join("rate");
+        report_rate(&rate::measure(&Parts::from_environment()?, &directory, options.seconds, options.rate)?);
+    }
+    Ok(())
 }
 
 /// The first port of an agent, which has three.
@@ -141,4 +156,33 @@ fn report_changes(options: &Options, rounds: &[Round]) {
     figure("change_cpu_ratio_100k_over_1k", ratio(&|round| round.large), "ratio");
     let (deep, wide) = (ratio(&|round| round.deep), ratio(&|round| round.wide));
     figure("change_cpu_ratio_1000_over_10_endpoints", deep.max(wide), "ratio");
+}
+
+fn report_rate(phases: &[Phase]) {
+    let header = ["", "changes", "a second", "transactions", "behind at most", "catch-up s"];
+    let mut table = Table::new(header);
+    let transactions = |phase: &Phase| phase.after.revision - phase.before.revision;
+    for phase in phases {
+        let rate = f64::from(phase.changes) / phase.took.as_secs_f64();
+        let figures = [f64::from(phase.changes), rate, transactions(phase), phase.behind].map(|n| format!("{n:.0}"));
+        let catch_up = format!("{:.1}", phase.catch_up.as_secs_f64());
+        table.row([phase.name.clone()].into_iter().chain(figures).chain([catch_up]).collect::<Vec<_>>());
+    }
+    table.print();
+    let mut table =
+        Table::new(["% of a core, MiB", "publisher", "follower", "etcd", "etcd's file at most", "both agents grew by"]);
+    for phase in phases {
+        let share = |cpu: std::time::Duration| 100.0 * cpu.as_secs_f64() / (phase.took + phase.catch_up).as_secs_f64();
+        let [publisher, follower] = phase.cpu.map(share);
+        let etcd = share(phase.after.cpu - phase.before.cpu);
+        let figures = [publisher, follower, etcd, phase.size / MIB, phase.grown as f64 / MIB];
+        let figures = figures.map(|figure| format!("{figure:.0}"));
+        table.row([phase.name.clone()].into_iter().chain(figures).collect::<Vec<_>>());
+    }
+    table.print();
+    let worst = |of: &dyn Fn(&Phase) -> f64| phases.iter().map(of).fold(0.0, f64::max);
+    figure("writes_per_change", worst(&|phase| transactions(phase) / f64::from(phase.changes)), "transactions");
+    figure("rate_behind_at_most", worst(&|phase| phase.behind), "transactions");
+    figure("rate_catch_up_s", worst(&|phase| phase.catch_up.as_secs_f64()), "s");
+    figure("rate_etcd_mb", worst(&|phase| phase.size / MIB), "MiB");
 }

@@ -289,6 +289,11 @@ impl Agent {
         self.process.resume()
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> Result<u32> {
+        self.process.pid()
+    }
+
     /// What its process holds now: files, connections, threads, memory.
     pub fn leaks(&self) -> Result<Leaks> {
         Leaks::of(self.process.pid()?)

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ pub(super) struct Agent {
     admin: SocketAddr,
     vip: SocketAddr,
     child: Child,
+    log: PathBuf,
     started: Instant,
 }
 
@@ -68,7 +69,8 @@ impl Agent {
         });
         let file = directory.join("agent.yaml");
         fs::write(&file, config.to_string())?;
-        let log = File::create(directory.join("agent.log"))?;
+        let path = directory.join("agent.log");
+        let log = File::create(&path)?;
         let started = Instant::now();
         let child = Command::new(harness::federator()?)
             .args(["agent", "--config"])
@@ -78,7 +80,7 @@ impl Agent {
             .stderr(log)
             .spawn()
             .context("cannot start the agent")?;
-        Ok(Self { admin: address(2), vip: address(1), child, started })
+        Ok(Self { admin: address(2), vip: address(1), child, log: path, started })
     }
 
     /// Waits until it is ready and answers a host with its virtual address; says how long that was since its start.
@@ -89,7 +91,8 @@ impl Agent {
             ensure!(asker.has(vip)?, "{host} is not answered with {vip}");
             Ok(())
         })
-        .await?;
+        .await
+        .with_context(|| fs::read_to_string(&self.log).unwrap_or_default())?;
         Ok(self.started.elapsed())
     }
 
