@@ -32,6 +32,8 @@ pub enum Reason {
     RolledBack,
     /// The API server shows an earlier state than the store knows of.
     Behind,
+    /// Nobody sees the cluster since the store was lost.
+    Unattended,
     /// No network is set for the cluster, though others have one.
     NetworkUnset,
 }
@@ -104,6 +106,7 @@ impl Reason {
             Self::Forbidden => "Forbidden",
             Self::Deaf => "Deaf",
             Self::RolledBack => "RolledBack",
+            Self::Unattended => "Unattended",
             Self::Behind => "Behind",
             Self::NetworkUnset => "NetworkUnset",
         }

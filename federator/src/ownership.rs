@@ -2,6 +2,7 @@
 //! the owner key and by a candidate key that tells the others; publishes while the cluster is this agent's. What is
 //! known of the others comes from what is gathered. Knows nothing of what is observed, but whether it can be trusted.
 
+pub mod caretaker;
 pub mod rules;
 
 use crate::{
@@ -205,7 +206,8 @@ impl Part {
         if !seen.synced {
             return Sight::None;
         }
-        if let Some(since) = seen.frozen_since {
+        // A caretaker writes what it holds, and sees nothing.
+        if let Some(since) = seen.frozen_since.filter(|_| self.config.role != Role::Caretaker) {
             return Sight::Blind(since);
         }
         let known = gathered.view.clusters().get(self.cluster());

@@ -20,6 +20,7 @@ use crate::{
         kubeconfig::{self, Access},
     },
     membership::{self, registrar::Names, roster::Roster},
+    ownership::{self, caretaker},
     project::{
         dns::{self as zones, Zones},
         service_entry::{self, ServiceEntries},
@@ -30,7 +31,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use model::{reach::Place, tracked::Tracked};
+use model::{reach::Place, seat::Role, tracked::Tracked};
 use prometheus_client::registry::Registry;
 use std::{
     collections::BTreeMap,
@@ -80,6 +81,7 @@ pub(super) async fn start(
     let (seen, own_clusters) = watch::channel(OwnClusters::default());
     let gathered = stages.gather(&config, store.clone(), own_clusters);
     let upkeep = stages.look_after(store.clone());
+    stages.take_care(&config, store.clone(), gathered.clone());
     let outlets = Outlets { seen, own: watch::Sender::default() };
     let own = outlets.own.subscribe();
     let mut clusters =
@@ -189,6 +191,28 @@ impl Stages {
             }
         });
         upkeep
+    }
+
+    /// Takes care of clusters that nobody speaks for, in a store that others use too.
+    fn take_care(&mut self, config: &Config, store: Arc<dyn Store>, gathered: watch::Receiver<Gathered>) {
+        if config.is_embedded() {
+            return;
+        }
+        let caring = ownership::Config {
+            agent: config.agent.clone(),
+            role: Role::Caretaker,
+            timing: config.ownership,
+            publish: publish::Config {
+                cluster: config.cluster.clone(),
+                zone: config.zone.clone(),
+                vips: config.vips,
+                clock,
+            },
+        };
+        self.others.spawn(async move {
+            caretaker::run(caring, store, gathered).await;
+            Ok("caretaker")
+        });
     }
 
     fn project(

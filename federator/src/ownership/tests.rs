@@ -422,3 +422,36 @@ async fn who_sees_less_than_was_there_takes_nothing() {
     second.says(|status| status.owner && status.conditions.is_empty()).await;
     holds(&store, &second.observed).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_nobody_speaks_for_is_written_again_by_whoever_holds_it() {
+    let store = Embedded::new();
+    let faulty = Faulty::new(&store);
+    let mut first = Publisher::start("east", store.clone(), observed([("demo/web", plain("10.0.0.1"))]));
+    holds(&store, &first.observed).await;
+    let marked = marker(&store.read("").await.expect("it is there").entries);
+
+    // Another agent has gathered it all. The cluster's own is gone, and then the store is.
+    let (gathered, mut heard) = watch::channel(Gathered::default());
+    let (_own, owned) = watch::channel(OwnClusters { complete: true, ..OwnClusters::default() });
+    let shared: Arc<dyn Store> = Arc::new(faulty.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(gather::run(gathering(), shared.clone(), owned, gathered));
+    tasks.spawn(caretaker::run(Config { role: Role::Caretaker, ..config("west") }, shared, heard.clone()));
+    let known = timeout(NEVER, heard.wait_for(|now| now.view.services().len() == 1)).await;
+    let known = known.expect("it hears of it").expect("it runs").view.canonical();
+    first.shutdown.cancel();
+    assert_eq!(first.ended().await, Ok(()));
+    let emptied = Embedded::new();
+    faulty.set(Some(&emptied));
+
+    until(&emptied, |entries| marker(entries).is_complete() && !entries.contains_key("clusters/east/owner")).await;
+    let entries = emptied.read("").await.expect("it is there").entries;
+    assert_eq!((marker(&entries).hash, marker(&entries).source_version), (marked.hash, marked.source_version));
+    let state = model::cluster::State::decode(&entries["clusters/east/state"].value).expect("a state");
+    assert!(state.frozen && &*state.reason == "Unattended", "{state:?}");
+    let now =
+        timeout(NEVER, heard.wait_for(|now| now.aside.is_empty())).await.expect("it is vouched for").expect("it runs");
+    let services = |text: &str| text.split_once("service ").map(|(_, text)| text.to_owned());
+    assert_eq!(services(&now.view.canonical()), services(&known));
+}

@@ -1,0 +1,97 @@
+//! Taking care of clusters that nobody speaks for, after a store was restored or emptied: what is held of them is
+//! written again by whoever holds it, as an owner that saw just that would, and the cluster is given up then. So agents
+//! that come later know of it too. Nothing else is ever published of a cluster that is not seen.
+
+use super::{Channels, Config};
+use crate::{
+    condition::Reason,
+    gather::Gathered,
+    observe::Observed,
+    publish::{self, Status},
+    store::Store,
+};
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use model::{name::ClusterId, seat::Role};
+use std::{collections::BTreeSet, sync::Arc};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Takes care until nobody gathers any more. Of `config`, the cluster is another each time.
+pub async fn run(config: Config, store: Arc<dyn Store>, mut gathered: watch::Receiver<Gathered>) {
+    let mut cared_for: BTreeSet<ClusterId> = BTreeSet::new();
+    let mut cares = FuturesUnordered::new();
+    loop {
+        let now = gathered.borrow_and_update().clone();
+        let settled = now.generation.as_ref().is_some_and(|(generation, _)| generation.settled);
+        for id in now.aside.iter().filter(|_| settled) {
+            if !cared_for.contains(id) && !now.removed.contains(id) {
+                cared_for.insert(id.clone());
+                let care = care(of(&config, id), store.clone(), gathered.clone(), held(&now, id));
+                cares.push(care.map({
+                    let id = id.clone();
+                    move |()| id
+                }));
+            }
+        }
+        tokio::select! {
+            biased;
+            changed = gathered.changed() => if changed.is_err() {
+                return;
+            },
+            Some(id) = cares.next() => {
+                cared_for.remove(&id);
+            }
+        }
+    }
+}
+
+/// Owns one cluster for as long as it takes to write what is held of it; ends at once when somebody who sees it does.
+async fn care(config: Config, store: Arc<dyn Store>, mut gathered: watch::Receiver<Gathered>, held: Observed) {
+    let id = config.publish.cluster.clone();
+    let (_observed, observed) = watch::channel(held);
+    let status = watch::Sender::new(Status::default());
+    let mut written = status.subscribe();
+    let channels = Channels { observed, gathered: gathered.clone(), look: watch::Sender::new(false), status };
+    let stop = CancellationToken::new();
+    let enough = async {
+        tokio::select! {
+            biased;
+            _ = gathered.wait_for(|now| !now.aside.contains(&id)) => {}
+            _ = written.wait_for(|status| status.settled.is_some()) => {}
+        }
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(super::run(config, store, channels, stop.clone()), enough);
+    if let Err(error) = ended {
+        tracing::error!(cluster = %id, %error, "cannot write what is held of it");
+    }
+}
+
+fn of(config: &Config, id: &ClusterId) -> Config {
+    Config {
+        agent: format!("{}/caretaker", config.agent),
+        role: Role::Caretaker,
+        publish: publish::Config { cluster: id.clone(), ..config.publish.clone() },
+        ..config.clone()
+    }
+}
+
+/// What is held of a cluster, as if it were seen. Nothing of it is news.
+fn held(gathered: &Gathered, id: &ClusterId) -> Observed {
+    let known = gathered.view.clusters().get(id).cloned().unwrap_or_default();
+    let mut held = Observed {
+        meta: known.meta.unwrap_or_default(),
+        source_version: known.synced.map(|synced| synced.source_version).unwrap_or_default(),
+        synced: true,
+        frozen_since: Some(Instant::now()),
+        ..Observed::default()
+    };
+    let why = "nobody sees the cluster since the store was lost; what was known of it is kept";
+    held.conditions.set(Reason::Unattended, Some(why.to_owned()));
+    for (key, service) in gathered.view.services().iter() {
+        if let Some((_, export)) = service.exports.iter().find(|(exporter, _)| exporter == id) {
+            held.exports.set(key.clone(), Some(export.clone()));
+        }
+    }
+    held
+}
