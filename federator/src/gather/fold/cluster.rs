@@ -74,6 +74,10 @@ impl Fold {
     pub(super) fn replace_clusters(&mut self, notes: Vec<Note<'_>>, touched: &mut BTreeSet<ServiceKey>) {
         let mut by_cluster: BTreeMap<ClusterId, Vec<Note<'_>>> =
             self.clusters.keys().map(|id| (id.clone(), Vec::new())).collect();
+        // A removal that the store has lost is held, and is to be said again.
+        for standing in self.clusters.values_mut() {
+            (standing.tombstone.stamp, standing.tombstone_number) = (Stamp::default(), 0);
+        }
         for note in notes {
             match note.key.owned_by() {
                 Some(_) if matches!(note.key, Key::Tombstone(_)) => self.note_tombstone(&note, touched),

@@ -318,6 +318,26 @@ fn a_restored_store_takes_nothing_away_until_its_markers_are_new() {
 }
 
 #[test]
+fn a_removal_that_a_restored_store_lacks_is_said_again() {
+    let store = living("first", "10.0.0.1");
+    let backup = snapshot(&store);
+    let mut fold = fold(&[]);
+    let tombstone = Tombstone { uid: "uid".into(), number: 1, removed: true }.encode();
+    write_past(&store, vec![("tombstones/east".to_owned(), Some(tombstone.clone()))]);
+    fold.replace(&snapshot(&store));
+    assert_eq!(web(&fold), "-");
+
+    let Judgement::Propose(next, over) = fold.judge(&backup, "second") else { panic!("it is another one") };
+    let entry = Entry { value: next.encode(), created: over, modified: backup.revision + 1 };
+    let mut restored = Snapshot { revision: backup.revision + 1, ..backup };
+    restored.entries.insert("generation".to_owned(), entry);
+    fold.replace(&restored);
+    assert_eq!(web(&fold), "-");
+    let said = (Key::Tombstone(id("east")), tombstone, 0);
+    assert!(fold.assertions().contains(&vec![said]), "{:?}", fold.assertions());
+}
+
+#[test]
 fn a_store_that_was_rolled_back_is_another_life() {
     let store = living("first", "10.0.0.1");
     let old = snapshot(&store);
