@@ -190,9 +190,12 @@ fn heed(config: &Config, ledger: &mut Ledger, gathered: &Gathered) -> Option<End
         ledger.set_generation(generation.clone(), *modified);
     }
     // Whoever follows the store finds other records there than this owner's marker speaks of.
-    let is_ours = ledger.marker().synced.epoch == ledger.epoch() && ledger.marker().fits;
-    let is_aside = gathered.aside.contains(&config.cluster) && gathered.position >= ledger.marker().modified;
-    (is_ours && is_aside && known.is_some()).then_some(Ended::Reread)
+    let marker = ledger.marker();
+    let is_ours = marker.synced.epoch == ledger.epoch() && marker.fits;
+    let is_aside = gathered.aside.contains(&config.cluster) && gathered.position >= marker.modified;
+    // Of a marker that is older than the store's present life nobody expects otherwise: it is about to be written anew.
+    let is_of_this_life = known.is_some_and(|known| known == marker.synced.generation);
+    (is_ours && is_aside && is_of_this_life).then_some(Ended::Reread)
 }
 
 /// Commits a batch until it is known what became of it. The services it settles; none when the store held something

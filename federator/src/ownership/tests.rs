@@ -263,6 +263,20 @@ async fn an_owner_that_lost_its_key_cannot_write_and_runs_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_owner_whose_key_is_in_the_backup_writes_its_marker_anew() {
+    let store = Embedded::new();
+    let publisher = Publisher::start("east-1", store.clone(), observed([("demo/web", plain("10.0.0.1"))]));
+    holds(&store, &publisher.observed).await;
+    // What a rolled back store looks like in its next life: the owner stands there, with a marker of its own epoch.
+    let next = Generation { id: "next".into(), base: 1000, settled: false };
+    let writes = vec![("generation".to_owned(), Some(next.encode()))];
+    store.commit(&Txn { writes, ..Txn::default() }).await.expect("it is there");
+    until(&store, |entries| *marker(entries).generation == *"next").await;
+    publisher.set("demo/web", plain("10.0.0.2"));
+    holds(&store, &publisher.observed).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_not_there_is_waited_for() {
     let store = Embedded::new();
     let faulty = Faulty::new(&store);
