@@ -71,6 +71,8 @@ struct Part {
     epoch: Option<u64>,
     /// What was gathered of owners up to this revision is known to be past.
     past: u64,
+    /// The life of the store that these revisions are of.
+    life: Option<Arc<str>>,
     /// The owner that was gathered last, though it may be gone; its epoch, and since when it was known.
     last: Option<(Owner, u64, Instant)>,
     /// What went wrong last, until something goes right.
@@ -101,6 +103,7 @@ pub async fn run(
         stands: None,
         epoch: None,
         past: 0,
+        life: None,
         last: None,
         trouble: None,
         backoff: Backoff::default(),
@@ -163,6 +166,7 @@ impl Part {
         let unknown = Seats::default();
         let seats = gathered.seats.get(&id).unwrap_or(&unknown);
         let followed = gathered.store == StoreHealth::Followed && gathered.generation.is_some();
+        self.notice_life(&gathered);
         self.notice_owner(seats, &gathered);
         let known = gathered.view.clusters().get(&id);
         let sight = self.sight(&gathered);
@@ -179,6 +183,15 @@ impl Part {
         self.channels.look.send_if_modified(|look| std::mem::replace(look, decision.look) != decision.look);
         self.say(seats, &gathered);
         decision
+    }
+
+    /// Forgets revisions of an earlier life of the store: they cannot be compared with those of this one.
+    fn notice_life(&mut self, gathered: &Gathered) {
+        let life = gathered.generation.as_ref().map(|(generation, _)| &generation.id);
+        if life.is_some() && life != self.life.as_ref() {
+            (self.epoch, self.past, self.last) = (None, 0, None);
+            self.life = life.cloned();
+        }
     }
 
     /// Whether the owner key is this agent's, as far as was gathered.
@@ -375,6 +388,7 @@ impl Part {
     /// Publishes until this agent is no longer the owner, or hands the cluster on.
     async fn keep(&mut self) -> Result<Result<(), StoreError>, PublishError> {
         let Some(epoch) = self.epoch else { return Ok(Ok(())) };
+        let life = self.life.clone();
         let Channels { observed, gathered, status, .. } = self.channels.clone();
         status.send_replace(Status { owner: true, ..Status::default() });
         let (store, config) = (self.store.clone(), self.config.publish.clone());
@@ -397,7 +411,7 @@ impl Part {
             Ended::Fatal(error) => Err(error),
             Ended::Store(error) => Ok(Err(error)),
             Ended::Deposed | Ended::Buried | Ended::Reread | Ended::Done => {
-                if ended == Ended::Deposed {
+                if ended == Ended::Deposed && self.life == life {
                     (self.epoch, self.past) = (None, epoch);
                 }
                 self.channels.status.send_replace(Status::default());

@@ -277,6 +277,38 @@ async fn an_owner_whose_key_is_in_the_backup_writes_its_marker_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_an_emptied_store_a_cluster_is_taken_once() {
+    let (store, emptied) = (Embedded::new(), Embedded::new());
+    // So that the epoch is one that the emptied store does not come to.
+    for _ in 0..100 {
+        depose(&store).await;
+    }
+    let faulty = Faulty::new(&store);
+    let mut publisher = Publisher::start("east-1", faulty.clone(), observed([("demo/web", plain("10.0.0.1"))]));
+    holds(&store, &publisher.observed).await;
+    // It has lost the cluster once, at such an epoch.
+    publisher.says(|status| status.owner).await;
+    depose(&store).await;
+    publisher.set("demo/web", plain("10.0.0.2"));
+    publisher.says(|status| !status.owner).await;
+    holds(&store, &publisher.observed).await;
+    faulty.set(Some(&emptied));
+    holds(&emptied, &publisher.observed).await;
+
+    tokio::time::sleep(NEVER).await;
+    let last = emptied.read("").await.expect("it is there").revision;
+    let mut watch = emptied.watch(1).await.expect("it is there");
+    let (mut seen, mut taken) = (0, 0);
+    while seen < last {
+        let batch = watch.next().await.expect("a change");
+        seen = batch.revision;
+        let owner = |(key, entry): &&(String, Option<Entry>)| key == "clusters/east/owner" && entry.is_some();
+        taken += batch.changes.iter().filter(owner).count();
+    }
+    assert_eq!(taken, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_not_there_is_waited_for() {
     let store = Embedded::new();
     let faulty = Faulty::new(&store);
