@@ -31,6 +31,9 @@ const BOUND: Duration = Duration::from_secs(20);
 /// How long an owner that died silently keeps its cluster; the default would only make scenarios longer.
 const LEASE_SECONDS: u64 = 3;
 
+/// How long agents may tell a store again what it has forgotten; several times what they need for it here.
+const GRACE_SECONDS: u64 = 5;
+
 /// Fewer answers than these prove little; a quiet machine gives ten times as many in the shortest scenario.
 const ENOUGH: usize = 300;
 
@@ -92,8 +95,11 @@ impl<'a> Scene<'a> {
         };
         futures::try_join!(deploy("east"), deploy("west"), deploy("south"))?;
         let begin = async |setup: AgentSetup<'a>| {
-            let agent =
-                setup.config(|config| config["store"]["etcd"]["leaseSeconds"] = LEASE_SECONDS.into()).start().await?;
+            let setup = setup.config(|config| {
+                config["store"]["etcd"]["leaseSeconds"] = LEASE_SECONDS.into();
+                config["store"]["etcd"]["graceSeconds"] = GRACE_SECONDS.into();
+            });
+            let agent = setup.start().await?;
             agent.ready().await?;
             Ok::<_, anyhow::Error>(agent)
         };

@@ -14,8 +14,8 @@ fn an_agent_that_is_cut_off_from_etcd_catches_up() -> Result {
         // Its lease is over long before the cut is.
         let nobody = |status: &serde_json::Value| status["clusters"]["west"]["owner"].is_null();
         scene.east.wait_until("says that nobody owns west", nobody).await?;
-        scene.scale("east", 3).await?;
         scene.scale("west", 1).await?;
+        scene.scale("east", 3).await?;
         scene.known_to(&[&scene.south], "web").await?;
         cut.heal()?;
         scene.observer.note("west is no longer cut off");

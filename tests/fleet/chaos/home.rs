@@ -16,6 +16,7 @@ fn owners_are_fresh_at_home_while_etcd_is_down() -> Result {
             scene.scale("west", replicas).await?;
             scene.known_to(&[&scene.west, &scene.replica], "web").await?;
         }
+        scene.endure().await?;
         etcd.etcd().start()?;
         etcd.ready().await?;
         scene.observer.note("etcd is back");
