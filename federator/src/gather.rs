@@ -9,7 +9,8 @@ mod own;
 
 use crate::{
     backoff::Backoff,
-    store::{Entry, Snapshot, Store, StoreError, Watch},
+    snapshot::{Loaded, Notes},
+    store::{Batch, Entry, Snapshot, Store, StoreError, Watch},
 };
 use fold::{Applied, Fold, Judgement, Seats};
 use life::Restored;
@@ -69,10 +70,21 @@ pub enum StoreHealth {
     /// Nothing was read yet.
     #[default]
     NeverRead,
+    /// Nothing was read yet, and what an earlier process knew is used.
+    Snapshot,
     /// It is followed.
     Followed,
     /// It was followed and now cannot be; the reason is for people.
     Lost(String),
+}
+
+/// What gathering begins with, and where it notes what it applies.
+#[derive(Debug, Default)]
+pub struct Begin {
+    /// What an earlier process knew.
+    pub loaded: Option<Loaded>,
+    /// For a later one.
+    pub notes: Notes,
 }
 
 /// Follows the store until nobody wants the result any more. `own` are the clusters that this agent observes; they
@@ -80,10 +92,15 @@ pub enum StoreHealth {
 pub async fn run(
     config: Config,
     store: Arc<dyn Store>,
+    begin: Begin,
     own: watch::Receiver<OwnClusters>,
     gathered: watch::Sender<Gathered>,
 ) {
-    let mut stage = Stage { fold: Fold::new(&config.zone), gathered };
+    let mut stage = Stage { fold: Fold::new(&config.zone), notes: begin.notes, gathered };
+    if let Some(loaded) = begin.loaded {
+        stage.fold.begin(loaded);
+        stage.hand_on();
+    }
     let mut own = Own::new(own);
     let mut backoff = Backoff::default();
     while let Some(error) = follow(&config, &store, &mut stage, &mut own, &mut backoff).await {
@@ -99,6 +116,7 @@ pub async fn run(
         }
         tracing::warn!(store = ?store, %error, revision = stage.fold.view().revision(), "store lost; holding what is known");
         stage.fold.lost(error.to_string());
+        stage.notes.followed(false);
         stage.hand_on();
         // Own clusters stay fresh while waiting: the store may be away for long.
         let mut pause = std::pin::pin!(backoff.wait());
@@ -146,6 +164,7 @@ async fn follow(
         Ok(Opened::Anew { all, watch }) => match stage.fold.judge(&all, &(config.new_id)()) {
             Judgement::Good => {
                 stage.fold.replace(&all);
+                stage.note(Note::Replaced(all));
                 watch
             }
             Judgement::Propose(generation, over) => {
@@ -157,6 +176,7 @@ async fn follow(
         Err(error) => return Some(error),
     };
     stage.fold.found();
+    stage.notes.followed(true);
     tracing::info!(store = ?store, revision = stage.fold.view().revision(), "following the store");
     stage.hand_on();
     backoff.reset();
@@ -169,7 +189,7 @@ async fn follow(
                     let applied = stage.fold.apply(&batch);
                     stage.hand_on();
                     match applied {
-                        Applied::All => {}
+                        Applied::All => stage.note(Note::Changed(batch)),
                         Applied::AnotherLife => return Some(StoreError::Compacted(0)),
                         Applied::Doubt(cluster) => {
                             tracing::warn!(%cluster, "records are not those that the marker speaks of; reading all again");
@@ -183,6 +203,8 @@ async fn follow(
             outcome = restored.settle() => if let Err(error) = outcome {
                 return Some(error);
             },
+            // What is kept has a gap, and only reading everything closes it.
+            () = stage.notes.wanted(), if !stage.fold.sets_aside() => return Some(StoreError::Compacted(0)),
             () = stage.gathered.closed() => return None,
         }
     }
@@ -217,12 +239,29 @@ async fn open(store: &dyn Store, position: Option<u64>) -> Result<Opened, StoreE
 /// The fold, and where its results go.
 struct Stage {
     fold: Fold,
+    notes: Notes,
     gathered: watch::Sender<Gathered>,
+}
+
+/// What was applied.
+enum Note {
+    Replaced(Snapshot),
+    Changed(Batch),
 }
 
 // === impl Stage ===
 
 impl Stage {
+    /// Notes what was applied for a later process. While the store's word is kept aside, it is not what is used; what
+    /// was used before is what a later process is to begin with.
+    fn note(&self, note: Note) {
+        match note {
+            _ if self.fold.sets_aside() => self.notes.interrupted(),
+            Note::Replaced(all) => self.notes.replaced(all),
+            Note::Changed(batch) => self.notes.changed(batch),
+        }
+    }
+
     fn observed(&mut self, news: News) {
         let matters = match news {
             News::FirstLookOver => {

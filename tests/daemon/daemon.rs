@@ -17,6 +17,7 @@ pub(crate) struct Scene(tempfile::TempDir);
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
@@ -27,6 +28,12 @@ pub(crate) struct Daemon {
     dns: SocketAddr,
     admin: SocketAddr,
     runtime: tokio::runtime::Runtime,
+}
+
+/// Waits until a look at something succeeds.
+pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> anyhow::Result<T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(eventually(SOON, what, async || look())).unwrap()
 }
 
 // === impl Scene ===
@@ -68,7 +75,8 @@ impl Scene {
 
 impl Ended {
     fn new(output: &Output) -> Self {
-        Self { code: output.status.code(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 }
 
@@ -77,10 +85,15 @@ impl Ended {
 impl Daemon {
     /// Starts an agent of cluster `east` on free ports, and waits until it says where they are.
     pub(crate) fn start(scene: &Scene, directory: &Path) -> Self {
+        Self::start_with(scene, directory, "")
+    }
+
+    /// The same with more in its configuration.
+    pub(crate) fn start_with(scene: &Scene, directory: &Path, more: &str) -> Self {
         let (file, log) = (scene.path().join("config.yaml"), scene.path().join("log"));
         let configuration = format!(
             "cluster: east\nclusters: [{{id: east, directory: {}}}]\n\
-             dns: {{listeners: [{{address: '127.0.0.1:0'}}]}}\nadmin: {{address: '127.0.0.1:0'}}\n",
+             dns: {{listeners: [{{address: '127.0.0.1:0'}}]}}\nadmin: {{address: '127.0.0.1:0'}}\n{more}",
             directory.display()
         );
         fs::write(&file, configuration).unwrap();
@@ -128,13 +141,27 @@ impl Daemon {
         serde_json::from_str(&self.get("/status").1).unwrap()
     }
 
+    /// Waits until its status fulfils a condition, and returns that status.
+    pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        wait(what, || {
+            let status = self.status();
+            anyhow::ensure!(holds(&status), "its status is {status}");
+            Ok(status)
+        })
+    }
+
+    /// Its admin port.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) fn terminate(mut self) -> Ended {
         let mut child = self.child.take().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let code = child.wait().unwrap().code();
-        Ended { code, stderr: fs::read_to_string(&self.log).unwrap() }
+        Ended { code, stdout: String::new(), stderr: fs::read_to_string(&self.log).unwrap() }
     }
 }
 

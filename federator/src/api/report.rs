@@ -59,8 +59,13 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreReport {
-    /// `never-read`, `followed` or `lost`.
+    /// `never-read`, `snapshot`, `followed` or `lost`.
     pub state: &'static str,
+    /// Its own revision up to which it was followed.
+    pub position: u64,
+    /// The age of the snapshot that is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
     /// Why it is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -268,7 +273,7 @@ impl Report {
             local: gathered.local,
             digest: view.digest().to_string(),
             generation: gathered.generation.as_ref().map(|(generation, _)| generation.id.to_string()),
-            store: StoreReport::new(&gathered.store, sources.upkeep.borrow().clone()),
+            store: StoreReport::new(&gathered, &sources.snapshot, sources.upkeep.borrow().clone()),
             clusters,
             refused,
             secrets,
@@ -313,13 +318,21 @@ impl SnapshotReport {
 // === impl StoreReport ===
 
 impl StoreReport {
-    fn new(health: &StoreHealth, upkeep: Option<Upkeep>) -> Self {
-        let (state, reason) = match health {
+    fn new(gathered: &Gathered, kept: &Kept, upkeep: Option<Upkeep>) -> Self {
+        let (state, reason) = match &gathered.store {
             StoreHealth::NeverRead => ("never-read", None),
+            StoreHealth::Snapshot => ("snapshot", None),
             StoreHealth::Followed => ("followed", None),
             StoreHealth::Lost(why) => ("lost", Some(why.clone())),
         };
-        Self { state, reason, upkeep: upkeep.map(UpkeepReport::new) }
+        let age = kept.age().filter(|_| gathered.store == StoreHealth::Snapshot);
+        Self {
+            state,
+            position: gathered.position,
+            age_seconds: age.map(|age| age.as_secs()),
+            reason,
+            upkeep: upkeep.map(UpkeepReport::new),
+        }
     }
 }
 

@@ -26,12 +26,12 @@ use crate::{
         service_entry::{self, ServiceEntries},
     },
     publish,
-    snapshot::{self, Begun, format::Identity},
+    snapshot::{self, Begun, Loaded, format::Identity},
     store::{Store, Upkeep, embedded::Embedded, etcd::Etcd},
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use model::{reach::Place, seat::Role, tracked::Tracked};
+use model::{key::Key, reach::Place, seat::Role, tracked::Tracked};
 use prometheus_client::registry::Registry;
 use std::{
     collections::BTreeMap,
@@ -47,6 +47,10 @@ const FIRST_GRACE: Duration = Duration::from_secs(3);
 
 /// Between two questions how the store is looked after. It becomes full in hours, not in minutes.
 const UPKEEP: Duration = Duration::from_secs(30);
+
+/// An embedded store that was restored leaves out more revisions than an earlier process can have given out without
+/// writing them down: one number never stands for two states.
+const UNWRITTEN: u64 = 1 << 20;
 
 /// The tasks of an agent.
 #[derive(Debug, Default)]
@@ -68,10 +72,11 @@ pub(super) async fn start(
     let mut registry = Registry::with_prefix("federator");
     let config = Arc::new(config);
     let own_admin = admin.local_addr().context("admin")?;
-    let Begun { keeper, kept, .. } =
+    let Begun { loaded, notes, keeper, kept } =
         snapshot::begin(config.snapshot.as_ref(), Identity::of(&config), own_admin, clock).await;
     stages.keep(keeper, shutdown);
-    let store = store(&config.store).await?;
+    let (store, loaded) = store(&config.store, loaded).await?;
+    let begin = gather::Begin { loaded, notes };
 
     let (rules, keeper) = Rules::new(&config);
     if let Some(keeper) = keeper {
@@ -79,7 +84,7 @@ pub(super) async fn start(
     }
 
     let (seen, own_clusters) = watch::channel(OwnClusters::default());
-    let gathered = stages.gather(&config, store.clone(), own_clusters);
+    let gathered = stages.gather(&config, store.clone(), begin, own_clusters);
     let upkeep = stages.look_after(store.clone());
     stages.take_care(&config, store.clone(), gathered.clone());
     let outlets = Outlets { seen, own: watch::Sender::default() };
@@ -164,6 +169,7 @@ impl Stages {
         &mut self,
         config: &Config,
         store: Arc<dyn Store>,
+        begin: gather::Begin,
         own: watch::Receiver<OwnClusters>,
     ) -> watch::Receiver<Gathered> {
         let gathered = watch::Sender::new(Gathered::default());
@@ -175,7 +181,7 @@ impl Stages {
         };
         let gathering = gather::Config { zone: config.zone.clone(), grace, first_grace, new_id };
         self.others.spawn(async move {
-            gather::run(gathering, store, own, gathered).await;
+            gather::run(gathering, store, begin, own, gathered).await;
             Ok("gather")
         });
         seen
@@ -287,10 +293,19 @@ impl Stages {
     }
 }
 
-async fn store(config: &StoreConfig) -> Result<Arc<dyn Store>, AppError> {
-    match config {
-        StoreConfig::Embedded => Ok(Arc::new(Embedded::new())),
-        StoreConfig::Etcd { settings, .. } => Ok(Arc::new(Etcd::connect(settings).await.context("store.etcd")?)),
+/// The store, and what gathering is to begin with: what was kept of an embedded store is read from there.
+async fn store(config: &StoreConfig, loaded: Option<Loaded>) -> Result<(Arc<dyn Store>, Option<Loaded>), AppError> {
+    match (config, loaded) {
+        (StoreConfig::Embedded, None) => Ok((Arc::new(Embedded::new()), None)),
+        (StoreConfig::Embedded, Some(Loaded { position, entries, .. })) => {
+            // Who owned a cluster, or could have, did so in a process that is gone.
+            let lives = |key: &str| !matches!(Key::parse(key), Ok(Key::Owner(_) | Key::Candidate(..)));
+            let entries = entries.into_iter().filter(|(key, _)| lives(key)).collect();
+            Ok((Arc::new(Embedded::restore(entries, position + UNWRITTEN)), None))
+        }
+        (StoreConfig::Etcd { settings, .. }, loaded) => {
+            Ok((Arc::new(Etcd::connect(settings).await.context("store.etcd")?), loaded))
+        }
     }
 }
 

@@ -12,7 +12,10 @@ mod own;
 mod standing;
 
 use super::{Gathered, StoreHealth};
-use crate::store::{Batch, Entry, Snapshot};
+use crate::{
+    snapshot::Loaded,
+    store::{Batch, Entry, Snapshot},
+};
 use known::Known;
 use model::{
     cluster::{SetHash, Tombstone},
@@ -134,6 +137,11 @@ impl Fold {
         self.generation.as_ref().map(|(generation, modified)| (generation, *modified))
     }
 
+    /// Whether something that the store says is kept aside, and what was known before is used.
+    pub fn sets_aside(&self) -> bool {
+        self.aside.is_some() || self.clusters.values().any(|known| known.aside.is_some())
+    }
+
     /// Whether nothing is known of any cluster.
     pub fn is_empty(&self) -> bool {
         !self.clusters.values().any(Standing::is_known)
@@ -173,7 +181,7 @@ impl Fold {
     pub fn lost(&mut self, why: String) {
         self.trouble = Some(why.clone());
         // Before anything was read there is nothing to have lost.
-        if self.store != StoreHealth::NeverRead {
+        if !matches!(self.store, StoreHealth::NeverRead | StoreHealth::Snapshot) {
             self.store = StoreHealth::Lost(why);
         }
         self.see_for_itself();
@@ -188,6 +196,14 @@ impl Fold {
     /// Clusters that were never seen have had the time to be: they are a trouble of their own from now on.
     pub fn give_up_on_the_unseen(&mut self) {
         self.given_up = true;
+    }
+
+    /// Takes over what an earlier process knew, as the first thing that this one knows.
+    pub fn begin(&mut self, loaded: Loaded) {
+        let Loaded { position, entries, .. } = loaded;
+        self.replace(&Snapshot { revision: position, entries: entries.into_iter().collect() });
+        self.store = StoreHealth::Snapshot;
+        self.see_for_itself();
     }
 
     /// Takes over everything that stands in the store, and drops what does not, as far as its markers vouch for it.

@@ -2,14 +2,21 @@
 
 use super::*;
 use crate::{
+    config,
     observe::Observed,
     publish,
+    snapshot::{self, Begun, Found, Stand, format::Identity},
     store::{Txn, embedded::Embedded},
     testing::{Faulty, as_owner, gathering, head, id, key, observed, plain, slice},
 };
 use model::{record::Record as _, vip::Vip};
-use std::{net::Ipv6Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
 use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 /// Paused time jumps there when nothing moves any more.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -23,6 +30,10 @@ struct Gatherer {
 
 impl Gatherer {
     fn start(store: impl Store + 'static) -> Self {
+        Self::begin(store, Begin::default())
+    }
+
+    fn begin(store: impl Store + 'static, begin: Begin) -> Self {
         let (own, seen) = watch::channel(Observed::default());
         let (sender, gathered) = watch::channel(Gathered::default());
         let mut task = JoinSet::new();
@@ -30,7 +41,7 @@ impl Gatherer {
         let own_cluster = OwnCluster { observed: seen, published, awaited: true };
         let (_, clusters) =
             watch::channel(OwnClusters { complete: true, clusters: BTreeMap::from([(id("own"), own_cluster)]) });
-        task.spawn(run(gathering(), Arc::new(store), clusters, sender));
+        task.spawn(run(gathering(), Arc::new(store), begin, clusters, sender));
         Self { own, gathered, task }
     }
 
@@ -166,4 +177,98 @@ async fn it_ends_when_nobody_wants_it() {
     drop(gatherer.gathered);
     let ended = timeout(NEVER, gatherer.task.join_next()).await;
     ended.expect("it ends").expect("one task").expect("no panic");
+}
+
+/// What is kept of the gathering, in a directory.
+struct Kept {
+    begun: Begun,
+    directory: PathBuf,
+}
+
+impl Kept {
+    async fn begin(directory: &Path) -> Self {
+        let config = config::Snapshot { directory: directory.to_owned(), max_age: NEVER, siblings: vec![] };
+        let identity = Identity { cluster: "own".into(), zone: "global".into(), store: "test".into() };
+        let begun = snapshot::begin(Some(&config), identity, (Ipv4Addr::LOCALHOST, 1).into(), || UNIX_EPOCH).await;
+        Self { begun, directory: directory.to_owned() }
+    }
+
+    /// Gathers, and keeps what comes of it.
+    fn gather(&mut self, store: impl Store + 'static) -> Gatherer {
+        let begin = Begin { loaded: self.begun.loaded.take(), notes: self.begun.notes.clone() };
+        let mut gatherer = Gatherer::begin(store, begin);
+        let keeper = self.begun.keeper.take().expect("one gatherer");
+        gatherer.task.spawn(async { keeper.run(CancellationToken::new()).await.expect("it runs") });
+        gatherer
+    }
+
+    async fn comes_to(&mut self, what: impl FnMut(&snapshot::Status) -> bool) {
+        let status = timeout(NEVER, self.begun.kept.status.wait_for(what)).await;
+        status.expect("it comes to that").expect("it runs");
+    }
+
+    fn entries(&self) -> BTreeMap<String, Entry> {
+        Found::open(&self.directory).expect("a snapshot").loaded.entries.into_iter().collect()
+    }
+
+    /// Waits until it keeps all that is in the store.
+    async fn has_all_of(&mut self, store: &Embedded) {
+        let all = store.read("").await.expect("it is there");
+        self.comes_to(|status| status.position >= all.revision && status.stand == Stand::Kept).await;
+        assert_eq!(self.entries(), all.entries);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gathered_is_begun_with_when_neither_the_store_nor_a_cluster_is_there() {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = Embedded::new();
+    put(&store, "demo/web", "10.0.0.1").await;
+    let faulty = Faulty::new(&store);
+    let mut kept = Kept::begin(home.path()).await;
+    let mut gatherer = kept.gather(faulty.clone());
+    gatherer.comes_to(|gathered| gathered.generation.as_ref().is_some_and(|(life, _)| life.settled)).await;
+    put(&store, "demo/api", "10.0.0.2").await;
+    let before = gatherer.has_all_of(&store).await;
+    kept.has_all_of(&store).await;
+    drop((gatherer, kept));
+
+    faulty.set(None);
+    let mut kept = Kept::begin(home.path()).await;
+    let mut gatherer = kept.gather(faulty.clone());
+    let after = gatherer.comes_to(|gathered| gathered.store == StoreHealth::Snapshot).await;
+    assert_eq!(after.view.canonical(), before.view.canonical());
+    let failed = gatherer.comes_to(|gathered| gathered.trouble.is_some()).await;
+    assert_eq!((failed.store, failed.view.digest()), (StoreHealth::Snapshot, before.view.digest()));
+    // The store goes on where it was known, and so does what is kept.
+    put(&store, "demo/late", "10.0.0.3").await;
+    faulty.set(Some(&store));
+    gatherer.comes_to(|gathered| gathered.store == StoreHealth::Followed).await;
+    put(&store, "demo/web", "10.0.0.4").await;
+    gatherer.has_all_of(&store).await;
+    kept.has_all_of(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_emptied_does_not_empty_what_is_kept() {
+    let home = tempfile::tempdir().expect("a directory");
+    let store = Embedded::new();
+    put(&store, "demo/web", "10.0.0.1").await;
+    let faulty = Faulty::new(&store);
+    let mut kept = Kept::begin(home.path()).await;
+    let mut gatherer = kept.gather(faulty.clone());
+    gatherer.comes_to(|gathered| gathered.generation.as_ref().is_some_and(|(life, _)| life.settled)).await;
+    kept.has_all_of(&store).await;
+    let before = kept.entries();
+
+    let emptied = Embedded::new();
+    faulty.set(Some(&emptied));
+    gatherer.comes_to(|gathered| gathered.aside.contains(&id("east"))).await;
+    kept.comes_to(|status| status.stand == Stand::Behind).await;
+    assert_eq!(kept.entries(), before);
+    // Its owner vouches for it again, in the new life, and everybody had the time to say what was held.
+    gatherer.comes_to(|gathered| gathered.generation.as_ref().is_some_and(|(life, _)| life.settled)).await;
+    put(&emptied, "demo/web", "10.0.0.2").await;
+    gatherer.comes_to(|gathered| gathered.aside.is_empty()).await;
+    kept.has_all_of(&emptied).await;
 }

@@ -71,7 +71,7 @@ impl Publisher {
         let channels = Channels { observed: seen, gathered: heard, look: look.clone(), status: said };
         let shutdown = CancellationToken::new();
         let (mut task, mut gathers) = (JoinSet::new(), JoinSet::new());
-        gathers.spawn(gather::run(gathering(), store.clone(), owned, gathered));
+        gathers.spawn(gather::run(gathering(), store.clone(), gather::Begin::default(), owned, gathered));
         task.spawn(run(config, store, channels, shutdown.clone()));
         Self { observed, status, look, shutdown, task, _own: own, _gathers: gathers }
     }
