@@ -295,7 +295,7 @@ async fn in_an_emptied_store_a_cluster_is_taken_once() {
     faulty.set(Some(&emptied));
     holds(&emptied, &publisher.observed).await;
 
-    tokio::time::sleep(NEVER).await;
+    sleep(NEVER).await;
     let last = emptied.read("").await.expect("it is there").revision;
     let mut watch = emptied.watch(1).await.expect("it is there");
     let (mut seen, mut taken) = (0, 0);
@@ -482,7 +482,7 @@ async fn a_cluster_that_nobody_speaks_for_is_written_again_by_whoever_holds_it()
     let (_own, owned) = watch::channel(OwnClusters { complete: true, ..OwnClusters::default() });
     let shared: Arc<dyn Store> = Arc::new(faulty.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(gather::run(gathering(), shared.clone(), owned, gathered));
+    tasks.spawn(gather::run(gathering(), shared.clone(), gather::Begin::default(), owned, gathered));
     tasks.spawn(caretaker::run(Config { role: Role::Caretaker, ..config("west") }, shared, heard.clone()));
     let known = timeout(NEVER, heard.wait_for(|now| now.view.services().len() == 1)).await;
     let known = known.expect("it hears of it").expect("it runs").view.canonical();
