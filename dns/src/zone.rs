@@ -142,7 +142,7 @@ impl Zone {
     pub fn set(&mut self, owner: &Name, node: Node) -> Result<bool, ZoneError> {
         let path = self.path(owner)?;
         fits(owner, &node)?;
-        Ok(self.put(path, Tree::compile(&canonical(owner), vec![(Path::new(&Name::root(), 0), node)])))
+        Ok(self.put(&path, Tree::compile(&canonical(owner), vec![(Path::new(&Name::root(), 0), node)])))
     }
 
     /// Lets `owner` and the names below it hold these and nothing else; they go together with [`Self::remove`]. It costs
@@ -175,10 +175,10 @@ impl Zone {
         if held.is_empty() {
             return Ok((self.remove(owner), errors));
         }
-        Ok((self.put(path, Tree::compile(&key, held)), errors))
+        Ok((self.put(&path, Tree::compile(&key, held)), errors))
     }
 
-    fn put(&mut self, path: Path, tree: Tree) -> bool {
+    fn put(&mut self, path: &Path, tree: Tree) -> bool {
         let known = self.names.get(path.octets());
         if known.and_then(|entry| entry.tree.as_ref()) == Some(&tree) {
             return false;
@@ -250,9 +250,13 @@ impl Zone {
     pub(crate) fn find<'q>(&self, name: &'q LowerName) -> Option<Found<'_, 'q>> {
         let path = Path::new(name, self.apex.name.iter().len());
         let path = path.octets();
+        let head = path.is_empty().then_some(&*self.head);
         let entry = self.names.get(path);
+        // Nearly every name that is asked for is an owner itself.
+        if let Some(Held::Data(data)) = entry.and_then(|entry| entry.tree.as_ref()).map(|tree| tree.find(&[])) {
+            return Some(Found { asked: Asked { name, below: 0 }, head, data: Some(data) });
+        }
         let ends = ends(path);
-        // Nearly every name that is asked for is an owner itself, and is found at the first look.
         let held = ends.iter().rev().enumerate().find_map(|(below, end)| {
             let tree = self.names.get(&path[..*end])?.tree.as_ref()?;
             match tree.find(&path[*end..]) {
@@ -262,8 +266,7 @@ impl Zone {
             }
         });
         let (below, data) = held.or_else(|| entry.map(|_| (0, None)))?;
-        let is_apex = path.is_empty();
-        Some(Found { asked: Asked { name, below }, head: is_apex.then_some(&*self.head), data })
+        Some(Found { asked: Asked { name, below }, head, data })
     }
 
     /// The SOA as negative answers carry it.
