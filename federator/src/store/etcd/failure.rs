@@ -57,10 +57,14 @@ enum Meaning {
 pub(super) const NO_ROOM: &str = "etcd has no room and takes no writes: compact it, `etcdctl defrag`, `etcdctl alarm disarm`; \
      and have it run with --auto-compaction-mode=periodic --auto-compaction-retention=10m and a larger --quota-backend-bytes";
 
+/// A member that does not take a certificate says so in an alert, which is lost when it hangs up before it is read.
+const GONE: &str =
+    "if it does so every time, etcd does not take the certificate in store.etcd.tls.certFile, or asks for one";
+
 /// Part of what the client says of an answer that is larger than it accepts.
 pub(super) const TOO_MUCH: &str = "message length too large";
 
-const SAYINGS: [Saying; 18] = [
+const SAYINGS: [Saying; 21] = [
     Saying { words: "has been compacted", meaning: Meaning::Compacted, advice: "" },
     Saying {
         words: "permission denied",
@@ -111,11 +115,10 @@ const SAYINGS: [Saying; 18] = [
         meaning: Meaning::Handshake,
         advice: "etcd asks for a certificate of an authority that it trusts: check store.etcd.tls.certFile and keyFile",
     },
-    Saying {
-        words: "connection closed",
-        meaning: Meaning::Gone,
-        advice: "if it does so every time, etcd does not take the certificate in store.etcd.tls.certFile",
-    },
+    Saying { words: "connection closed", meaning: Meaning::Gone, advice: GONE },
+    Saying { words: "onnection reset", meaning: Meaning::Gone, advice: GONE },
+    Saying { words: "roken pipe", meaning: Meaning::Gone, advice: GONE },
+    Saying { words: "peer closed connection", meaning: Meaning::Gone, advice: GONE },
     Saying {
         words: "InvalidContentType",
         meaning: Meaning::Handshake,
@@ -212,7 +215,14 @@ mod tests {
         check("tcp connect error: Connection refused (os error 111)", Blame::MemberUnasked, false, "unavailable: ");
         check("invalid peer certificate: UnknownIssuer", Blame::MemberUnasked, true, "store.etcd.tls.caFile");
         check("received fatal alert: CertificateRequired", Blame::MemberUnasked, true, "store.etcd.tls.certFile");
-        check("transport error: connection closed", Blame::Member, false, "store.etcd.tls.certFile");
+        for gone in [
+            "transport error: connection closed",
+            "connection error: stream closed because of a broken pipe",
+            "Connection reset by peer (os error 104)",
+            "connection error: peer closed connection without sending TLS close_notify",
+        ] {
+            check(gone, Blame::Member, false, "store.etcd.tls.certFile");
+        }
         check("h2 protocol error", Blame::Member, false, "unavailable: ");
     }
 }
