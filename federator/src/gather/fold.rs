@@ -410,7 +410,9 @@ impl Fold {
             }
             self.view.set_service(&key, merged);
         }
-        self.view.set_digest(self.digest);
+        // What a removed cluster has left is swept later, and no revision tells of it.
+        let removed = self.clusters.values().filter(|known| known.is_removed());
+        self.view.set_digest(removed.fold(self.digest, |sum, known| sum.minus(known.count.hash)));
     }
 }
 

@@ -541,6 +541,8 @@ fn a_removed_cluster_is_not_there_at_all() {
     let mut half = fold_of(&store);
     assert_eq!((web(&half), half.view().clusters().len()), ("-".to_owned(), 0));
     assert_eq!(goes_on(&mut fold, &gone), ("-".to_owned(), 0));
+    // Whoever has not heard of the sweep holds the same View, and says so.
+    assert_eq!((half.view().revision(), half.view().digest()), (fold.view().revision(), fold.view().digest()));
     fold.observed(&id("east"), observed([("demo/web", plain("10.0.0.3"))]));
     assert_eq!((web(&fold), fold.view().clusters().len()), ("-".to_owned(), 0));
     assert_eq!(fold.result().local, 0, "the View is the store's alone");
