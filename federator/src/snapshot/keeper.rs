@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// After a write that failed: disks do not become empty by themselves.
 const PAUSE_IN_TROUBLE: Duration = Duration::from_secs(30);
 
+/// How often that is doubled where only a whole state helps, which costs the store a read of everything.
+const DOUBLED: u32 = 5;
+
 /// A state that stays as it is is confirmed this often, as long as the store is followed, so that its age tells when it
 /// was last known to be true and not when something last changed.
 const CONFIRM: Duration = Duration::from_secs(60);
@@ -46,6 +49,8 @@ pub struct Keeper {
     last: Instant,
     /// How long to leave the disk alone.
     pause: Duration,
+    /// Whole states in a row that could not be written.
+    failed: u32,
 }
 
 /// How keeping stands.
@@ -196,7 +201,7 @@ impl Keeper {
         let (notes, said) = (Notes(Some(held.clone())), status.subscribe());
         let position = status.borrow().position;
         let work = Work { whole: given.map(Whole::Given), position, ..Work::default() };
-        (Self { files, held, status, clock, work, last: Instant::now(), pause: PAUSE }, notes, said)
+        (Self { files, held, status, clock, work, last: Instant::now(), pause: PAUSE, failed: 0 }, notes, said)
     }
 
     /// Writes what is noted until `shutdown`, and then what is left.
@@ -292,8 +297,9 @@ impl Keeper {
         }
         let trouble = outcome.err().map(|error| error.to_string());
         if trouble.is_some() {
-            self.pause = PAUSE_IN_TROUBLE;
+            self.pause = PAUSE_IN_TROUBLE * 2_u32.pow(self.failed.min(DOUBLED));
         }
+        self.failed = if kept { 0 } else { self.failed + 1 };
         if trouble.is_some() && self.status.borrow().trouble != trouble {
             let error = trouble.as_deref().unwrap_or_default();
             tracing::warn!(error, "cannot write the snapshot; going on without");
