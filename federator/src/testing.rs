@@ -33,7 +33,7 @@ pub(crate) fn as_owner(
     store: &Embedded,
     cluster: &str,
     epoch: u64,
-    writes: Vec<(String, Option<Vec<u8>>)>,
+    writes: &[(String, Option<Vec<u8>>)],
 ) -> Vec<(String, Option<Vec<u8>>)> {
     let stands = now(store.read("")).expect("it is there").entries;
     let prefix = format!("records/{cluster}/");

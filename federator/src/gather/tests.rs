@@ -72,7 +72,7 @@ async fn put(store: &Embedded, service: &str, address: &str) {
 
 /// Writes as the owner of `east` does.
 async fn commit(store: &Embedded, writes: Vec<(String, Option<Vec<u8>>)>) {
-    let txn = Txn { writes: as_owner(store, "east", 1, writes), ..Txn::default() };
+    let txn = Txn { writes: as_owner(store, "east", 1, &writes), ..Txn::default() };
     store.commit(&txn).await.expect("it is there");
 }
 

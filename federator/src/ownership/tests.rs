@@ -30,7 +30,8 @@ struct Publisher {
     shutdown: CancellationToken,
     task: JoinSet<Result<(), PublishError>>,
     _own: watch::Sender<OwnClusters>,
-    _gathers: JoinSet<()>,
+    /// What it needs beside.
+    gathers: JoinSet<()>,
 }
 
 const TIMING: Timing = Timing {
@@ -73,7 +74,7 @@ impl Publisher {
         let (mut task, mut gathers) = (JoinSet::new(), JoinSet::new());
         gathers.spawn(gather::run(gathering(), store.clone(), gather::Begin::default(), owned, gathered));
         task.spawn(run(config, store, channels, shutdown.clone()));
-        Self { observed, status, look, shutdown, task, _own: own, _gathers: gathers }
+        Self { observed, status, look, shutdown, task, _own: own, gathers }
     }
 
     fn set(&self, service: &str, export: Arc<Export>) {
@@ -372,9 +373,9 @@ async fn a_publisher_that_slept_over_a_removal_cannot_write_one_key() {
 /// A deputy of the cluster, which sees what it is told to once it looks.
 fn deputy(agent: &str, store: &Embedded, seen: Observed) -> Publisher {
     let config = Config { role: Role::Deputy, ..config(agent) };
-    let deputy = Publisher::of(config, store.clone(), Observed::default());
+    let mut deputy = Publisher::of(config, store.clone(), Observed::default());
     let (mut look, observed) = (deputy.look.subscribe(), deputy.observed.clone());
-    tokio::spawn(async move {
+    deputy.gathers.spawn(async move {
         while look.wait_for(|look| *look).await.is_ok() {
             observed.send_replace(seen.clone());
             let _ = look.wait_for(|look| !look).await;
@@ -389,7 +390,7 @@ async fn owners(store: &Embedded) -> impl AsyncFnMut() -> String {
     let mut watch = store.watch(store.read("").await.expect("it is there").revision + 1).await.expect("it is there");
     async move || loop {
         let batch = timeout(NEVER, watch.next()).await.expect("somebody else owns it").expect("it is there");
-        for (_, entry) in batch.changes.iter().filter(|(key, _)| key == "clusters/east/owner") {
+        if let Some((_, entry)) = batch.changes.iter().find(|(key, _)| key == "clusters/east/owner") {
             let owner = entry.as_ref().map(|entry| Owner::decode(&entry.value).expect("an owner"));
             return owner.map_or_else(|| "-".to_owned(), |owner| format!("{} {}", owner.agent, owner.flaps));
         }

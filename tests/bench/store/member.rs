@@ -135,7 +135,7 @@ impl Store {
         let puts = writes.into_iter().map(|(key, value)| TxnOp::put(format!("{}{key}", self.root), value, None));
         let done = self.client.clone().txn(Txn::new().and_then(puts.collect::<Vec<_>>())).await?;
         ensure!(done.succeeded(), "a transaction without guards was refused");
-        Ok(done.header().map_or(0, |header| header.revision()).try_into()?)
+        Ok(done.header().map_or(0, etcd_client::ResponseHeader::revision).try_into()?)
     }
 
     async fn put_all(&self, writes: Vec<Write>) -> Result {

@@ -74,10 +74,10 @@ impl Transactions {
     }
 
     /// Takes over what stands at a revision, without the history that led to it.
-    pub(super) fn adopt(&mut self, found: Transaction) -> Vec<String> {
+    pub(super) fn adopt(&mut self, found: &Transaction) -> Vec<String> {
         self.standing = found.changes.iter().filter_map(|(key, now)| Some((key.clone(), now.clone()?))).collect();
         self.revision = found.revision;
-        self.decided(&found)
+        self.decided(found)
     }
 
     /// What is wrong with a transaction.

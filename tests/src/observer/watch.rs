@@ -69,7 +69,7 @@ async fn session(client: &Client, state: &State, told: &mut bool) -> Result {
             let wrong = {
                 let mut seen = state.seen();
                 seen.history.note(&format!("the observer starts at {compacted}: what was before is compacted"));
-                seen.transactions.adopt(found)
+                seen.transactions.adopt(&found)
             };
             state.seen().wrong("the store", wrong);
             from = compacted + 1;

@@ -38,7 +38,7 @@ fn write(store: &Embedded, writes: &[(&str, Option<Vec<u8>>)]) -> u64 {
         let stands = snapshot(store).entries.remove(&key).map(|entry| entry.value);
         if let Some(marker) = given.unwrap_or(stands) {
             let epoch = Synced::decode(&marker).expect("a marker").epoch;
-            all = as_owner(store, id.as_str(), epoch, all);
+            all = as_owner(store, id.as_str(), epoch, &all);
         }
     }
     write_past(store, all)
