@@ -1,14 +1,17 @@
-//! `federator cluster`: takes a cluster out of the fleet, or back in, in the store that a configuration names. Prints
-//! what was done; what that is stands in `membership::removal`.
+//! `federator cluster`: takes a cluster out of the fleet, or back in, or accepts that its endpoints go, in the store that
+//! a configuration names. Prints what was done; what that is stands in `membership::removal` and `withdrawal`.
 
 use super::Misuse;
 use crate::{
     config::{Config, Store as StoreConfig},
-    membership::removal::{Done, How, RemovalError, readmit, remove},
+    membership::{
+        removal::{Done, How, RemovalError, readmit, remove},
+        withdrawal::{self, WithdrawalError, accept},
+    },
     store::etcd::Etcd,
 };
 use clap::{Args as ClapArgs, Subcommand};
-use model::name::ClusterId;
+use model::{cluster::Hold, name::ClusterId};
 use std::path::PathBuf;
 
 /// What is done to a cluster as a member of the fleet.
@@ -35,6 +38,15 @@ enum Act {
     Readmit {
         #[command(flatten)]
         of: Of,
+    },
+    /// Let the endpoints go that the owner of a cluster holds (condition `WithdrawalHeld`): they are withdrawn at once.
+    AcceptWithdrawal {
+        #[command(flatten)]
+        of: Of,
+        /// Accept where nothing is held: a cluster whose API server shows an earlier state for good (condition
+        /// `Behind`) is published as it is seen now. Many endpoints that are missing then are held all the same.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -67,6 +79,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             let done = readmit(&store, &of.id, How { dry_run: of.dry_run, force: false }).await;
             println!("{}", readmitted(&of, &done.map_err(say)?));
         }
+        Act::AcceptWithdrawal { of, force } => {
+            let store = of.store().await?;
+            let done = accept(&store, &of.id, withdrawal::How { dry_run: of.dry_run, force }).await;
+            println!("{}", accepted(&of, &done.map_err(refuse)?));
+        }
     }
     Ok(())
 }
@@ -88,6 +105,25 @@ fn readmitted(of: &Of, done: &Done) -> String {
     let (id, number) = (&of.id, done.tombstone.number);
     let is = if of.dry_run { "would be readmitted" } else { "is readmitted" };
     format!("cluster {id} {is}: tombstone {number}; its agent publishes it within seconds")
+}
+
+fn accepted(of: &Of, hold: &Hold) -> String {
+    let (id, Hold { endpoints, since, .. }) = (&of.id, hold);
+    let is = if of.dry_run { "would be accepted" } else { "is accepted" };
+    if *endpoints == 0 {
+        return format!("cluster {id}: {is} as it is seen now; nothing is held of it");
+    }
+    format!(
+        "cluster {id}: the withdrawal of {endpoints} endpoints, held since {since} (seconds since 1970), {is}; its \
+         owner withdraws them within seconds"
+    )
+}
+
+fn refuse(error: WithdrawalError) -> anyhow::Error {
+    match error {
+        WithdrawalError::NothingHeld(_) | WithdrawalError::Unknown(_) => Misuse(error.to_string()).into(),
+        error => error.into(),
+    }
 }
 
 /// What names the wrong cluster is a mistake on the command line.
@@ -149,6 +185,21 @@ mod tests {
         check(
             readmitted(&of(true), &done(2, "", false, 0)),
             "cluster west would be readmitted: tombstone 2; its agent publishes it within seconds",
+        );
+    }
+
+    #[test]
+    fn it_says_what_is_accepted() {
+        let hold = |endpoints| Hold { since: 7, endpoints, accepted: true, ..Hold::default() };
+        let check = |said: String, expected: &str| assert_eq!(said, expected);
+        check(
+            accepted(&of(false), &hold(40)),
+            "cluster west: the withdrawal of 40 endpoints, held since 7 (seconds since 1970), is accepted; its owner \
+             withdraws them within seconds",
+        );
+        check(
+            accepted(&of(true), &hold(0)),
+            "cluster west: would be accepted as it is seen now; nothing is held of it",
         );
     }
 
