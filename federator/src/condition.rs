@@ -34,6 +34,8 @@ pub enum Reason {
     Behind,
     /// Nobody sees the cluster since the store was lost.
     Unattended,
+    /// Endpoints that a comparison of everything would withdraw are held.
+    WithdrawalHeld,
     /// No network is set for the cluster, though others have one.
     NetworkUnset,
 }
@@ -108,6 +110,7 @@ impl Reason {
             Self::RolledBack => "RolledBack",
             Self::Unattended => "Unattended",
             Self::Behind => "Behind",
+            Self::WithdrawalHeld => "WithdrawalHeld",
             Self::NetworkUnset => "NetworkUnset",
         }
     }

@@ -34,6 +34,8 @@ pub struct Config {
     pub membership: Option<membership::Membership>,
     /// How long things must last before a cluster gets another owner.
     pub ownership: Timing,
+    /// How long endpoints are held that a comparison of everything would withdraw.
+    pub hold: Duration,
     /// What of them is exported.
     pub export: ExportRules,
     /// What of the fleet is handed on to the cluster this agent is in.
@@ -232,6 +234,7 @@ impl Config {
             resign_after: Duration::from_secs(typed.resign_after_seconds.into()),
             hand_back_after: Duration::from_secs(typed.hand_back_after_seconds.into()),
         };
+        let hold = Duration::from_secs(typed.hold_seconds.into());
         let membership = match file.membership {
             Some(typed) => Some(membership::Membership::check(typed, own.as_ref())?),
             None => None,
@@ -266,6 +269,7 @@ impl Config {
             clusters,
             membership,
             ownership,
+            hold,
             export: ExportRules::check(&file.export)?,
             import: ImportRules::check(&file.import)?,
             store,

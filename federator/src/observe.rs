@@ -11,6 +11,7 @@ pub mod object;
 
 use crate::condition::Conditions;
 use model::{cluster::Meta, export::Export, name::ServiceKey, tracked::Tracked};
+use object::ObjectName;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -39,6 +40,8 @@ pub struct Observed {
     pub remembered: usize,
     /// Some of these, by kind and name.
     pub remembered_names: Arc<BTreeSet<String>>,
+    /// Of the objects that were doubted, those that the source was asked for one by one: what it has of them is here.
+    pub confirmed: Arc<BTreeSet<ObjectName>>,
     /// What is left out, with the reason: `Kind namespace/name` or a file, to why; and `Locality`, to the nodes of
     /// which it is not known where they are.
     pub left_out: Arc<BTreeMap<String, String>>,

@@ -9,7 +9,7 @@ use crate::{
     backoff::Backoff,
     condition::{Conditions, Reason},
     gather::{Gathered, StoreHealth, fold::Seats},
-    observe::Observed,
+    observe::{Observed, object::ObjectName},
     publish::{self, Ended, PublishError, Status, check_uid},
     store::{Committed, Guard, Lease, LeaseId, Store, StoreError, Txn},
 };
@@ -21,7 +21,7 @@ use model::{
 };
 use rules::{Act, Decision, Rules, Sight, Situation, Timing};
 use sha2::{Digest as _, Sha256};
-use std::{future::pending, pin::pin, sync::Arc};
+use std::{collections::BTreeSet, future::pending, pin::pin, sync::Arc};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -53,6 +53,8 @@ pub struct Channels {
     pub gathered: watch::Receiver<Gathered>,
     /// Whether the cluster is to be looked at.
     pub look: watch::Sender<bool>,
+    /// The objects that are to be asked for one by one.
+    pub doubts: watch::Sender<Arc<BTreeSet<ObjectName>>>,
     /// How publishing stands.
     pub status: watch::Sender<Status>,
 }
@@ -235,6 +237,7 @@ impl Part {
         if self.epoch.is_some() {
             return;
         }
+        self.channels.doubts.send_if_modified(|doubts| !std::mem::take(doubts).is_empty());
         let mut conditions = Conditions::default();
         let removed = gathered
             .removed
@@ -389,10 +392,10 @@ impl Part {
     async fn keep(&mut self) -> Result<Result<(), StoreError>, PublishError> {
         let Some(epoch) = self.epoch else { return Ok(Ok(())) };
         let life = self.life.clone();
-        let Channels { observed, gathered, status, .. } = self.channels.clone();
+        let Channels { observed, gathered, doubts, status, .. } = self.channels.clone();
         status.send_replace(Status { owner: true, ..Status::default() });
         let (store, config) = (self.store.clone(), self.config.publish.clone());
-        let mut publishing = pin!(publish::run(&config, &*store, epoch, observed, gathered, &status));
+        let mut publishing = pin!(publish::run(&config, &*store, epoch, observed, gathered, &doubts, &status));
         let ended = loop {
             let decision = self.decide();
             if self.epoch != Some(epoch) {

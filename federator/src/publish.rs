@@ -4,6 +4,8 @@
 //! nothing of Kubernetes, nor of how a cluster is owned.
 
 pub mod batch;
+pub mod brake;
+pub mod hold;
 pub mod ledger;
 pub mod plan;
 
@@ -11,17 +13,22 @@ use crate::{
     backoff::Backoff,
     condition::Conditions,
     gather::Gathered,
-    observe::Observed,
+    observe::{Observed, object::ObjectName},
     store::{Committed, Store, StoreError},
 };
 use batch::Batch;
+use hold::Holding;
 use ledger::{Ledger, Surprise};
 use model::{
     name::{ClusterId, ServiceKey},
     tracked::Since,
     vip::VipRanges,
 };
-use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::watch;
 
 /// What one publisher needs.
@@ -33,8 +40,10 @@ pub struct Config {
     pub zone: Arc<str>,
     /// Where virtual addresses come from.
     pub vips: VipRanges,
-    /// What time it is, for what people read.
+    /// What time it is, for what people read, and for how long endpoints were held by others before.
     pub clock: fn() -> SystemTime,
+    /// How long endpoints are held at most that a comparison of everything would withdraw.
+    pub hold: Duration,
 }
 
 /// How publishing stands, for people and for whoever must know who owns the cluster.
@@ -88,7 +97,8 @@ pub enum Ended {
     Store(StoreError),
     /// The owner key is another's, or gone.
     Deposed,
-    /// The store was restored or emptied, or somebody wrote past the owner: what stands there is to be read again.
+    /// The store was restored or emptied, or somebody wrote past the owner, or too much was missed of what is observed:
+    /// what stands there is to be read again.
     Reread,
     /// The tombstone is not what it was.
     Buried,
@@ -108,17 +118,18 @@ pub fn check_uid(cluster: &ClusterId, pinned: &str, ours: &str) -> Result<(), Pu
 }
 
 /// Brings the store to the latest observation, again and again, in the tenure that began with the write of the owner
-/// key at `epoch`.
+/// key at `epoch`. `doubts` says which objects the source is to be asked for one by one.
 pub async fn run(
     config: &Config,
     store: &dyn Store,
     epoch: u64,
     mut observed: watch::Receiver<Observed>,
     mut gathered: watch::Receiver<Gathered>,
+    doubts: &watch::Sender<Arc<BTreeSet<ObjectName>>>,
     status: &watch::Sender<Status>,
 ) -> Ended {
-    let mut ledger = match Ledger::read(store, &config.cluster, epoch).await {
-        Ok(ledger) => ledger,
+    let (mut ledger, stood) = match Ledger::read(store, &config.cluster, epoch).await {
+        Ok(read) => read,
         Err(error) => return Ended::Store(error),
     };
     if ledger.is_removed() {
@@ -129,6 +140,7 @@ pub async fn run(
     {
         return Ended::Fatal(error);
     }
+    let mut holding = Holding::new(stood);
     let mut seen = 0;
     let mut swept = false;
     let mut todo = BTreeSet::new();
@@ -139,10 +151,8 @@ pub async fn run(
         let now = observed.borrow_and_update().clone();
         match now.exports.since(seen) {
             Since::Changes(changes) => todo.extend(changes.into_iter().map(|(key, _)| key.clone())),
-            Since::Everything => {
-                todo.extend(now.exports.iter().map(|(key, _)| key.clone()));
-                swept = false;
-            }
+            // That would be a comparison of everything with what this owner wrote itself.
+            Since::Everything => return Ended::Reread,
         }
         // Only a comparison with everything finds what an earlier owner left behind.
         if !swept && !now.partial {
@@ -150,7 +160,10 @@ pub async fn run(
             swept = true;
         }
         seen = now.exports.sequence();
-        match plan::batch(config, &ledger, &now, &todo) {
+        let released = holding.see(config, &mut ledger, &now, &todo);
+        todo.extend(released);
+        holding.say(config, &now, doubts, status);
+        match plan::batch(config, &ledger, &now, holding.held(), &todo) {
             Some(batch) => match commit(config, store, &mut ledger, batch, status).await {
                 Ok(settled) => todo.retain(|key| !settled.contains(key)),
                 Err(ended) => return ended,
@@ -169,6 +182,7 @@ pub async fn run(
                     changed = gathered.changed() => if changed.is_err() {
                         return Ended::Done;
                     },
+                    () = holding.over() => {}
                 }
             }
         }
@@ -188,6 +202,13 @@ fn heed(config: &Config, ledger: &mut Ledger, gathered: &Gathered) -> Option<End
             return Some(Ended::Reread);
         }
         ledger.set_generation(generation.clone(), *modified);
+    }
+    let stands = gathered.view.clusters().get(&config.cluster).and_then(|cluster| cluster.hold.as_ref());
+    if let (Some(hold), Some(known)) = (stands.filter(|hold| hold.accepted), &ledger.hold().value)
+        && hold.set == known.set
+        && hold.endpoints == known.endpoints
+    {
+        ledger.accept_hold();
     }
     // Whoever follows the store finds other records there than this owner's marker speaks of.
     let marker = ledger.marker();

@@ -74,6 +74,13 @@ impl Collector for Stages {
                 ConstGauge::new(read(own)).encode(family.encode_family(&labels)?)?;
             }
         }
+        let help = "Endpoints of a cluster that are kept though its source does not name them any more";
+        let shape = ConstGauge::new(0_i64);
+        let mut family = encoder.encode_descriptor("cluster_held_endpoints", help, None, shape.metric_type())?;
+        for (id, cluster) in view.clusters() {
+            let held = cluster.hold.as_ref().map_or(0, |hold| count(hold.endpoints));
+            ConstGauge::new(held).encode(family.encode_family(&[("cluster", id.as_str())])?)?;
+        }
         self.upkeep(&mut encoder)?;
         self.conditions(&mut encoder)
     }

@@ -116,6 +116,9 @@ pub struct ClusterReport {
     /// Why nothing new is known of it for sure, by its owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen: Option<FrozenReport>,
+    /// What is held of it though its source does not name it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldReport>,
     /// Whether the store's word on it is kept aside, and what was known before is used.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub aside: bool,
@@ -137,6 +140,20 @@ pub struct FrozenReport {
     pub since: i64,
     /// Why.
     pub reason: String,
+}
+
+/// Endpoints that are held.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldReport {
+    /// Since when, in seconds since 1970 by the clock of the owner that began it.
+    pub since: i64,
+    /// How many these are.
+    pub endpoints: u64,
+    /// Why.
+    pub reason: String,
+    /// Whether an operator has said that they may go.
+    pub accepted: bool,
 }
 
 /// A cluster as this agent observes it.
@@ -363,6 +380,12 @@ impl ClusterReport {
             owner: owner.map(|owner| owner.agent),
             candidates: seats.candidates.iter().map(|(agent, c)| (agent.to_string(), c.qualified)).collect(),
             frozen: state.map(|state| FrozenReport { since: state.since, reason: state.reason.to_string() }),
+            hold: cluster.hold.map(|hold| HoldReport {
+                since: hold.since,
+                endpoints: hold.endpoints,
+                reason: hold.reason.to_string(),
+                accepted: hold.accepted,
+            }),
             aside: gathered.aside.contains(id),
             source_version: synced.source_version.to_string(),
             conditions: BTreeMap::new(),

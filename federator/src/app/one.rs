@@ -6,13 +6,19 @@ use crate::{
     config::{Config, Place, rules::ExportRules},
     gather::Gathered,
     kubernetes::client::Connector,
-    observe::{self, Observed, kubernetes::sentinel},
+    observe::{self, Observed, kubernetes::sentinel, object::ObjectName},
     ownership,
     publish::{self, PublishError},
     store::Store,
 };
 use model::{name::ClusterId, seat::Role};
-use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +33,9 @@ pub(super) enum Reached {
 
 /// Which cluster has which uid.
 pub(super) type Claims = watch::Sender<BTreeMap<Arc<str>, ClusterId>>;
+
+/// The objects that are to be asked for one by one.
+type Doubts = watch::Receiver<Arc<BTreeSet<ObjectName>>>;
 
 /// What one cluster needs.
 pub(super) struct One {
@@ -125,13 +134,16 @@ impl One {
                 zone: self.config.zone.clone(),
                 vips: self.config.vips,
                 clock: self.clock,
+                hold: self.config.hold,
             },
         };
+        let (doubts, doubted) = watch::channel(Arc::default());
         let looked = look.subscribe();
         let channels = ownership::Channels {
             observed: self.observed.subscribe(),
             gathered: self.gathered.clone(),
             look,
+            doubts,
             status: self.status.clone(),
         };
         tokio::select! {
@@ -141,15 +153,15 @@ impl One {
                 Err(error) => Ended::Taken(error),
             },
             (uid, other) = self.is_another_one() => Ended::Same(uid, other),
-            () = self.observe_when(looked) => Ended::Stopped,
+            () = self.observe_when(looked, &doubted) => Ended::Stopped,
         }
     }
 
     /// Looks at the cluster while that is wanted. Whoever does not look any more has seen nothing.
-    async fn observe_when(&self, mut look: watch::Receiver<bool>) {
+    async fn observe_when(&self, mut look: watch::Receiver<bool>, doubts: &Doubts) {
         while look.wait_for(|look| *look).await.is_ok() {
             tokio::select! {
-                () = self.observe() => return,
+                () = self.observe(doubts.clone()) => return,
                 _ = look.wait_for(|look| !look) => {}
             }
             self.observed.send_replace(Observed::default());
@@ -188,7 +200,7 @@ impl One {
         other
     }
 
-    fn observe(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn observe(&self, doubts: Doubts) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let Place { network, locality: default_locality, root_namespace } = self.place.clone();
         let rules = self.rules.clone();
         match &self.reached {
@@ -208,7 +220,7 @@ impl One {
                     clock: self.clock,
                 };
                 let source = observe::kubernetes::Config { network, default_locality, root_namespace, rules, sentinel };
-                Box::pin(observe::kubernetes::run(source, connectors.clone(), self.observed.clone()))
+                Box::pin(observe::kubernetes::run(source, connectors.clone(), doubts, self.observed.clone()))
             }
         }
     }

@@ -212,6 +212,7 @@ impl Stages {
                 cluster: config.cluster.clone(),
                 zone: config.zone.clone(),
                 vips: config.vips,
+                hold: config.hold,
                 clock,
             },
         };

@@ -147,6 +147,9 @@ pub struct Membership {
     /// Seconds for which a cluster's own agent must see it before a deputy hands it back; doubled each time that it was
     /// lost again soon after, up to 32 times as many.
     pub hand_back_after_seconds: u32,
+    /// Seconds for which endpoints are kept as a last resort that a new owner misses, where these are many, before it
+    /// withdraws them though nobody confirmed that they are gone.
+    pub hold_seconds: u32,
 }
 
 /// Where a cluster is.
@@ -343,6 +346,7 @@ impl Default for Membership {
             deputy_after_seconds: 30,
             resign_after_seconds: 60,
             hand_back_after_seconds: 120,
+            hold_seconds: 600,
         }
     }
 }

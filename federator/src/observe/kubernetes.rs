@@ -14,6 +14,7 @@ pub mod sentinel;
 use super::{
     Observed,
     index::{Index, Kind},
+    object::ObjectName,
 };
 use crate::{
     condition::Reason,
@@ -28,7 +29,10 @@ use kube::Client;
 use model::locality::{Locality, Network};
 use questions::{Lists, Questions, Why, compare};
 use sentinel::{Orders, Sign};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -61,8 +65,14 @@ pub struct Config {
 /// All watches of a cluster.
 type Events = BoxStream<'static, Vec<(Kind, Event<Seen>)>>;
 
-/// Observes the cluster until nobody wants the result any more. What `connectors` says last is how it is reached.
-pub async fn run(config: Config, mut connectors: watch::Receiver<Connector>, observed: watch::Sender<Observed>) {
+/// Observes the cluster until nobody wants the result any more. What `connectors` says last is how it is reached, and
+/// what `doubts` says last is asked for by name.
+pub async fn run(
+    config: Config,
+    mut connectors: watch::Receiver<Connector>,
+    doubts: watch::Receiver<Arc<BTreeSet<ObjectName>>>,
+    observed: watch::Sender<Observed>,
+) {
     let connector = connectors.borrow_and_update().clone();
     let (orders, taken) = watch::channel(Orders { connector, doubts: 0 });
     let (signs, listened) = mpsc::channel(SIGNS);
@@ -70,7 +80,7 @@ pub async fn run(config: Config, mut connectors: watch::Receiver<Connector>, obs
     let watching = Watching::new(&config, orders, listened);
     tokio::select! {
         () = sentinel::run(config.sentinel, taken, signs) => {}
-        () = watching.run(connectors, rules, observed) => {}
+        () = watching.run(connectors, rules, doubts, observed) => {}
     }
 }
 
@@ -131,8 +141,11 @@ impl Watching {
         mut self,
         mut connectors: watch::Receiver<Connector>,
         mut rules: watch::Receiver<ExportRules>,
+        mut doubts: watch::Receiver<Arc<BTreeSet<ObjectName>>>,
         observed: watch::Sender<Observed>,
     ) {
+        // What is doubted when it begins counts too.
+        doubts.mark_changed();
         loop {
             tokio::select! {
                 Some(burst) = self.events.next() => {
@@ -153,6 +166,10 @@ impl Watching {
                 Some(tried) = tried(&mut self.trial) => self.try_out(tried),
                 Ok(()) = connectors.changed() => self.rotate(connectors.borrow_and_update().clone()),
                 Ok(()) = rules.changed() => self.cluster.set_rules(rules.borrow_and_update().clone()),
+                Ok(()) = doubts.changed() => {
+                    let todo = self.cluster.doubt(doubts.borrow_and_update().clone());
+                    self.heed(todo);
+                }
                 () = observed.closed() => return,
             }
             observed.send_replace(self.cluster.result());

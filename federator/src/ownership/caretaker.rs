@@ -51,7 +51,13 @@ async fn care(config: Config, store: Arc<dyn Store>, mut gathered: watch::Receiv
     let (_observed, observed) = watch::channel(held);
     let status = watch::Sender::new(Status::default());
     let mut written = status.subscribe();
-    let channels = Channels { observed, gathered: gathered.clone(), look: watch::Sender::new(false), status };
+    let channels = Channels {
+        observed,
+        gathered: gathered.clone(),
+        look: watch::Sender::new(false),
+        doubts: watch::Sender::default(),
+        status,
+    };
     let stop = CancellationToken::new();
     let enough = async {
         tokio::select! {

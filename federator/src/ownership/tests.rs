@@ -4,15 +4,24 @@
 use super::*;
 use crate::{
     gather::{self, OwnCluster, OwnClusters},
-    membership::removal::{How, readmit, remove},
+    membership::{
+        removal::{How, readmit, remove},
+        withdrawal::{self, accept},
+    },
     publish::{
+        brake::Held,
         ledger::{Ledger, Surprise},
         plan,
     },
     store::{Entry, embedded::Embedded},
     testing::{Fault, Faulty, gathering, id, key, meta, observed, plain},
 };
-use model::{cluster::Synced, export::Export, generation::Generation, vip::VipRanges};
+use model::{
+    cluster::{Hold, Synced},
+    export::{Export, Health, Slice},
+    generation::Generation,
+    vip::VipRanges,
+};
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
@@ -27,6 +36,7 @@ struct Publisher {
     observed: watch::Sender<Observed>,
     status: watch::Receiver<Status>,
     look: watch::Sender<bool>,
+    doubts: watch::Sender<Arc<BTreeSet<ObjectName>>>,
     shutdown: CancellationToken,
     task: JoinSet<Result<(), PublishError>>,
     _own: watch::Sender<OwnClusters>,
@@ -40,6 +50,8 @@ const TIMING: Timing = Timing {
     hand_back_after: Duration::from_secs(120),
 };
 
+const HOLD: Duration = Duration::from_secs(600);
+
 fn config(agent: &str) -> Config {
     Config {
         agent: agent.to_owned(),
@@ -51,6 +63,7 @@ fn config(agent: &str) -> Config {
             vips: VipRanges::new("240.64.0.0/12".parse().expect("a net"), "fd66::/64".parse().expect("a net"))
                 .expect("good ranges"),
             clock: || SystemTime::UNIX_EPOCH,
+            hold: HOLD,
         },
     }
 }
@@ -69,12 +82,14 @@ impl Publisher {
         let clusters = BTreeMap::from([(config.publish.cluster.clone(), own)]);
         let (own, owned) = watch::channel(OwnClusters { complete: true, clusters });
         let look = watch::Sender::new(false);
-        let channels = Channels { observed: seen, gathered: heard, look: look.clone(), status: said };
+        let doubts = watch::Sender::new(Arc::default());
+        let channels =
+            Channels { observed: seen, gathered: heard, look: look.clone(), doubts: doubts.clone(), status: said };
         let shutdown = CancellationToken::new();
         let (mut task, mut gathers) = (JoinSet::new(), JoinSet::new());
         gathers.spawn(gather::run(gathering(), store.clone(), gather::Begin::default(), owned, gathered));
         task.spawn(run(config, store, channels, shutdown.clone()));
-        Self { observed, status, look, shutdown, task, _own: own, gathers }
+        Self { observed, status, look, doubts, shutdown, task, _own: own, gathers }
     }
 
     fn set(&self, service: &str, export: Arc<Export>) {
@@ -355,9 +370,9 @@ async fn a_publisher_that_slept_over_a_removal_cannot_write_one_key() {
             vec![("generation".to_owned(), Some(life.encode())), ("clusters/east/owner".to_owned(), Some(vec![]))];
         let owned = store.commit(&Txn { writes, ..Txn::default() }).await;
         let Ok(Committed::Done(epoch)) = owned else { panic!("{owned:?}") };
-        let mut ledger = Ledger::read(&store, &config.cluster, epoch).await.expect("it is there");
+        let (mut ledger, _) = Ledger::read(&store, &config.cluster, epoch).await.expect("it is there");
         let todo = now.exports.iter().map(|(key, _)| key.clone()).collect();
-        let batch = plan::batch(&config, &ledger, &now, &todo).expect("something to write");
+        let batch = plan::batch(&config, &ledger, &now, &Held::default(), &todo).expect("something to write");
         // It reads, it plans, it sleeps; and it is the owner all the time.
         remove(&store, &id("east"), How { force: true, ..How::default() }).await.expect("it does");
         if readmitted {
@@ -501,4 +516,137 @@ async fn a_cluster_that_nobody_speaks_for_is_written_again_by_whoever_holds_it()
         timeout(NEVER, heard.wait_for(|now| now.aside.is_empty())).await.expect("it is vouched for").expect("it runs");
     let services = |text: &str| text.split_once("service ").map(|(_, text)| text.to_owned());
     assert_eq!(services(&now.view.canonical()), services(&known));
+}
+
+/// What `10.0.0.N` for each number is, as one service.
+fn many(numbers: std::ops::Range<u8>) -> Observed {
+    observed([("demo/web", plain(&numbers.map(|n| format!("10.0.0.{n} ")).collect::<String>()))])
+}
+
+/// Endpoints of the cluster in the store that are ready, and that are held.
+fn health(entries: &BTreeMap<String, Entry>) -> (usize, usize) {
+    let slices = entries.iter().filter(|(key, _)| key.starts_with("records/east/") && key.contains("/slices/"));
+    let slices = slices.map(|(_, entry)| Slice::decode(&entry.value).expect("a slice"));
+    let all: Vec<Health> = slices.flat_map(|slice| slice.endpoints).map(|endpoint| endpoint.health).collect();
+    let count = |wanted: Health| all.iter().filter(|health| **health == wanted).count();
+    (count(Health::Ready), count(Health::Held))
+}
+
+fn hold(entries: &BTreeMap<String, Entry>) -> Option<Hold> {
+    entries.get("clusters/east/hold").map(|entry| Hold::decode(&entry.value).expect("a hold"))
+}
+
+/// An owner of sixty endpoints, which has gone.
+async fn sixty() -> Embedded {
+    let store = Embedded::new();
+    let mut first = Publisher::start("first", store.clone(), Observed { source_version: "100".into(), ..many(0..60) });
+    holds(&store, &first.observed).await;
+    first.shutdown.cancel();
+    assert_eq!(first.ended().await, Ok(()));
+    store
+}
+
+/// An owner that sees the second half of them.
+async fn half(agent: &str, store: &Embedded, version: &str, clock: fn() -> SystemTime) -> Publisher {
+    let mut config = config(agent);
+    config.publish.clock = clock;
+    Publisher::of(config, store.clone(), Observed { source_version: version.into(), ..many(30..60) })
+}
+
+async fn is_held(store: &Embedded) -> Hold {
+    until(store, |entries| health(entries) == (30, 30) && hold(entries).is_some()).await;
+    hold(&store.read("").await.expect("it is there").entries).expect("it is held")
+}
+
+async fn is_withdrawn(store: &Embedded) {
+    until(store, |entries| health(entries) == (30, 0) && hold(entries).is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_in_a_tenure_is_not_held() {
+    let store = Embedded::new();
+    let publisher = Publisher::start("east-1", store.clone(), many(0..60));
+    holds(&store, &publisher.observed).await;
+    publisher.set("demo/web", plain("10.0.0.1"));
+    holds(&store, &publisher.observed).await;
+    assert!(publisher.status.borrow().conditions.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_owner_holds_what_it_misses_until_single_questions_confirm_it() {
+    let store = sixty().await;
+    let mut second = half("second", &store, "100", || SystemTime::UNIX_EPOCH).await;
+    assert_eq!(is_held(&store).await.endpoints, 30);
+    let status = second.says(|status| status.conditions.get(Reason::WithdrawalHeld).is_some()).await;
+    let why = status.conditions.get(Reason::WithdrawalHeld).expect("a condition").to_owned();
+    for part in ["30 endpoints", "misses 30 of 60", "600 s", "federator cluster accept-withdrawal east"] {
+        assert!(why.contains(part), "{why}");
+    }
+    let doubts: Vec<String> = second.doubts.borrow().iter().map(ToString::to_string).collect();
+    assert_eq!(doubts, ["EndpointSlice demo/s0"]);
+    second.observed.send_modify(|seen| seen.confirmed = second.doubts.borrow().clone());
+    is_withdrawn(&store).await;
+    second.says(|status| status.conditions.is_empty()).await;
+    assert!(second.doubts.borrow().is_empty());
+    assert!(second.status.borrow().owner);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_seen_again_is_held_no_longer_and_may_go_by_itself() {
+    let store = sixty().await;
+    let second = half("second", &store, "100", || SystemTime::UNIX_EPOCH).await;
+    is_held(&store).await;
+    let addresses = |numbers: std::ops::Range<u8>| numbers.map(|n| format!("10.0.0.{n} ")).collect::<String>();
+    second.set("demo/web", plain(&addresses(10..60)));
+    until(&store, |entries| health(entries) == (50, 10) && hold(entries).is_some_and(|h| h.endpoints == 10)).await;
+    second.set("demo/web", plain(&addresses(30..60)));
+    until(&store, |entries| health(entries) == (30, 10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_grace_goes_on_where_the_last_owner_left_it() {
+    let store = sixty().await;
+    let mut second = half("second", &store, "100", || SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).await;
+    let held = is_held(&store).await;
+    assert_eq!((held.since, held.went_back), (1000, false));
+    second.shutdown.cancel();
+    assert_eq!(second.ended().await, Ok(()));
+    let before = Instant::now();
+    let _third = half("third", &store, "100", || SystemTime::UNIX_EPOCH + Duration::from_secs(1500)).await;
+    assert_eq!(is_held(&store).await, held);
+    is_withdrawn(&store).await;
+    assert_eq!(before.elapsed().as_secs(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_may_accept_it() {
+    let store = sixty().await;
+    let mut second = half("second", &store, "100", || SystemTime::UNIX_EPOCH).await;
+    is_held(&store).await;
+    let before = Instant::now();
+    let accepted = accept(&store, &id("east"), withdrawal::How::default()).await.expect("it is held");
+    assert_eq!(accepted.endpoints, 30);
+    is_withdrawn(&store).await;
+    second.says(|status| status.conditions.is_empty()).await;
+    assert!(before.elapsed() < HOLD, "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_source_that_went_back_nothing_goes_by_time() {
+    let store = sixty().await;
+    let mut second = half("second", &store, "50", || SystemTime::UNIX_EPOCH).await;
+    second.says(|status| status.conditions.get(Reason::Behind).is_some()).await;
+    let force = withdrawal::How { force: true, ..withdrawal::How::default() };
+    accept(&store, &id("east"), force).await.expect("a licence");
+    let held = is_held(&store).await;
+    assert!(held.went_back && !held.accepted, "{held:?}");
+    sleep(HOLD * 100).await;
+    // The next one finds a marker that speaks of the earlier state, and knows better.
+    second.shutdown.cancel();
+    assert_eq!(second.ended().await, Ok(()));
+    let _third = half("third", &store, "50", || SystemTime::UNIX_EPOCH + HOLD * 200).await;
+    sleep(HOLD * 100).await;
+    assert_eq!(is_held(&store).await, held);
+    accept(&store, &id("east"), withdrawal::How::default()).await.expect("it is held");
+    is_withdrawn(&store).await;
 }

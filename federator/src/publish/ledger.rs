@@ -2,10 +2,10 @@
 //! once a tenure; kept by applying what was committed; corrected by what a refused transaction shows. Holds hashes,
 //! not values.
 
-use super::batch::Batch;
+use super::{batch::Batch, brake::Stood};
 use crate::store::{Entry, Store, StoreError};
 use model::{
-    cluster::{Meta, SetHash, State, Synced, Tombstone},
+    cluster::{Hold, Meta, SetHash, State, Synced, Tombstone},
     generation::Generation,
     key::Key,
     name::{ClusterId, ServiceKey},
@@ -29,6 +29,7 @@ pub struct Ledger {
     tombstone: Known<Option<Tombstone>>,
     generation: Known<Option<Generation>>,
     state: Option<State>,
+    hold: Known<Option<Hold>>,
     /// In the order of the keys. Lists, because most services have two records, and a map has room for eleven.
     records: BTreeMap<ServiceKey, Vec<(Key, SetHash)>>,
     orders: HashMap<ServiceKey, Known<Order>>,
@@ -76,11 +77,12 @@ pub enum Surprise {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Reads what the store holds.
+    /// Reads what the store holds; the records themselves too, which are not kept.
     ///
     /// # Errors
     /// [`StoreError`], when not all of it could be read.
-    pub async fn read(store: &dyn Store, cluster: &ClusterId, epoch: u64) -> Result<Self, StoreError> {
+    pub async fn read(store: &dyn Store, cluster: &ClusterId, epoch: u64) -> Result<(Self, Stood), StoreError> {
+        let mut stood = Stood::default();
         let mut ledger = Self {
             cluster: cluster.clone(),
             epoch,
@@ -89,6 +91,7 @@ impl Ledger {
             tombstone: Known::default(),
             generation: Known::default(),
             state: None,
+            hold: Known::default(),
             records: BTreeMap::new(),
             orders: HashMap::new(),
             hosts: HashMap::new(),
@@ -100,6 +103,7 @@ impl Ledger {
         for prefix in own.chain([Key::ORDERS.into(), Key::VIPS.into()]) {
             for (key, entry) in store.read(&prefix).await?.entries {
                 ledger.note(&key, Some(&entry));
+                stood.note(&key, entry.value);
             }
         }
         // The records are the truth about themselves: somebody may have written past the marker.
@@ -108,7 +112,7 @@ impl Ledger {
         ledger.marker.synced.records = hashes.clone().count() as u64;
         ledger.marker.synced.hash = hashes.fold(SetHash::default(), |sum, hash| sum.plus(*hash));
         ledger.marker.fits = said == ledger.marker.synced;
-        Ok(ledger)
+        Ok((ledger, stood))
     }
 
     /// The tenure's fence.
@@ -174,6 +178,24 @@ impl Ledger {
     #[must_use]
     pub fn state(&self) -> Option<&State> {
         self.state.as_ref()
+    }
+
+    /// What is said of endpoints that are held.
+    #[must_use]
+    pub fn hold(&self) -> &Known<Option<Hold>> {
+        &self.hold
+    }
+
+    /// What is said of held endpoints is not about those that are held now: whatever it says is written over.
+    pub fn disregard_hold(&mut self) {
+        self.hold.value = None;
+    }
+
+    /// An operator was heard to accept what is held.
+    pub fn accept_hold(&mut self) {
+        if let Some(hold) = &mut self.hold.value {
+            hold.accepted = true;
+        }
     }
 
     /// Whether the cluster is removed from the fleet.
@@ -256,6 +278,10 @@ impl Ledger {
             }
             Key::State(id) if *id == self.cluster => {
                 self.state = entry.and_then(|entry| State::decode(&entry.value).ok());
+            }
+            Key::Hold(id) if *id == self.cluster => {
+                let value = entry.and_then(|entry| Hold::decode(&entry.value).ok());
+                self.hold = Known { value, modified: entry.map_or(0, |entry| entry.modified) };
             }
             Key::Generation => {
                 let value = entry.and_then(|entry| Generation::decode(&entry.value).ok());

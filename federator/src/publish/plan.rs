@@ -2,7 +2,7 @@
 //! takes as many services as fit; what belongs together (a new head, its place in the order, its virtual addresses)
 //! is never split.
 
-use super::{Config, batch::Batch, ledger::Ledger};
+use super::{Config, batch::Batch, brake::Held, ledger::Ledger};
 use crate::{
     observe::Observed,
     store::{Guard, MAX_BYTES, MAX_WRITES, Txn},
@@ -31,18 +31,26 @@ struct Group {
     writes: Vec<(Key, Option<Vec<u8>>)>,
 }
 
-/// The next transaction, or `None` when the store holds what was observed and a marker of this tenure says so.
+/// The next transaction, or `None` when the store holds what was observed, and what is held beside it, and a marker of
+/// this tenure says so.
 #[must_use]
-pub fn batch(config: &Config, ledger: &Ledger, now: &Observed, todo: &BTreeSet<ServiceKey>) -> Option<Batch> {
+pub fn batch(
+    config: &Config,
+    ledger: &Ledger,
+    now: &Observed,
+    held: &Held,
+    todo: &BTreeSet<ServiceKey>,
+) -> Option<Batch> {
     let mut draft = Draft::new(config, ledger, now);
     let mut settles = BTreeSet::new();
     // Until everybody has said again what a lost store held, nothing is given out and nothing taken away.
     let is_settled = ledger.is_settled();
     'services: for key in todo {
-        if !is_settled && !is_harmless(config, ledger, key, now) {
+        let export = held.amend(key, now.exports.get(key));
+        if !is_settled && !is_harmless(config, ledger, key, export.as_deref()) {
             continue;
         }
-        for group in groups(config, ledger, key, now.exports.get(key).map(|export| &**export), &draft.reserved) {
+        for group in groups(config, ledger, key, export.as_deref(), &draft.reserved) {
             if !draft.take(group) {
                 break 'services;
             }
@@ -50,12 +58,12 @@ pub fn batch(config: &Config, ledger: &Ledger, now: &Observed, todo: &BTreeSet<S
         settles.insert(key.clone());
     }
     let all = settles.len() == todo.len();
-    draft.finish(settles, all)
+    draft.finish(held, settles, all)
 }
 
 /// Whether bringing a service up to date neither takes a record away nor gives anything out.
-fn is_harmless(config: &Config, ledger: &Ledger, key: &ServiceKey, now: &Observed) -> bool {
-    let Some(export) = now.exports.get(key) else { return ledger.records(key).next().is_none() };
+fn is_harmless(config: &Config, ledger: &Ledger, key: &ServiceKey, export: Option<&Export>) -> bool {
+    let Some(export) = export else { return ledger.records(key).next().is_none() };
     let stays = |record: &Key| match record {
         Key::Slice(_, _, name) => export.slices.get(name).is_some(),
         _ => true,
@@ -199,7 +207,7 @@ impl<'a> Draft<'a> {
 
     /// Adds what every transaction carries. While an owner is still comparing, the marker keeps the epoch of the last
     /// owner that had compared everything, or zero.
-    fn finish(mut self, settles: BTreeSet<ServiceKey>, all: bool) -> Option<Batch> {
+    fn finish(mut self, held: &Held, settles: BTreeSet<ServiceKey>, all: bool) -> Option<Batch> {
         let (known, epoch) = (self.ledger.marker(), self.ledger.epoch());
         let cluster = &self.config.cluster;
         let life = self.ledger.generation();
@@ -212,6 +220,7 @@ impl<'a> Draft<'a> {
         if !self.ledger.state().is_some_and(says_the_same) {
             self.txn.writes.push((Key::State(cluster.clone()).to_string(), Some(state.encode())));
         }
+        self.hold(held, all);
         let is_marked = known.synced.epoch == epoch && known.synced.generation == generation && known.fits;
         if self.txn.writes.is_empty() && (is_marked || !all) {
             return None;
@@ -229,6 +238,21 @@ impl<'a> Draft<'a> {
         self.txn.guards.push(Guard::modified(Key::Generation.to_string(), life.modified));
         self.txn.writes.push((marker, Some(self.marker.encode())));
         Some(Batch { txn: self.txn, marker: self.marker, settles })
+    }
+
+    /// Says what is held, as soon as anything is; and that nothing is any more, once everything was compared. Guarded,
+    /// because an operator writes there too.
+    fn hold(&mut self, held: &Held, all: bool) {
+        let known = self.ledger.hold();
+        let over = known.modified != 0 && all && !self.now.partial;
+        let write = match held.hold() {
+            Some(hold) if known.value.as_ref() != Some(hold) => Some(hold.encode()),
+            None if over => None,
+            _ => return,
+        };
+        let key = Key::Hold(self.config.cluster.clone()).to_string();
+        self.txn.guards.push(Guard::modified(&key, known.modified));
+        self.txn.writes.push((key, write));
     }
 
     /// What is to be said of the news about the cluster.

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 use tokio::time::Instant;
@@ -71,6 +71,9 @@ pub(super) struct Cluster {
     asking: Vec<(ObjectName, Why)>,
     /// What is missing and was asked for in vain; it is asked for again at the next beat.
     unanswered: Vec<ObjectName>,
+    /// What is to be asked for because the store has something of it that is not seen; and of that, what was.
+    doubted: Arc<BTreeSet<ObjectName>>,
+    confirmed: Arc<BTreeSet<ObjectName>>,
     /// What a get has told and the watch has not, and until when it may.
     late: Option<(ObjectName, Option<u64>, Instant)>,
     /// The object that is asked for as a sample, and how it was held then.
@@ -97,6 +100,8 @@ impl Cluster {
             standing: Standing::Live,
             asking: Vec::new(),
             unanswered: Vec::new(),
+            doubted: Arc::default(),
+            confirmed: Arc::default(),
             late: None,
             sample: None,
             conditions: Conditions::default(),
@@ -174,7 +179,25 @@ impl Cluster {
     pub(super) fn ask_again(&mut self) -> Todo {
         let again = std::mem::take(&mut self.unanswered).into_iter();
         self.asking.extend(again.map(|name| (name, Why::Missing)));
+        self.ask_doubted();
         if self.asking.is_empty() { Todo::Nothing } else { Todo::Ask }
+    }
+
+    /// These objects are to be asked for, and no others.
+    pub(super) fn doubt(&mut self, doubted: Arc<BTreeSet<ObjectName>>) -> Todo {
+        if !self.confirmed.is_empty() {
+            self.confirmed = Arc::new(&*self.confirmed & &*doubted);
+        }
+        self.doubted = doubted;
+        self.ask_doubted();
+        if self.asking.is_empty() { Todo::Nothing } else { Todo::Ask }
+    }
+
+    fn ask_doubted(&mut self) {
+        if self.may_take_away() {
+            let open = self.doubted.difference(&self.confirmed);
+            self.asking.extend(open.map(|name| (name.clone(), Why::Doubted)));
+        }
     }
 
     /// What the questions are that [`Todo::Ask`] is about.
@@ -200,11 +223,24 @@ impl Cluster {
         };
         match (why, seen) {
             (Why::Sample, seen) => return self.sampled(name, seen.map(|seen| seen.version), late),
+            (Why::Doubted, seen) => self.confirm(name, seen),
             (Why::Missing | Why::Remembered, Some(seen)) => self.keep(seen, Via::Get),
             (Why::Missing, None) if self.may_take_away() && self.held.is_missing(name) => self.delete(name),
             (Why::Missing | Why::Remembered, None) => {}
         }
         Todo::Nothing
+    }
+
+    /// What a get says of a doubted object counts as long as the API server can be believed; and not what says nothing
+    /// that can be read.
+    fn confirm(&mut self, name: &ObjectName, seen: Option<Seen>) {
+        let tells = seen.as_ref().is_none_or(|seen| seen.object.is_ok());
+        if let Some(seen) = seen {
+            self.keep(seen, Via::Get);
+        }
+        if tells && self.may_take_away() && self.doubted.contains(name) && !self.held.is_remembered(name) {
+            Arc::make_mut(&mut self.confirmed).insert(name.clone());
+        }
     }
 
     /// The object of which a get is most telling now: what changed last.
@@ -282,6 +318,7 @@ impl Cluster {
         self.late = None;
         self.asking.clear();
         self.unanswered.clear();
+        self.confirmed = Arc::default();
         self.frozen_since.get_or_insert(now);
     }
 
@@ -369,6 +406,7 @@ impl Cluster {
         observed.synced = Kind::ALL.iter().all(|kind| self.listed.contains(kind));
         observed.conditions = conditions;
         observed.frozen_since = self.frozen_since;
+        observed.confirmed = self.confirmed.clone();
         observed.remembered = self.held.remembered();
         if *observed.remembered_names != remembered {
             observed.remembered_names = Arc::new(remembered);

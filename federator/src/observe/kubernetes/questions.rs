@@ -33,6 +33,8 @@ pub(super) enum Why {
     Sample,
     /// The storage went back, and it may have changed since.
     Remembered,
+    /// The store has endpoints of it that are not seen.
+    Doubted,
 }
 
 /// What stands in storage: an object, nothing, or why that is not known.

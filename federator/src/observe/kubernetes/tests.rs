@@ -1,6 +1,8 @@
 //! Proves that a cluster is followed through everything its API server does: it forgets the place, refuses, ends
 //! watches, says nothing, or tells of objects that cannot be read. The server is a function; time is paused.
 
+mod doubts;
+
 use super::*;
 use axum::{Router, body::Body, extract::Request, http::Response};
 use model::name::ServiceKey;
@@ -46,6 +48,15 @@ async fn observing(
     answer: impl FnMut(&Ask) -> Option<Answer> + Send + 'static,
     test: impl AsyncFnOnce(&mut watch::Receiver<Observed>),
 ) {
+    doubting(watch::channel(Arc::default()).1, answer, test).await;
+}
+
+/// The same, and these objects are doubted.
+async fn doubting(
+    doubts: watch::Receiver<Arc<BTreeSet<ObjectName>>>,
+    answer: impl FnMut(&Ask) -> Option<Answer> + Send + 'static,
+    test: impl AsyncFnOnce(&mut watch::Receiver<Observed>),
+) {
     let server = Arc::new(Mutex::new((answer, HashMap::<(String, bool), usize>::new())));
     let respond = move |request: Request| {
         let (answer, asked) = &mut *server.lock().unwrap();
@@ -76,7 +87,7 @@ async fn observing(
     let (sender, mut observed) = watch::channel(Observed::default());
     let running = async {
         tokio::select! {
-            () = run(config, connector, sender) => panic!("it ends only when nobody looks"),
+            () = run(config, connector, doubts, sender) => panic!("it ends only when nobody looks"),
             () = test(&mut observed) => {}
         }
     };

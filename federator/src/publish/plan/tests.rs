@@ -3,11 +3,18 @@
 
 use super::*;
 use crate::{
-    publish::ledger::Surprise,
+    publish::{
+        brake::{Before, Stood},
+        ledger::Surprise,
+    },
     store::{Committed, Entry, Store as _, embedded::Embedded},
     testing::{export, head, id, key, now, observed, plain, slice},
 };
-use model::{cluster::Meta, generation::Generation, vip::VipRanges};
+use model::{
+    cluster::{Hold, Meta},
+    generation::Generation,
+    vip::VipRanges,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -20,6 +27,8 @@ struct Bed {
     config: Config,
     store: Embedded,
     ledger: Ledger,
+    stood: Stood,
+    held: Held,
 }
 
 impl Bed {
@@ -36,10 +45,11 @@ impl Bed {
             vips: VipRanges::new("240.64.0.0/24".parse().expect("a net"), "fd66::/112".parse().expect("a net"))
                 .expect("good ranges"),
             clock: || UNIX_EPOCH,
+            hold: std::time::Duration::from_secs(600),
         };
         let epoch = write(&store, [("clusters/east/owner".to_owned(), Some(vec![]))]);
-        let ledger = now(Ledger::read(&store, &config.cluster, epoch)).expect("a ledger");
-        Self { config, store, ledger }
+        let (ledger, stood) = now(Ledger::read(&store, &config.cluster, epoch)).expect("a ledger");
+        Self { config, store, ledger, stood, held: Held::default() }
     }
 
     fn entries(&self) -> BTreeMap<String, Entry> {
@@ -53,7 +63,7 @@ impl Bed {
     }
 
     fn plan(&self, observed: &Observed, todo: &BTreeSet<ServiceKey>) -> Option<Batch> {
-        batch(&self.config, &self.ledger, observed, todo)
+        batch(&self.config, &self.ledger, observed, &self.held, todo)
     }
 
     fn commit(&mut self, batch: &Batch) -> Option<Surprise> {
@@ -424,12 +434,89 @@ fn records_that_somebody_wrote_past_the_owner_are_repaired_with_a_new_marker() {
     let seen = observed([("demo/web", plain("10.0.0.1"))]);
     bed.settle(&seen);
     write(&bed.store, [("records/east/demo/web/slices/s0".to_owned(), None)]);
-    bed.ledger = now(Ledger::read(&bed.store, &bed.config.cluster, bed.ledger.epoch())).expect("a ledger");
+    (bed.ledger, bed.stood) = now(Ledger::read(&bed.store, &bed.config.cluster, bed.ledger.epoch())).expect("a ledger");
     bed.settle(&seen);
     bed.check_end(&seen);
     // Also where they are as they should be, and only the marker is not.
     let strange = Synced { epoch: bed.ledger.epoch(), generation: "life".into(), ..Synced::default() };
     write(&bed.store, [("clusters/east/synced".to_owned(), Some(strange.encode()))]);
-    bed.ledger = now(Ledger::read(&bed.store, &bed.config.cluster, bed.ledger.epoch())).expect("a ledger");
+    (bed.ledger, bed.stood) = now(Ledger::read(&bed.store, &bed.config.cluster, bed.ledger.epoch())).expect("a ledger");
     assert_eq!(bed.settle(&seen), 1);
+}
+
+/// What an earlier owner wrote, which a later one takes over and finds half of it missing.
+fn braked() -> (Bed, Observed) {
+    let addresses = |numbers: std::ops::Range<u8>| numbers.map(|n| format!("10.0.0.{n} ")).collect::<String>();
+    let mut bed = Bed::over([]);
+    bed.settle(&observed([("demo/web", plain(&addresses(0..40))), ("demo/api", plain(&addresses(0..20)))]));
+    let contents = bed.entries().into_iter().map(|(key, entry)| (key, entry.value));
+    let mut bed = Bed::over(contents.filter(|(key, _)| !key.ends_with("/owner")));
+    let seen = observed([("demo/web", plain(&addresses(20..40)))]);
+    let hold = bed.ledger.hold().value.clone();
+    bed.held = bed.stood.compare(&seen, Before { hold: hold.as_ref(), went_back: false, at: 7 });
+    (bed, seen)
+}
+
+#[test]
+fn what_is_held_is_demoted_with_the_key_that_says_so_and_goes_with_it() {
+    let (mut bed, seen) = braked();
+    let batch = bed.plan(&seen, &bed.todo(&seen)).expect("there is work");
+    let expected = [
+        "guard clusters/east/hold",
+        "guard clusters/east/owner",
+        "guard clusters/east/synced",
+        "guard tombstones/east",
+        "guard generation",
+        "put records/east/demo/api/slices/Held/s0",
+        "delete records/east/demo/api/slices/s0",
+        "put records/east/demo/web/slices/Held/s0",
+        "put records/east/demo/web/slices/s0",
+        "put clusters/east/hold",
+        "put clusters/east/synced",
+    ];
+    assert_eq!(shown(&batch), expected);
+    assert_eq!(bed.commit(&batch), None);
+    assert_eq!(bed.ledger.hold().value.as_ref(), bed.held.hold());
+    assert_eq!(bed.plan(&seen, &bed.todo(&seen)), None);
+
+    let todo = bed.held.release();
+    let batch = bed.plan(&seen, &todo).expect("there is work");
+    let expected = [
+        "delete records/east/demo/api/head",
+        "delete records/east/demo/api/slices/Held/s0",
+        "delete records/east/demo/web/slices/Held/s0",
+        "delete clusters/east/hold",
+        "put clusters/east/synced",
+    ];
+    assert_eq!(shown(&batch)[5..], expected);
+    bed.settle(&seen);
+    bed.check_end(&seen);
+    assert!(!bed.entries().contains_key("clusters/east/hold"));
+}
+
+#[test]
+fn a_key_stays_until_everything_was_compared_and_written() {
+    let (mut bed, mut seen) = braked();
+    bed.settle(&seen);
+    let todo = bed.held.release();
+    seen.partial = true;
+    let batch = bed.plan(&seen, &todo).expect("there is work");
+    assert!(batch.txn.writes.iter().all(|(key, _)| !key.ends_with("/hold")), "{batch:?}");
+    seen.partial = false;
+    let modified = bed.ledger.generation().modified;
+    bed.ledger.set_generation(Generation { id: "life".into(), base: 0, settled: false }, modified);
+    assert_eq!(bed.plan(&seen, &todo), None);
+}
+
+#[test]
+fn an_operator_who_was_faster_is_heard() {
+    let (mut bed, seen) = braked();
+    bed.settle(&seen);
+    let accepted = Hold { accepted: true, ..bed.held.hold().cloned().expect("it holds") };
+    write(&bed.store, [("clusters/east/hold".to_owned(), Some(accepted.encode()))]);
+    let more = observed([("demo/web", plain("10.0.0.1 10.0.0.25"))]);
+    bed.held.see(&key("demo/web"), more.exports.get(&key("demo/web")).map(|export| &**export));
+    let batch = bed.plan(&more, &bed.todo(&more)).expect("there is work");
+    assert_eq!(bed.commit(&batch), Some(Surprise::Learned));
+    assert_eq!(bed.ledger.hold().value, Some(accepted));
 }
