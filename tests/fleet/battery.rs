@@ -126,8 +126,8 @@ fn etcd_that_compacted_or_restarted_is_told_by_errors() -> Result {
 }
 
 async fn a_read_has_all_keys_of_a_prefix_at_one_revision(store: &dyn Store) -> Result {
-    // More than two pages of 500, and neighbours on both sides.
-    let keys: Vec<String> = (0..1201).map(|n| format!("a/{n:04}")).collect();
+    // More than two pages of 10,000, and neighbours on both sides.
+    let keys: Vec<String> = (0..20_001).map(|n| format!("a/{n:05}")).collect();
     for some in keys.chunks(100) {
         let writes = some.iter().map(|key| (key.as_str(), Some("value")));
         write(store, [], writes).await?;

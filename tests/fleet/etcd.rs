@@ -177,7 +177,7 @@ fn without_room_it_takes_no_writes_and_says_what_to_do() -> Result {
 fn a_read_that_is_overtaken_by_compaction_begins_anew() -> Result {
     Fleet::shared(async |fleet| {
         let (trio, store, _) = start(fleet).await?;
-        let keys: Vec<String> = (0..2000).map(|n| format!("a/{n:04}")).collect();
+        let keys: Vec<String> = (0..20_001).map(|n| format!("a/{n:05}")).collect();
         for some in keys.chunks(100) {
             write(&store, [], some.iter().map(|key| (key.as_str(), Some("value")))).await?;
         }
