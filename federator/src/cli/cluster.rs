@@ -14,6 +14,10 @@ use clap::{Args as ClapArgs, Subcommand};
 use model::{cluster::Hold, name::ClusterId};
 use std::path::PathBuf;
 
+/// Why nothing can be accepted where there is no store to say so in.
+const ALONE: &str = "without `store.etcd` what is held goes after `membership.holdSeconds`: set it lower and restart the \
+                     agent, which forgets what it held";
+
 /// What is done to a cluster as a member of the fleet.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -70,17 +74,17 @@ struct Of {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     match args.act {
         Act::Remove { of, force } => {
-            let store = of.store().await?;
+            let store = of.store(&of.only_member()).await?;
             let done = remove(&store, &of.id, How { dry_run: of.dry_run, force }).await;
             println!("{}", removed(&of, &done.map_err(say)?));
         }
         Act::Readmit { of } => {
-            let store = of.store().await?;
+            let store = of.store(&of.only_member()).await?;
             let done = readmit(&store, &of.id, How { dry_run: of.dry_run, force: false }).await;
             println!("{}", readmitted(&of, &done.map_err(say)?));
         }
         Act::AcceptWithdrawal { of, force } => {
-            let store = of.store().await?;
+            let store = of.store(ALONE).await?;
             let done = accept(&store, &of.id, withdrawal::How { dry_run: of.dry_run, force }).await;
             println!("{}", accepted(&of, &done.map_err(refuse)?));
         }
@@ -137,18 +141,20 @@ fn say(error: RemovalError) -> anyhow::Error {
 // === impl Of ===
 
 impl Of {
-    async fn store(&self) -> anyhow::Result<Etcd> {
+    /// The store; `otherwise` says what to do where an agent has none to share.
+    async fn store(&self, otherwise: &str) -> anyhow::Result<Etcd> {
         match Config::load(&self.config, &self.set)?.store {
             StoreConfig::Etcd { settings, .. } => Ok(Etcd::connect(&settings).await?),
-            StoreConfig::Embedded => {
-                let id = &self.id;
-                let reason = format!(
-                    "without `store.etcd` the agent is the fleet's only member: delete the Secret that names `{id}`, or \
-                     its entry in `clusters`"
-                );
-                Err(Misuse(reason).into())
-            }
+            StoreConfig::Embedded => Err(Misuse(otherwise.to_owned()).into()),
         }
+    }
+
+    fn only_member(&self) -> String {
+        format!(
+            "without `store.etcd` the agent is the fleet's only member: delete the Secret that names `{}`, or its entry \
+             in `clusters`",
+            self.id
+        )
     }
 }
 
@@ -208,7 +214,8 @@ mod tests {
         let home = tempfile::TempDir::new().expect("a directory");
         let config = home.path().join("f.yaml");
         std::fs::write(&config, "cluster: east\nclusters: [{id: east, kubernetes: {}}]\n").expect("written");
-        let error = Of { config, ..of(false) }.store().await.expect_err("embedded");
+        let of = Of { config, ..of(false) };
+        let error = of.store(&of.only_member()).await.expect_err("embedded");
         assert!(error.is::<Misuse>() && error.to_string().contains("delete the Secret that names `west`"), "{error}");
     }
 }
