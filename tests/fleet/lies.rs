@@ -30,7 +30,7 @@ const AWAY: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_secs(400);
 
 /// A service without a selector, whose one slice has that many endpoints.
-fn manual(name: &str, endpoints: u8) -> String {
+pub(crate) fn manual(name: &str, endpoints: u8) -> String {
     let endpoints: Vec<_> = addresses(endpoints).iter().map(|address| format!("{{addresses: [{address}]}}")).collect();
     format!(
         "\
@@ -51,7 +51,7 @@ endpoints: [{}]
 }
 
 /// The endpoints of such a service.
-fn addresses(endpoints: u8) -> BTreeSet<IpAddr> {
+pub(crate) fn addresses(endpoints: u8) -> BTreeSet<IpAddr> {
     (1..=endpoints).map(|n| IpAddr::from([10, 99, 0, n])).collect()
 }
 

@@ -5,6 +5,7 @@
 
 mod battery;
 mod bed;
+mod brake;
 mod chaos;
 mod etcd;
 mod faults;

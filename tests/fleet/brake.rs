@@ -1,0 +1,100 @@
+//! What a new owner misses of a cluster: it goes at once where single questions confirm that, and is held where nobody
+//! can, until an operator accepts it.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+use harness::{Agent, Cluster, Fleet, Result, Said};
+use serde_json::{Value, json};
+
+use crate::lies::{addresses, manual};
+use crate::membership::told;
+
+/// Endpoints of the service before and after.
+const ALL: u8 = 60;
+const HALF: u8 = 30;
+
+/// What an agent says of east, once it says this.
+async fn east(agent: &Agent, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+    let status = agent.wait_until(&format!("east {what}"), |status| holds(&status["clusters"]["east"])).await?;
+    Ok(status["clusters"]["east"].clone())
+}
+
+/// Accepts what is held of east, as an operator with the configuration of an agent.
+fn accept(cluster: &Cluster, agent: &Agent, how: &[&str]) -> Result<Said> {
+    let config = agent.config_file().display().to_string();
+    let act = ["cluster", "accept-withdrawal", "east", "--config", &config];
+    cluster.federator(act.iter().chain(how))
+}
+
+fn owned_and_well(east: &Value) -> bool {
+    east["observed"]["owner"] == true && east["conditions"].is_null() && east["hold"].is_null()
+}
+
+#[test]
+fn what_went_while_no_agent_looked_goes_as_single_questions_confirm_it() -> Result {
+    Fleet::shared(async |fleet| {
+        let (ns, cluster) = (fleet.namespace("brake").await?, fleet.cluster("east"));
+        cluster.apply(&ns, &manual("web", ALL)).await?;
+        let agent = fleet.agent("east").start().await?;
+        let name = format!("web.{ns}.global");
+        told(&agent, &name, &addresses(ALL)).await?;
+        east(&agent, "is published", owned_and_well).await?;
+        agent.terminate().await?;
+        cluster.apply(&ns, &manual("web", HALF)).await?;
+        agent.start().await?;
+        told(&agent, &name, &addresses(HALF)).await?;
+        east(&agent, "holds nothing", owned_and_well).await?;
+        let logs = agent.logs();
+        ensure!(logs.contains("misses 30 of"), "it never held anything: {logs}");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_nobody_can_confirm_is_held_until_an_operator_accepts_it() -> Result {
+    Fleet::shared(async |fleet| {
+        let (ns, cluster) = (fleet.namespace("brake").await?, fleet.cluster("east"));
+        cluster.apply(&ns, &manual("web", ALL)).await?;
+        let agent = fleet.agent("east").start().await?;
+        let name = format!("web.{ns}.global");
+        told(&agent, &name, &addresses(ALL)).await?;
+        east(&agent, "is published", owned_and_well).await?;
+        agent.terminate().await?;
+
+        // From here on east is a directory: it answers no questions, and its versions begin anew.
+        let beside = agent.config_file().parent().context("a directory")?;
+        let directory = beside.join(format!("manifests-{ns}"));
+        fs::create_dir_all(&directory)?;
+        let manifests = manual("web", HALF).replace("metadata: {", &format!("metadata: {{namespace: {ns}, "));
+        fs::write(directory.join("web.yaml"), manifests)?;
+        agent.reconfigure(|config| {
+            config["clusters"] = json!([{ "id": "east", "directory": directory, "network": cluster.network() }]);
+            config["emit"] = json!({});
+        })?;
+        agent.start().await?;
+        east(&agent, "is behind", |east| !east["conditions"]["Behind"].is_null()).await?;
+        let refused = accept(cluster, &agent, &[])?.done();
+        ensure!(refused.is_err(), "nothing is held: {refused:?}");
+        let said = accept(cluster, &agent, &["--force"])?.done()?;
+        ensure!(said.contains("is accepted as it is seen now"), "{said}");
+
+        let held = |east: &Value| east["hold"]["endpoints"].as_u64() >= Some(30) && east["hold"]["accepted"] == false;
+        let status = east(&agent, "holds", held).await?;
+        let why = status["conditions"]["WithdrawalHeld"].as_str().unwrap_or_default();
+        ensure!(why.contains("time does not end it"), "{status}");
+        ensure!(agent.metrics().await?.contains("federator_cluster_held_endpoints{cluster=\"east\"} "));
+        // Held ones are not answered as long as others are ready, and are there all the same.
+        told(&agent, &name, &addresses(HALF)).await?;
+        let endpoints = async || -> Result<Value> {
+            Ok(agent.status().await?["services"][format!("{ns}/web")]["exports"][0]["endpoints"].clone())
+        };
+        ensure!(endpoints().await? == ALL);
+
+        let said = accept(cluster, &agent, &[])?.done()?;
+        ensure!(said.contains("is accepted; its owner withdraws them"), "{said}");
+        east(&agent, "holds nothing", owned_and_well).await?;
+        ensure!(endpoints().await? == HALF);
+        told(&agent, &name, &addresses(HALF)).await
+    })
+}
