@@ -27,8 +27,12 @@ fn accept(cluster: &Cluster, agent: &Agent, how: &[&str]) -> Result<Said> {
     cluster.federator(act.iter().chain(how))
 }
 
+/// Everything of it stands in the store, and nothing is held.
 fn owned_and_well(east: &Value) -> bool {
-    east["observed"]["owner"] == true && east["conditions"].is_null() && east["hold"].is_null()
+    east["observed"]["owner"] == true
+        && east["synced"] == true
+        && east["conditions"].is_null()
+        && east["hold"].is_null()
 }
 
 #[test]
