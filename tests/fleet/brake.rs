@@ -27,6 +27,12 @@ fn accept(cluster: &Cluster, agent: &Agent, how: &[&str]) -> Result<Said> {
     cluster.federator(act.iter().chain(how))
 }
 
+/// An agent of east that exports nothing of other tests: a share is one of all there is.
+async fn agent_of(fleet: &Fleet, ns: &str) -> Result<Agent> {
+    let only = json!({ "namespaces": { "allow": [ns] } });
+    fleet.agent("east").config(|config| config["export"] = only).start().await
+}
+
 /// Everything of it stands in the store, and nothing is held.
 fn owned_and_well(east: &Value) -> bool {
     east["observed"]["owner"] == true
@@ -40,7 +46,7 @@ fn what_went_while_no_agent_looked_goes_as_single_questions_confirm_it() -> Resu
     Fleet::shared(async |fleet| {
         let (ns, cluster) = (fleet.namespace("brake").await?, fleet.cluster("east"));
         cluster.apply(&ns, &manual("web", ALL)).await?;
-        let agent = fleet.agent("east").start().await?;
+        let agent = agent_of(fleet, &ns).await?;
         let name = format!("web.{ns}.global");
         told(&agent, &name, &addresses(ALL)).await?;
         east(&agent, "is published", owned_and_well).await?;
@@ -59,7 +65,7 @@ fn what_nobody_can_confirm_is_held_until_an_operator_accepts_it() -> Result {
     Fleet::shared(async |fleet| {
         let (ns, cluster) = (fleet.namespace("brake").await?, fleet.cluster("east"));
         cluster.apply(&ns, &manual("web", ALL)).await?;
-        let agent = fleet.agent("east").start().await?;
+        let agent = agent_of(fleet, &ns).await?;
         let name = format!("web.{ns}.global");
         told(&agent, &name, &addresses(ALL)).await?;
         east(&agent, "is published", owned_and_well).await?;

@@ -158,7 +158,8 @@ impl Directory {
         let partial = self.unreadable.keys().any(|path| !self.files.contains_key(path));
         let observed = self.index.observed();
         observed.meta.uid = uid.into();
-        observed.source_version = self.looks.to_string().into();
+        // Not a number: another process counts its own, and the two cannot be compared.
+        observed.source_version = format!("look {}", self.looks).into();
         // A file that was never readable may hold anything.
         observed.partial = partial;
         observed.synced = true;

@@ -264,8 +264,8 @@ fn sum(service: &ServiceKey, export: &Export) -> (SetHash, u64) {
 /// What the records of a service say. One that does not decode says nothing, and without a head none does, as it is for
 /// everybody else.
 fn export(records: &[(Key, Vec<u8>)]) -> Option<Export> {
-    let head = records.iter().filter(|(key, _)| matches!(key, Key::Head(..)));
-    let head = head.last().and_then(|(_, value)| Head::decode(value).ok())?;
+    let head = records.iter().find(|(key, _)| matches!(key, Key::Head(..)));
+    let head = head.and_then(|(_, value)| Head::decode(value).ok())?;
     let slice = |(key, value): &(Key, Vec<u8>)| match key {
         Key::Slice(_, _, name) => Some((name.clone(), Arc::new(Slice::decode(value).ok()?))),
         _ => None,

@@ -83,7 +83,7 @@ fn manifests_right_in_the_directory_are_read() {
     let seen = bench.check(&["a", "b", "c"], &[]);
     assert!(seen.synced && seen.conditions.is_empty());
     assert_eq!((&*seen.meta.uid, seen.meta.network.as_str()), ("u1", "n"));
-    assert_eq!(&*seen.source_version, "1");
+    assert_eq!(&*seen.source_version, "look 1");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn edits_are_followed() {
     bench.write("b.yaml", &service("b"));
     bench.check(&["a:81", "b"], &[]);
     fs::remove_file(bench.path("a.yaml")).unwrap();
-    assert_eq!(&*bench.check(&["b"], &[]).source_version, "4");
+    assert_eq!(&*bench.check(&["b"], &[]).source_version, "look 4");
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub(super) struct Cluster {
     held: Held,
     /// How far each kind was read.
     positions: HashMap<Kind, String>,
+    /// The largest version of all.
+    reached: u64,
     /// The kinds that were listed at least once.
     listed: HashSet<Kind>,
     /// The kinds that are to be listed before a thawing cluster is live.
@@ -93,6 +95,7 @@ impl Cluster {
             index,
             held: Held::default(),
             positions: HashMap::new(),
+            reached: 0,
             listed: HashSet::new(),
             unlisted: HashSet::new(),
             trouble: BTreeMap::new(),
@@ -158,6 +161,7 @@ impl Cluster {
                 }
             }
             Event::At(version) => {
+                self.reach(version.parse().unwrap_or_default());
                 self.positions.insert(kind, version);
             }
             Event::Quiet => {
@@ -426,6 +430,7 @@ impl Cluster {
         if number == 0 {
             self.positions.remove(&kind);
         } else {
+            self.reach(number);
             self.positions.insert(kind, version);
         }
         self.listed.insert(kind);
@@ -476,12 +481,20 @@ impl Cluster {
             Ok(object) => self.index.apply(&object),
             Err(reason) => self.index.leave_out(&seen.name, Some(reason)),
         }
-        if seen.version != 0 {
-            self.index.observed().source_version = seen.version.to_string().into();
+        self.reach(seen.version);
+    }
+
+    /// Takes note of how far the API server is: of all that was seen the largest, also of what was deleted and of lists
+    /// themselves, because whoever lists later sees nothing else of it.
+    fn reach(&mut self, version: u64) {
+        if version > self.reached {
+            self.reached = version;
+            self.index.observed().source_version = version.to_string().into();
         }
     }
 
     fn read_up_to(&mut self, kind: Kind, version: u64) {
+        self.reach(version);
         if version != 0 {
             self.positions.insert(kind, version.to_string());
         }
