@@ -24,7 +24,8 @@ pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: u6
         ..Txn::default()
     };
     if let Committed::Done(revision) = store.commit(&txn).await? {
-        tracing::warn!(generation = %generation.id, base = generation.base, revision, "the store begins a new generation");
+        let Generation { id, base, settled } = generation;
+        tracing::info!(generation = %id, base, settled, revision, "the store begins or settles a generation");
     }
     Ok(())
 }

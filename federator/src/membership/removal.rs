@@ -118,15 +118,15 @@ pub async fn readmit(store: &dyn Store, id: &ClusterId, how: How) -> Result<Done
     Ok(Done { tombstone, already: false, records: found.records })
 }
 
-/// Deletes what a cluster has in the store, and nothing else: a cluster that comes back begins anew. How many records
-/// that were.
+/// Deletes what a cluster has in the store: a cluster that comes back begins anew. How many records that were. It takes
+/// a removal and a readmission: what is only missing is not gone, as long as no tombstone says so.
 ///
 /// # Errors
 /// [`RemovalError`]; what was begun is finished by doing it again.
 pub async fn erase(store: &dyn Store, id: &ClusterId) -> Result<usize, RemovalError> {
-    let found = Found::read(store, id).await?;
-    clear(store, id, found.modified, &found.keys).await?;
-    Ok(found.records)
+    let done = remove(store, id, How { force: true, ..How::default() }).await?;
+    readmit(store, id, How::default()).await?;
+    Ok(done.records)
 }
 
 /// Writes a tombstone over the one that was read; the revision of that.
