@@ -125,7 +125,7 @@ fn a_cluster_is_removed_and_readmitted() -> Result {
         let readmitted = buried(fleet).await?;
         everywhere(&both).await?;
         nothing_was_written(fleet, removed, readmitted).await?;
-        load.stop().await?.flawless(100)
+        load.stop().await?.flawless(60)
     })
 }
 
