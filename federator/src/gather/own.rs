@@ -5,13 +5,20 @@ use crate::{
     observe::Observed,
     publish::{self, Settled},
 };
+use futures::StreamExt as _;
 use model::name::ClusterId;
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
     sync::watch,
     time::{Sleep, sleep},
 };
-use tokio_stream::{StreamExt as _, StreamMap, wrappers::WatchStream};
+use tokio_stream::wrappers::WatchStream;
 
 /// How long a cluster that was never seen keeps names from being absent, from the start on. Longer, and one dead
 /// cluster is everybody's SERVFAIL.
@@ -37,11 +44,15 @@ pub struct OwnCluster {
     pub awaited: bool,
 }
 
+/// Streams of several clusters, asked in turn: whoever had news comes last. (A `StreamMap` begins at a random one, and
+/// a run of it could not be repeated.)
+type Turns<T> = VecDeque<(ClusterId, WatchStream<T>)>;
+
 /// The same, as a stream of news.
 pub(super) struct Own {
     clusters: watch::Receiver<OwnClusters>,
-    seen: StreamMap<ClusterId, WatchStream<Observed>>,
-    published: StreamMap<ClusterId, WatchStream<publish::Status>>,
+    seen: Turns<Observed>,
+    published: Turns<publish::Status>,
     /// Ends when clusters that were never seen have had the time to be.
     first_look: Option<Pin<Box<Sleep>>>,
 }
@@ -64,7 +75,7 @@ impl Own {
     pub(super) fn new(mut clusters: watch::Receiver<OwnClusters>) -> Self {
         clusters.mark_changed();
         let first_look = Some(Box::pin(sleep(FIRST_LOOK)));
-        Self { clusters, seen: StreamMap::new(), published: StreamMap::new(), first_look }
+        Self { clusters, seen: Turns::new(), published: Turns::new(), first_look }
     }
 
     /// What is new; waits for it. May be dropped and called again without losing any.
@@ -73,21 +84,19 @@ impl Own {
             biased;
             Ok(()) = self.clusters.changed() => {
                 let OwnClusters { complete, clusters } = self.clusters.borrow_and_update().clone();
-                let gone: Vec<_> = self.seen.keys().filter(|id| !clusters.contains_key(*id)).cloned().collect();
-                for id in gone {
-                    self.seen.remove(&id);
-                    self.published.remove(&id);
-                }
+                self.seen.retain(|(id, _)| clusters.contains_key(id));
+                self.published.retain(|(id, _)| clusters.contains_key(id));
                 let awaited = clusters.iter().map(|(id, cluster)| (id.clone(), cluster.awaited)).collect();
                 for (id, cluster) in clusters {
-                    if !self.seen.contains_key(&id) {
-                        self.seen.insert(id.clone(), WatchStream::new(cluster.observed));
-                        self.published.insert(id, WatchStream::new(cluster.published));
+                    if !self.seen.iter().any(|(known, _)| *known == id) {
+                        self.seen.push_back((id.clone(), WatchStream::new(cluster.observed)));
+                        self.published.retain(|(known, _)| *known != id);
+                        self.published.push_back((id, WatchStream::new(cluster.published)));
                     }
                 }
                 News::Clusters(awaited, complete)
             }
-            Some((id, seen)) = self.seen.next() => News::Seen(id, Box::new(seen)),
+            Some((id, seen)) = poll_fn(|context| poll_next(&mut self.seen, context)) => News::Seen(id, Box::new(seen)),
             () = async {
                 match &mut self.first_look {
                     Some(first_look) => first_look.await,
@@ -97,7 +106,26 @@ impl Own {
                 self.first_look = None;
                 News::FirstLookOver
             }
-            Some((id, status)) = self.published.next() => News::Published(id, status.owner, status.settled),
+            Some((id, status)) = poll_fn(|context| poll_next(&mut self.published, context)) => News::Published(id, status.owner, status.settled),
         }
     }
+}
+
+/// The next news of any of them, and whose they are; `None` when there is nobody left to have some.
+fn poll_next<T: Clone + Send + Sync + 'static>(
+    turns: &mut Turns<T>,
+    context: &mut Context<'_>,
+) -> Poll<Option<(ClusterId, T)>> {
+    for _ in 0..turns.len() {
+        let Some((id, mut stream)) = turns.pop_front() else { break };
+        match stream.poll_next_unpin(context) {
+            Poll::Ready(None) => {}
+            Poll::Ready(Some(news)) => {
+                turns.push_back((id.clone(), stream));
+                return Poll::Ready(Some((id, news)));
+            }
+            Poll::Pending => turns.push_back((id, stream)),
+        }
+    }
+    if turns.is_empty() { Poll::Ready(None) } else { Poll::Pending }
 }
