@@ -62,6 +62,8 @@ pub struct Gathered {
     pub removed: Arc<BTreeSet<ClusterId>>,
     /// Clusters of which the store's word is kept aside, because no marker vouches for it.
     pub aside: Arc<BTreeSet<ClusterId>>,
+    /// Clusters of which this agent uses what it sees itself.
+    pub seen: Arc<BTreeSet<ClusterId>>,
 }
 
 /// How the store is, as far as following it shows.

@@ -14,6 +14,7 @@ use crate::{
     store::{Committed, Guard, Lease, LeaseId, Store, StoreError, Txn},
 };
 use model::{
+    cluster::Synced,
     key::Key,
     name::ClusterId,
     record::Record as _,
@@ -179,6 +180,9 @@ impl Part {
             owns: self.epoch.is_some(),
             seats: followed.then_some(seats),
             frozen: known.and_then(|cluster| cluster.state.as_ref()).is_some_and(|state| state.frozen),
+            said: known.and_then(|cluster| cluster.synced.as_ref()).is_some_and(Synced::is_complete)
+                && !gathered.aside.contains(&id)
+                && !gathered.seen.contains(&id),
             removed: gathered.removed.contains(&id),
             sight,
         });

@@ -159,10 +159,11 @@ impl Fold {
         // that came later holds none that anybody has known.
         let settled = |(id, own): (&ClusterId, &Own)| own.is_settled() || self.is_synced(id) || removed(id);
         let seen = self.given_up || self.own.iter().all(settled);
+        let used = || self.own.iter().filter(|(id, own)| own.counts() && !removed(id)).map(|(id, _)| id);
         let readable = !self.clusters.values().any(Standing::is_unreadable);
         Gathered {
             view: self.view.clone(),
-            local: if self.own.iter().any(|(id, own)| own.counts() && !removed(id)) { self.local } else { 0 },
+            local: if used().next().is_some() { self.local } else { 0 },
             complete: self.store != StoreHealth::NeverRead && self.own_complete && seen && readable,
             store: self.store.clone(),
             trouble: self.trouble.clone(),
@@ -171,6 +172,7 @@ impl Fold {
             quarantined: self.quarantined.clone(),
             seats: self.seats.clone(),
             removed: Arc::new(self.clusters.keys().filter(|id| removed(id)).cloned().collect()),
+            seen: Arc::new(used().cloned().collect()),
             aside: Arc::new(
                 self.clusters.iter().filter(|(_, known)| known.aside.is_some()).map(|(id, _)| id.clone()).collect(),
             ),
@@ -191,6 +193,7 @@ impl Fold {
     pub fn found(&mut self) {
         self.trouble = None;
         self.store = StoreHealth::Followed;
+        self.see_for_itself();
     }
 
     /// Clusters that were never seen have had the time to be: they are a trouble of their own from now on.

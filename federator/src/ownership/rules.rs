@@ -56,6 +56,8 @@ pub struct Situation<'a> {
     pub seats: Option<&'a Seats>,
     /// Whether the cluster's owner says that it is blind.
     pub frozen: bool,
+    /// Whether the store says all that is known of the cluster.
+    pub said: bool,
     /// Whether the cluster is removed from the fleet.
     pub removed: bool,
     /// What this agent sees of it.
@@ -127,8 +129,10 @@ impl Rules {
             return idle;
         }
         let Some(seats) = at.seats else {
-            // Nothing can be taken or handed on. Who owns the cluster keeps it fresh, and whose it is does so too.
-            return Decision { look: idle.look || at.owns, act: if at.owns { Act::Keep } else { Act::Wait }, ..idle };
+            // Nothing can be taken or handed on. Who owns the cluster keeps it fresh, and whose it is does so too; and what
+            // is looked at already may be known by that alone.
+            self.looks |= idle.look || at.owns;
+            return Decision { look: self.looks, act: if at.owns { Act::Keep } else { Act::Wait }, ..idle };
         };
         self.remember(at, seats);
         if at.owns {
@@ -137,10 +141,12 @@ impl Rules {
         let others = seats.owner.as_ref();
         let (look, again) = match (at.role, others) {
             (Role::Home, Some((owner, _))) => {
-                (owner.role != Role::Home || self.is_overdue(at, self.frozen_since), None)
+                let is_needed = owner.role != Role::Home || self.is_overdue(at, self.frozen_since);
+                (is_needed || self.is_missed(at), None)
             }
             (Role::Home, None) => (true, None),
             (_, Some((owner, _))) if owner.role == Role::Caretaker => (true, None),
+            (_, Some(_)) if self.is_missed(at) => (true, None),
             (_, Some(_)) => self.wait_and_look(at, self.frozen_since),
             (_, None) => self.wait_and_look(at, self.vacant_since),
         };
@@ -185,6 +191,11 @@ impl Rules {
         // Somebody else has begun to look: it gets its time.
         let due = self.rival_since.map_or(due, |rival| due.max(rival + self.timing.deputy_after + self.patience));
         if at.now >= due { (true, None) } else { (false, Some(due)) }
+    }
+
+    /// Whether nothing is known of the cluster but by looking, until its new owner has said something.
+    fn is_missed(&self, at: &Situation<'_>) -> bool {
+        self.looks && !at.said
     }
 
     fn is_overdue(&self, at: &Situation<'_>, since: Option<Instant>) -> bool {

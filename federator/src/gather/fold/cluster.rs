@@ -74,6 +74,9 @@ impl Fold {
     pub(super) fn replace_clusters(&mut self, notes: Vec<Note<'_>>, touched: &mut BTreeSet<ServiceKey>) {
         let mut by_cluster: BTreeMap<ClusterId, Vec<Note<'_>>> =
             self.clusters.keys().map(|id| (id.clone(), Vec::new())).collect();
+        let number = |standing: &Standing| standing.tombstone.value.as_ref().map_or(0, |tombstone| tombstone.number);
+        let before: BTreeMap<ClusterId, u64> =
+            self.clusters.iter().map(|(id, standing)| (id.clone(), number(standing))).collect();
         // A removal that the store has lost is held, and is to be said again.
         for standing in self.clusters.values_mut() {
             (standing.tombstone.stamp, standing.tombstone_number) = (Stamp::default(), 0);
@@ -109,7 +112,9 @@ impl Fold {
                 continue;
             }
             standing.aside = None;
-            if marker.is_some() || standing.is_removed() {
+            // It may have been removed and readmitted meanwhile: then it begins anew.
+            let is_another = before.get(&id).is_some_and(|before| number(standing) > *before);
+            if marker.is_some() || standing.is_removed() || is_another {
                 self.sweep(&id, &notes.iter().map(|note| &note.key).collect(), touched);
             }
             notes.into_iter().for_each(|note| self.note_of_cluster(note, touched));

@@ -26,8 +26,20 @@ pub(super) struct Own {
     settled: Option<Settled>,
     /// The marker that was written last before the store could be reached.
     marker: u64,
+    /// The services of which the store says something else.
+    differs: BTreeSet<ServiceKey>,
     /// Whether it was not among the first, or is not looked at unless its owner is gone.
     late: bool,
+}
+
+/// What is used of that which an agent sees of a cluster of its own.
+enum Use {
+    /// All of it, whatever the store says.
+    All,
+    /// Where the store does not say it yet.
+    Differences,
+    /// Nothing.
+    None,
 }
 
 // === impl Own ===
@@ -106,10 +118,10 @@ impl Fold {
         let Some(own) = self.own.get(id) else { return false };
         let counted = own.counts();
         let mut touched = BTreeSet::new();
-        if self.is_wanted(id, own) {
-            self.fold_in(id, &mut touched);
-        } else if counted {
-            self.unsee(id, &mut touched);
+        match self.use_of(id, own) {
+            Use::All => self.fold_in(id, &mut touched),
+            Use::Differences => self.give_way(id, &mut touched),
+            Use::None => self.unsee(id, &mut touched),
         }
         let counts = self.own.get(id).is_some_and(Own::counts);
         self.local += u64::from(!touched.is_empty());
@@ -125,27 +137,59 @@ impl Fold {
         }
     }
 
-    /// Whether what this agent sees of a cluster says more than the store does.
-    fn is_wanted(&self, id: &ClusterId, own: &Own) -> bool {
+    /// What of that which this agent sees of a cluster says more than the store does.
+    fn use_of(&self, id: &ClusterId, own: &Own) -> Use {
         if !own.seen.synced {
-            return false;
+            return Use::None;
         }
         let Some(standing) = self.clusters.get(id).filter(|known| known.is_synced()) else {
-            return true;
+            return Use::All;
         };
-        // A source that cannot be believed, or shows less than was written, says less.
+        let is_blind = own.seen.frozen_since.is_some();
         let marker = standing.synced.value.as_ref();
-        let is_fresh = own.seen.frozen_since.is_none()
-            && marker.is_none_or(|marker| marker.is_reached_by(&own.seen.source_version));
-        if self.store != StoreHealth::Followed || standing.aside.is_some() {
-            return is_fresh;
+        let is_behind = marker.is_some_and(|marker| !marker.is_reached_by(&own.seen.source_version));
+        // What was seen before the source fell silent stays seen, until the store knows more. A source that is behind and
+        // lives will catch up.
+        if (is_blind || is_behind) && !own.counts() || is_blind && is_behind {
+            return Use::None;
         }
-        let Some(folded) = own.folded else { return false };
+        if self.store != StoreHealth::Followed || standing.aside.is_some() {
+            return Use::All;
+        }
+        let Some(folded) = own.folded else { return Use::None };
         let all_is_in = own.settled.is_some_and(|settled| {
             settled.sequence >= folded && self.position.is_some_and(|position| position >= settled.revision)
         });
-        let others_word = !own.publishes && standing.synced.stamp.modified > own.marker;
-        is_fresh && !all_is_in && !others_word
+        // Versions that cannot be compared say nothing of who has seen more: the later word is taken.
+        let version = |text: &str| text.parse::<u64>().is_ok();
+        let is_comparable =
+            marker.is_some_and(|marker| version(&marker.source_version)) && version(&own.seen.source_version);
+        match own.publishes {
+            _ if all_is_in => Use::None,
+            true => Use::All,
+            false if !is_comparable && standing.synced.stamp.modified > own.marker => Use::None,
+            false => Use::Differences,
+        }
+    }
+
+    /// Somebody else publishes the cluster: the store's word counts for every service of which it says what was seen, and
+    /// goes on to count for it.
+    fn give_way(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+        let Some(own) = self.own.get_mut(id) else { return };
+        own.differs.retain(|key| {
+            let Some(known) = self.services.get_mut(key) else { return false };
+            let seen = own.seen.exports.get(key).cloned();
+            let is_said = known.export(id) == seen;
+            let changes = if is_said { known.unsee(id) } else { known.see(id, seen) };
+            if changes {
+                touched.insert(key.clone());
+            }
+            !is_said
+        });
+        own.folded = Some(own.seen.exports.sequence());
+        if own.differs.is_empty() {
+            self.unsee(id, touched);
+        }
     }
 
     /// Folds in what is new in an own cluster's observation.
@@ -164,6 +208,7 @@ impl Fold {
                     if self.services.entry(key.clone()).or_default().see(id, export.cloned()) {
                         touched.insert(key.clone());
                     }
+                    own.differs.insert(key.clone());
                 }
             }
             _ => {
@@ -173,6 +218,7 @@ impl Fold {
                     let was_there = known.is_seen(id) || (is_synced && !own.seen.partial && known.export(id).is_some());
                     if gone && was_there && known.see(id, None) {
                         touched.insert(key.clone());
+                        own.differs.insert(key.clone());
                     }
                 }
                 for (key, export) in own.seen.exports.iter() {
@@ -180,6 +226,7 @@ impl Fold {
                     let same = !known.is_seen(id) && known.export(id).as_ref() == Some(export);
                     if !same && known.see(id, Some(export.clone())) {
                         touched.insert(key.clone());
+                        own.differs.insert(key.clone());
                     }
                 }
             }
@@ -201,6 +248,7 @@ impl Fold {
             return;
         };
         own.folded = None;
+        own.differs.clear();
         for (key, known) in &mut self.services {
             if known.unsee(id) {
                 touched.insert(key.clone());

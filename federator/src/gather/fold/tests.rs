@@ -443,13 +443,96 @@ fn the_own_cluster_is_fresh_while_the_store_is_away() {
     assert!(fold.view().services().get(&key("demo/api")).is_none());
     assert_eq!((web(&fold), fold.result().local), ("10.0.0.2".to_owned(), 0));
 
-    // What is not seen any more is gone meanwhile; a source that cannot be believed says less than the store.
+    // What is not seen any more is gone meanwhile, and stays so when nothing is seen any more at all.
     fold.lost("away".to_owned());
     assert!(see(&mut fold, &[("demo/web", None)]));
     assert_eq!(web(&fold), "-");
-    let blind = Observed { frozen_since: Some(tokio::time::Instant::now()), ..observed([]) };
-    assert!(fold.observed(&id("east"), blind));
+    let blind = Observed { frozen_since: Some(tokio::time::Instant::now()), ..seen.clone() };
+    assert!(!fold.observed(&id("east"), blind.clone()));
+    assert_eq!(web(&fold), "-");
+}
+
+/// The marker that stands, of an owner that had read the source up to a version.
+fn marked_at(store: &Embedded, version: &str) -> (String, Option<Vec<u8>>) {
+    let entry = snapshot(store).entries.remove("clusters/east/synced").expect("a marker");
+    let synced = Synced { source_version: version.into(), ..Synced::decode(&entry.value).expect("a marker") };
+    ("clusters/east/synced".to_owned(), Some(synced.encode()))
+}
+
+#[test]
+fn what_is_up_stays_where_the_owner_has_not_seen_it_yet() {
+    let store = living("first", "10.0.0.1");
+    write_past(&store, vec![marked_at(&store, "5")]);
+    let seen = Observed { source_version: "9".into(), ..observed([("demo/web", plain("10.0.0.2"))]) };
+    // It began without a store, and what it finds there is older than what it has shown.
+    let mut fold = fold(&["east"]);
+    fold.lost("away".to_owned());
+    fold.observed(&id("east"), seen);
+    fold.replace(&snapshot(&store));
     assert_eq!(web(&fold), "10.0.0.2");
+    let write = |text: &str, version: &str| {
+        let records = as_owner(&store, "east", 1, &[(SLICE.to_owned(), Some(slice("http:80", text).encode()))]);
+        write_past(&store, records);
+        write_past(&store, vec![marked_at(&store, version)]);
+        snapshot(&store)
+    };
+    fold.replace(&write("10.0.0.7", "7"));
+    assert_eq!((web(&fold), fold.result().seen.len()), ("10.0.0.2".to_owned(), 1));
+    fold.replace(&write("10.0.0.2", "9"));
+    assert_eq!((web(&fold), fold.result().seen.len()), ("10.0.0.2".to_owned(), 0));
+    fold.replace(&write("10.0.0.3", "10"));
+    assert_eq!(web(&fold), "10.0.0.3");
+}
+
+#[test]
+fn the_stores_word_counts_as_soon_as_it_is_followed_again() {
+    let store = living("first", "10.0.0.1");
+    let mut fold = fold(&["east"]);
+    fold.replace(&snapshot(&store));
+    fold.lost("away".to_owned());
+    fold.observed(&id("east"), observed([("demo/web", plain("10.0.0.1"))]));
+    assert_eq!(fold.result().seen.len(), 1);
+    fold.found();
+    assert_eq!((fold.result().seen.len(), fold.result().local), (0, 0));
+}
+
+#[test]
+fn a_cluster_without_services_is_seen_too() {
+    let mut fold = fold(&["east"]);
+    assert!(fold.observed(&id("east"), observed([])));
+    assert!(fold.view().clusters().contains_key(&id("east")) && fold.result().local > 0);
+}
+
+#[test]
+fn who_missed_a_removal_and_a_readmission_keeps_nothing() {
+    let store = living("first", "10.0.0.1");
+    let mut fold = fold(&[]);
+    fold.replace(&snapshot(&store));
+    write_past(
+        &store,
+        [HEAD, SLICE, "clusters/east/synced", "clusters/east/meta"].map(|key| (key.to_owned(), None)).into(),
+    );
+    let tombstone = Tombstone { uid: "".into(), number: 2, removed: false };
+    write_past(&store, vec![("tombstones/east".to_owned(), Some(tombstone.encode()))]);
+    fold.replace(&snapshot(&store));
+    assert_eq!(fold.view().canonical(), fold_of(&store).view().canonical());
+    assert_eq!(web(&fold), "-");
+}
+
+#[test]
+fn clearing_a_removed_cluster_away_changes_no_view() {
+    let store = living("first", "10.0.0.1");
+    let mut fold = fold(&[]);
+    fold.replace(&snapshot(&store));
+    let tombstone = Tombstone { uid: "uid".into(), number: 1, removed: true };
+    let revision = write_past(&store, vec![("tombstones/east".to_owned(), Some(tombstone.encode()))]);
+    let mut watch = now(store.watch(revision)).expect("it is there");
+    fold.apply(&now(watch.next()).expect("a change"));
+    let before = (fold.view().canonical(), fold.view().digest());
+    write_past(&store, [HEAD, SLICE, "clusters/east/synced"].map(|key| (key.to_owned(), None)).into());
+    fold.apply(&now(watch.next()).expect("a change"));
+    assert_eq!((fold.view().canonical(), fold.view().digest()), before);
+    assert_eq!(fold_of(&store).view().digest(), before.1);
 }
 
 #[test]

@@ -18,6 +18,7 @@ struct Bed {
     owns: bool,
     seats: Seats,
     frozen: bool,
+    said: bool,
     sight: Sight,
 }
 
@@ -32,6 +33,7 @@ impl Bed {
             owns: false,
             seats: Seats::default(),
             frozen: false,
+            said: true,
             sight: Sight::None,
         }
     }
@@ -65,6 +67,7 @@ impl Bed {
             owns: self.owns,
             seats: Some(&self.seats),
             frozen: self.frozen,
+            said: self.said,
             removed: false,
             sight: self.sight,
         });
@@ -183,6 +186,20 @@ fn a_deputy_hands_back_once_home_was_steady_and_later_after_each_flap() {
 }
 
 #[test]
+fn who_looks_does_so_until_the_store_says_what_is_seen() {
+    for role in [Role::Home, Role::Deputy] {
+        let mut bed = Bed::of(role);
+        (bed.sight, bed.said) = (Sight::Clear, false);
+        bed.at(0);
+        assert!(bed.at(100).starts_with("looks"));
+        let mut bed = bed.owned_by(Role::Home, 0);
+        assert!(bed.at(101).starts_with("looks"));
+        bed.said = true;
+        assert_eq!(bed.at(102), "rests");
+    }
+}
+
+#[test]
 fn without_a_store_owners_go_on_and_nobody_takes_anything() {
     for (owns, role, expected) in [
         (true, Role::Deputy, (true, Act::Keep)),
@@ -191,8 +208,17 @@ fn without_a_store_owners_go_on_and_nobody_takes_anything() {
     ] {
         let mut rules = Rules::new(TIMING, 0);
         let now = Instant::now();
-        let at =
-            Situation { now, role, agent: "me", owns, seats: None, frozen: false, removed: false, sight: Sight::Clear };
+        let at = Situation {
+            now,
+            role,
+            agent: "me",
+            owns,
+            seats: None,
+            frozen: false,
+            said: true,
+            removed: false,
+            sight: Sight::Clear,
+        };
         let decision = rules.decide(&at);
         assert_eq!((decision.look, decision.act), expected);
         // A removed cluster is looked at by whose it is, and owned by nobody.
