@@ -1,0 +1,251 @@
+//! The way from one agent to the store: the port that the agent is given. Calls take time, overtake each other, get lost
+//! on either half of the way, arrive twice, or arrive when nobody waits for them any more. What an agent asks goes on
+//! without it: whoever gives up waiting has not taken anything back.
+
+mod lease;
+mod watch;
+mod weather;
+
+pub(crate) use weather::{Cut, Weather};
+
+use crate::{
+    agent::Surroundings,
+    dice::Dice,
+    journal::{Journal, locked},
+    store::Etcd,
+    tasks::{Tasks, WORLD},
+};
+use async_trait::async_trait;
+use federator::store::{Committed, Lease, Snapshot, Store, StoreError, Txn, Watch};
+use lease::LinkLease;
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+use watch::LinkWatch;
+use weather::Fate;
+
+/// How long a client waits for an answer, as that of etcd does.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One life of an agent: once started anew it is somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Who {
+    pub(crate) agent: Arc<str>,
+    pub(crate) life: u32,
+}
+
+/// The store as all links share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shore {
+    etcd: Arc<Mutex<Etcd>>,
+    /// How often it was started, and its revision: for whoever waits for the next.
+    tide: tokio::sync::watch::Sender<Tide>,
+}
+
+/// What whoever waits for the store is woken by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tide {
+    started: u64,
+    up: bool,
+    revision: u64,
+    leases: Option<Instant>,
+}
+
+/// One agent's way to the store.
+#[derive(Clone)]
+pub(crate) struct Link {
+    who: Who,
+    shore: Shore,
+    weather: tokio::sync::watch::Receiver<Weather>,
+    dice: Dice,
+    tasks: Tasks,
+    journal: Journal,
+    /// The id of the etcd cluster once known, else zero: another one is never mistaken for it.
+    cluster: Arc<AtomicU64>,
+}
+
+// === impl Who ===
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.agent, self.life)
+    }
+}
+
+// === impl Shore ===
+
+impl Shore {
+    pub(crate) fn new(etcd: Etcd) -> Self {
+        let tide = Tide { started: 1, up: true, revision: etcd.revision, leases: None };
+        Self { etcd: Arc::new(Mutex::new(etcd)), tide: tokio::sync::watch::Sender::new(tide) }
+    }
+
+    /// Does something to the store, and wakes whoever waits for what it changes.
+    pub(crate) fn with<T>(&self, does: impl FnOnce(&mut Etcd) -> T) -> T {
+        let mut etcd = locked(&self.etcd);
+        let done = does(&mut etcd);
+        let leases = etcd.expire();
+        let (up, revision) = (etcd.up, etcd.revision);
+        drop(etcd);
+        self.tide.send_if_modified(|tide| {
+            let now = Tide { up, revision, leases, ..*tide };
+            std::mem::replace(tide, now) != now
+        });
+        done
+    }
+
+    /// Stops it: whoever watches is told.
+    pub(crate) fn stop(&self) {
+        self.with(|etcd| etcd.up = false);
+        self.tide.send_modify(|tide| tide.started += 1);
+    }
+
+    /// Lets leases run out, for ever.
+    pub(crate) async fn run_out(self) {
+        let mut tide = self.tide.subscribe();
+        loop {
+            let next = tide.borrow_and_update().leases;
+            tokio::select! {
+                biased;
+                changed = tide.changed() => if changed.is_err() { return },
+                () = sleep_until(next) => self.with(|_| ()),
+            }
+        }
+    }
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    pub(crate) fn new(who: Who, around: &Surroundings, weather: tokio::sync::watch::Receiver<Weather>) -> Self {
+        let Surroundings { journal, dice, tasks, shore, .. } = around.clone();
+        Self { who, shore, weather, dice, tasks, journal, cluster: Arc::default() }
+    }
+
+    /// Asks the store for something, once or twice, with whatever happens on the way.
+    async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        does: impl Fn(&mut Etcd, &Who) -> Result<T, StoreError> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let fate = self.weather.borrow().fate(&self.dice);
+        if fate != Fate::default() {
+            self.journal.note(format_args!("{} {what}: {fate}", self.who));
+        }
+        let (answer, answered) = oneshot::channel();
+        self.tasks.spawn(WORLD, self.clone().carry(fate, does, answer));
+        let gone = |why: &str| Err(StoreError::Unavailable(format!("{what}: {why}")));
+        match timeout(CALL_TIMEOUT, answered).await {
+            Ok(Ok((cluster, done))) => self.check(cluster).and(done),
+            Ok(Err(_)) => gone("connection lost"),
+            Err(_) => gone("no answer in time"),
+        }
+    }
+
+    /// Carries a request to the store and its answer back.
+    async fn carry<T>(
+        self,
+        fate: Fate,
+        does: impl Fn(&mut Etcd, &Who) -> Result<T, StoreError>,
+        answer: oneshot::Sender<(u64, Result<T, StoreError>)>,
+    ) {
+        sleep(self.delay() + fate.late).await;
+        let lost = fate.request_lost || !self.weather.borrow().carries_requests();
+        if self.stray(lost).await {
+            return;
+        }
+        let mut done = self.ask(&does);
+        if fate.twice {
+            sleep(self.delay()).await;
+            let again = self.ask(&does);
+            if fate.second_answer {
+                done = again;
+            }
+        }
+        sleep(self.delay()).await;
+        let lost = fate.answer_lost || !self.weather.borrow().carries_answers();
+        if self.stray(lost).await {
+            return;
+        }
+        if let Some(done) = done {
+            // Perhaps nobody waits any more.
+            let _ = answer.send(done);
+        }
+    }
+
+    fn delay(&self) -> Duration {
+        self.weather.borrow().delay(&self.dice)
+    }
+
+    /// Whether what is on its way gets lost. At times that is known at once, at times not for longer than anybody waits.
+    async fn stray(&self, lost: bool) -> bool {
+        let silent = lost && self.weather.borrow().is_silent(&self.dice);
+        if silent {
+            sleep(CALL_TIMEOUT * 2).await;
+        }
+        lost
+    }
+
+    /// What the store says, and which cluster it is; nothing while it is stopped.
+    fn ask<T>(&self, does: impl Fn(&mut Etcd, &Who) -> Result<T, StoreError>) -> Option<(u64, Result<T, StoreError>)> {
+        self.shore.with(|etcd| etcd.up.then(|| (etcd.cluster, does(etcd, &self.who))))
+    }
+
+    /// Refuses an answer of another etcd cluster than the first that answered.
+    fn check(&self, cluster: u64) -> Result<(), StoreError> {
+        match self.cluster.compare_exchange(0, cluster, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(known) if known != cluster => {
+                Err(StoreError::WentBack(format!("it was etcd cluster {known:x} and now is {cluster:x}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "simulated etcd of {}", self.who)
+    }
+}
+
+#[async_trait]
+impl Store for Link {
+    async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
+        let prefix = prefix.to_owned();
+        self.call("read", move |etcd, _| Ok(etcd.read(&prefix))).await
+    }
+
+    async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
+        let txn = txn.clone();
+        self.call("commit", move |etcd, who| etcd.commit(who, &txn)).await
+    }
+
+    async fn watch(&self, revision: u64) -> Result<Box<dyn Watch>, StoreError> {
+        Ok(Box::new(LinkWatch::start(self.clone(), revision).await?))
+    }
+
+    async fn lease(&self) -> Result<Box<dyn Lease>, StoreError> {
+        let id = self.call("lease", |etcd, who| Ok(etcd.grant(who.clone()))).await?;
+        Ok(Box::new(LinkLease::new(self.clone(), id)))
+    }
+
+    fn adopt(&self) {
+        self.cluster.store(0, Ordering::Relaxed);
+    }
+}

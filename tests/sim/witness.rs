@@ -1,0 +1,249 @@
+//! Who watches one life of an agent, and compares every View with what was seen before and with what there really is.
+//! Nothing that is up may go, nothing may go back, and what is given out stays.
+
+use crate::{
+    agent::Surroundings,
+    dice::Dice,
+    journal::{Journal, locked},
+    link::{Shore, Who},
+    source::Source,
+};
+use federator::{gather::Gathered, ownership::rules::Timing};
+use model::{
+    cluster::SetHash,
+    export::Address,
+    merge::Service,
+    name::{ClusterId, ServiceKey},
+    view::View,
+    vip::Vip,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+
+/// What there really is, and what all witnesses know together.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) sources: Arc<Vec<Source>>,
+    /// What was seen at each revision.
+    revisions: Arc<Mutex<BTreeMap<(Arc<str>, u64), (Who, SetHash, String)>>>,
+    /// When an administrator last did something to a cluster, and whether it was to take it back.
+    pub(crate) acts: Arc<Mutex<BTreeMap<ClusterId, (Instant, bool)>>>,
+    pub(crate) timing: Timing,
+    pub(crate) grace: Duration,
+    pub(crate) first_grace: Duration,
+}
+
+/// A watcher of one life.
+pub(crate) struct Witness {
+    who: Who,
+    scene: Scene,
+    shore: Shore,
+    journal: Journal,
+    started: Instant,
+    view: View,
+    /// When each was first seen, of what is there now.
+    pods: BTreeMap<(ClusterId, ServiceKey, IpAddr), Instant>,
+    names: BTreeMap<(ClusterId, ServiceKey), Instant>,
+    vips: BTreeMap<ServiceKey, Vip>,
+    /// Who was seen in front of whom.
+    orders: BTreeSet<(ServiceKey, ClusterId, ClusterId)>,
+    removed: BTreeSet<ClusterId>,
+}
+
+// === impl Scene ===
+
+impl Scene {
+    pub(crate) fn new(sources: Vec<Source>, dice: &Dice) -> Self {
+        let seconds = |range| Duration::from_secs(dice.number(range) as u64);
+        let timing =
+            Timing { deputy_after: seconds(2..=10), resign_after: seconds(4..=15), hand_back_after: seconds(1..=10) };
+        let (grace, first_grace) = (seconds(5..=20), seconds(1..=3));
+        Self { sources: Arc::new(sources), revisions: Arc::default(), acts: Arc::default(), timing, grace, first_grace }
+    }
+
+    pub(crate) fn source(&self, id: &ClusterId) -> &Source {
+        self.sources.iter().find(|source| source.id == *id).expect("one of the sources")
+    }
+
+    /// Whether an administrator did something to a cluster after something was seen there.
+    fn was_touched(&self, id: &ClusterId, seen: Instant) -> bool {
+        locked(&self.acts).get(id).is_some_and(|(act, _)| *act + crate::eye::SEEN * 3 >= seen)
+    }
+}
+
+// === impl Witness ===
+
+impl Witness {
+    pub(crate) fn new(who: Who, around: &Surroundings) -> Self {
+        let Surroundings { journal, shore, scene, .. } = around.clone();
+        Self {
+            who,
+            scene,
+            shore,
+            journal,
+            started: Instant::now(),
+            view: View::default(),
+            pods: BTreeMap::new(),
+            names: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            orders: BTreeSet::new(),
+            removed: BTreeSet::new(),
+        }
+    }
+
+    /// Watches until the agent is dead.
+    pub(crate) async fn watch(mut self, mut gathered: watch::Receiver<Gathered>) {
+        while gathered.changed().await.is_ok() {
+            let now = gathered.borrow_and_update().clone();
+            self.sees(&now);
+        }
+    }
+
+    fn sees(&mut self, now: &Gathered) {
+        let Gathered { view, local, complete, store, .. } = now;
+        let (revision, services) = (view.revision(), view.services().len());
+        let who = self.who.clone();
+        self.journal.note(format_args!("{who} sees {revision}+{local}: {services} services, {complete}, {store:?}"));
+        if revision < self.view.revision() {
+            self.broken(format_args!("goes back from {} to {revision}", self.view.revision()));
+        }
+        self.compare(now);
+        if *complete {
+            self.misses_nothing(now);
+        }
+        self.brings_nothing_back(now);
+        if *local == 0 && now.aside.is_empty() {
+            self.agrees(now);
+        }
+        self.view = view.clone();
+    }
+
+    /// Goes through what changed.
+    fn compare(&mut self, now: &Gathered) {
+        let before = self.view.clone();
+        for (key, service) in now.view.services().iter() {
+            let old = before.services().get(key);
+            if old.is_none_or(|old| !Arc::ptr_eq(old, service)) {
+                self.changed(key, old.map(|old| &**old), Some(service), now);
+            }
+        }
+        for (key, old) in before.services().iter().filter(|(key, _)| now.view.services().get(key).is_none()) {
+            self.changed(key, Some(old), None, now);
+        }
+    }
+
+    fn changed(&mut self, key: &ServiceKey, old: Option<&Service>, new: Option<&Service>, now: &Gathered) {
+        let (was, is) = (pods(old), pods(new));
+        for (id, pod) in was.difference(&is) {
+            let seen = self.pods.remove(&(id.clone(), key.clone(), *pod)).unwrap_or(self.started);
+            let up = self.scene.source(id).look().borrow().pod_since(key, *pod);
+            if up.is_some_and(|since| since <= seen) && !self.may_go(id, seen, now) {
+                self.broken(format_args!("loses {pod} of {key} in {id}, which is up"));
+            }
+        }
+        for (id, pod) in is.difference(&was) {
+            self.pods.insert((id.clone(), key.clone(), *pod), Instant::now());
+        }
+        let (was, is) = (exporters(old), exporters(new));
+        for id in was.difference(&is) {
+            let seen = self.names.remove(&(id.clone(), key.clone())).unwrap_or(self.started);
+            if self.scene.source(id).look().borrow().is_older(key, seen) && !self.may_go(id, seen, now) {
+                self.broken(format_args!("loses {key} of {id}, which exists"));
+            }
+        }
+        for id in is.difference(&was) {
+            self.names.insert((id.clone(), key.clone()), Instant::now());
+        }
+        let Some(new) = new else { return };
+        if let Some(vip) = new.vip {
+            let first = *self.vips.entry(key.clone()).or_insert(vip);
+            if first != vip {
+                self.broken(format_args!("moves {key} from {first:?} to {vip:?}"));
+            }
+        }
+        if now.local == 0 {
+            self.keeps_order(key, new);
+        }
+    }
+
+    /// Whether what was seen of a cluster may go, because somebody took the cluster away.
+    fn may_go(&self, id: &ClusterId, seen: Instant, now: &Gathered) -> bool {
+        now.removed.contains(id) || self.scene.was_touched(id, seen)
+    }
+
+    fn keeps_order(&mut self, key: &ServiceKey, service: &Service) {
+        for (n, (front, _)) in service.exports.iter().enumerate() {
+            for (back, _) in &service.exports[n + 1..] {
+                if self.orders.contains(&(key.clone(), back.clone(), front.clone())) {
+                    self.broken(format_args!("puts {front} in front of {back} for {key}"));
+                }
+                self.orders.insert((key.clone(), front.clone(), back.clone()));
+            }
+        }
+    }
+
+    /// What was in the store before this life began must be known to who says that it knows everything.
+    fn misses_nothing(&self, now: &Gathered) {
+        let published = self.shore.with(|etcd| etcd.law.published().clone());
+        for ((id, key), since) in published {
+            let exists = since < self.started && self.scene.source(&id).look().borrow().is_older(&key, since);
+            let known = now.view.services().get(&key).is_some_and(|service| exports(service, &id));
+            if exists && !known && !self.may_go(&id, since, now) {
+                self.broken(format_args!("does not know {key} of {id}, and says that it knows everything"));
+            }
+        }
+    }
+
+    fn brings_nothing_back(&mut self, now: &Gathered) {
+        for id in &self.removed {
+            let readmitted = locked(&self.scene.acts).get(id).is_some_and(|(_, back)| *back);
+            if !now.removed.contains(id) && !readmitted {
+                self.broken(format_args!("brings {id} back, which is removed"));
+            }
+        }
+        self.removed.extend(now.removed.iter().cloned());
+    }
+
+    /// Whoever is at one revision holds the same.
+    fn agrees(&self, now: &Gathered) {
+        let (Gathered { view, .. }, Some((generation, _))) = (now, &now.generation) else { return };
+        let digest = view.digest();
+        let mut revisions = locked(&self.scene.revisions);
+        let text = || if self.journal.is_kept() { view.canonical() } else { String::new() };
+        let (who, first, before) = revisions
+            .entry((generation.id.clone(), view.revision()))
+            .or_insert_with(|| (self.who.clone(), digest, text()));
+        if *first != digest {
+            let now = text();
+            self.broken(format_args!("holds not what {who} held at {}:\n{before}\nbut\n{now}", view.revision()));
+        }
+    }
+
+    fn broken(&self, what: std::fmt::Arguments<'_>) {
+        self.journal.fail(format_args!("{} {what}", self.who));
+    }
+}
+
+fn pods(service: Option<&Service>) -> BTreeSet<(ClusterId, IpAddr)> {
+    let exports = service.into_iter().flat_map(|service| &service.exports);
+    let pods = exports.flat_map(|(id, export)| {
+        export.endpoints().filter_map(|member| match member.endpoint.address {
+            Address::Ip(pod) => Some((id.clone(), pod)),
+            _ => None,
+        })
+    });
+    pods.collect()
+}
+
+fn exporters(service: Option<&Service>) -> BTreeSet<ClusterId> {
+    service.into_iter().flat_map(|service| &service.exports).map(|(id, _)| id.clone()).collect()
+}
+
+fn exports(service: &Service, id: &ClusterId) -> bool {
+    service.exports.iter().any(|(known, _)| known == id)
+}
