@@ -69,7 +69,7 @@ struct Part {
     /// What its keys are bound to, while it stands or owns.
     lease: Option<Box<dyn Lease>>,
     /// What its candidate key says.
-    stands: Option<Candidate>,
+    stands: Option<(Candidate, u64)>,
     /// The write of the owner key that made it the owner.
     epoch: Option<u64>,
     /// What was gathered of owners up to this revision is known to be past.
@@ -171,6 +171,7 @@ impl Part {
         let followed = gathered.store == StoreHealth::Followed && gathered.generation.is_some();
         self.notice_life(&gathered);
         self.notice_owner(seats, &gathered);
+        self.notice_candidate(seats, &gathered);
         let known = gathered.view.clusters().get(&id);
         let sight = self.sight(&gathered);
         let decision = self.rules.decide(&Situation {
@@ -195,7 +196,7 @@ impl Part {
     fn notice_life(&mut self, gathered: &Gathered) {
         let life = gathered.generation.as_ref().map(|(generation, _)| &generation.id);
         if life.is_some() && life != self.life.as_ref() {
-            (self.epoch, self.past, self.last) = (None, 0, None);
+            (self.epoch, self.past, self.last, self.stands) = (None, 0, None, None);
             self.life = life.cloned();
         }
     }
@@ -216,6 +217,15 @@ impl Part {
                 self.epoch = None;
             }
             _ => {}
+        }
+    }
+
+    /// A candidate key that is not there, though it must have been gathered, is to be written again.
+    fn notice_candidate(&mut self, seats: &Seats, gathered: &Gathered) {
+        let there = seats.candidates.get(self.config.agent.as_str());
+        let is_lost = |(stands, written): (Candidate, u64)| gathered.position >= written && there != Some(&stands);
+        if self.stands.is_some_and(is_lost) {
+            self.stands = None;
         }
     }
 
@@ -306,13 +316,14 @@ impl Part {
         };
         let lease = self.lease().await?;
         let candidate = Candidate { role: self.config.role, qualified, lease: lease.0 };
-        if self.stands == Some(candidate) {
+        if self.stands.is_some_and(|(stands, _)| stands == candidate) {
             return Ok(());
         }
         let key = Key::Candidate(self.cluster().clone(), self.config.agent.as_str().into()).to_string();
         let leased = vec![(key, candidate.encode(), lease)];
-        self.commit(Txn { leased, ..Txn::default() }).await?;
-        self.stands = Some(candidate);
+        if let Committed::Done(written) = self.commit(Txn { leased, ..Txn::default() }).await? {
+            self.stands = Some((candidate, written));
+        }
         Ok(())
     }
 

@@ -213,10 +213,14 @@ fn heed(config: &Config, ledger: &mut Ledger, gathered: &Gathered) -> Option<End
     // Whoever follows the store finds other records there than this owner's marker speaks of.
     let marker = ledger.marker();
     let is_ours = marker.synced.epoch == ledger.epoch() && marker.fits;
-    let is_aside = gathered.aside.contains(&config.cluster) && gathered.position >= marker.modified;
+    let is_aside = gathered.aside.contains(&config.cluster);
+    // Or another marker: a store that went back to just before it, and has come as far again, is not told otherwise.
+    let known_there = gathered.view.clusters().get(&config.cluster).and_then(|cluster| cluster.synced.as_ref());
+    let is_other = is_aside || known_there != Some(&marker.synced);
+    let is_lost = gathered.position >= marker.modified && is_other;
     // Of a marker that is older than the store's present life nobody expects otherwise: it is about to be written anew.
     let is_of_this_life = known.is_some_and(|known| known == marker.synced.generation);
-    (is_ours && is_aside && is_of_this_life).then_some(Ended::Reread)
+    (is_ours && is_lost && is_of_this_life).then_some(Ended::Reread)
 }
 
 /// Commits a batch until it is known what became of it. The services it settles; none when the store held something

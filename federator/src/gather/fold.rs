@@ -369,8 +369,12 @@ impl Fold {
         }
         if now > before {
             // Whatever was there is another's, or gone: nothing of it is to be kept.
-            (standing.marked, standing.aside) = (false, None);
+            standing.marked = false;
+            if standing.aside.is_some() {
+                self.release(id, touched);
+            }
         }
+        let standing = self.clusters.entry(id.clone()).or_default();
         let was_removed = standing.is_removed();
         standing.tombstone.value = tombstone;
         if standing.is_removed() != was_removed {

@@ -114,7 +114,8 @@ impl Fold {
             standing.aside = None;
             // It may have been removed and readmitted meanwhile: then it begins anew.
             let is_another = before.get(&id).is_some_and(|before| number(standing) > *before);
-            if marker.is_some() || standing.is_removed() || is_another {
+            // Of one that never had anything there is nothing to keep.
+            if marker.is_some() || standing.is_removed() || is_another || !standing.is_known() {
                 self.sweep(&id, &notes.iter().map(|note| &note.key).collect(), touched);
             }
             notes.into_iter().for_each(|note| self.note_of_cluster(note, touched));
@@ -162,7 +163,8 @@ impl Fold {
         }
     }
 
-    fn release(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+    /// The store's word is taken, whatever it is: what was held beside it is given up.
+    pub(super) fn release(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
         let entries = self.clusters.get_mut(id).and_then(|known| known.aside.take()).unwrap_or_default();
         let keys: Vec<Key> = entries.keys().filter_map(|text| Key::parse(text).ok()).collect();
         self.sweep(id, &keys.iter().collect(), touched);

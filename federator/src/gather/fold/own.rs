@@ -158,7 +158,8 @@ impl Fold {
         }
         let Some(folded) = own.folded else { return Use::None };
         let all_is_in = own.settled.is_some_and(|settled| {
-            settled.sequence >= folded && self.position.is_some_and(|position| position >= settled.revision)
+            // Its marker, and not just that revision: a store that lost it may have come as far again.
+            settled.sequence >= folded && standing.synced.stamp.modified >= settled.revision
         });
         // Versions that cannot be compared say nothing of who has seen more: the later word is taken.
         let version = |text: &str| text.parse::<u64>().is_ok();

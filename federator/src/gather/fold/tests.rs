@@ -520,6 +520,24 @@ fn who_missed_a_removal_and_a_readmission_keeps_nothing() {
 }
 
 #[test]
+fn what_was_held_of_a_lost_store_does_not_come_back_with_a_readmission() {
+    let mut fold = fold(&[]);
+    fold.replace(&snapshot(&living("first", "10.0.0.1")));
+    let store = Embedded::new();
+    let generation = Generation { id: "second".into(), base: 100, settled: false };
+    write_past(&store, vec![("generation".to_owned(), Some(generation.encode()))]);
+    fold.replace(&snapshot(&store));
+    assert_eq!(web(&fold), "10.0.0.1", "it is held");
+    for (number, removed) in [(1, true), (2, false)] {
+        let tombstone = Tombstone { uid: "uid".into(), number, removed };
+        let revision = write_past(&store, vec![("tombstones/east".to_owned(), Some(tombstone.encode()))]);
+        let mut watch = now(store.watch(revision)).expect("it is there");
+        fold.apply(&now(watch.next()).expect("a change"));
+        assert_eq!(web(&fold), "-");
+    }
+}
+
+#[test]
 fn clearing_a_removed_cluster_away_changes_no_view() {
     let store = living("first", "10.0.0.1");
     let mut fold = fold(&[]);
