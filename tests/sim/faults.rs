@@ -6,10 +6,14 @@ use crate::{
     invariants::ADMINISTRATOR,
     journal::locked,
     link::{Cut, Link, Weather, Who},
+    store::Backup,
     tasks::WORLD,
 };
-use federator::membership::removal::{How, readmit, remove};
-use model::name::ClusterId;
+use federator::{
+    membership::removal::{How, RemovalError, readmit, remove},
+    store::Store as _,
+};
+use model::{key::Key, name::ClusterId};
 use std::time::Duration;
 use tokio::{
     sync::watch,
@@ -32,10 +36,13 @@ enum Fault {
     Compaction,
     ApiServer,
     Removal,
+    Backup,
+    Restore,
+    Wipe,
 }
 
 /// All of them.
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 16] = [
     Fault::Change,
     Fault::Crash,
     Fault::Stop,
@@ -49,7 +56,13 @@ const FAULTS: [Fault; 13] = [
     Fault::Compaction,
     Fault::ApiServer,
     Fault::Removal,
+    Fault::Backup,
+    Fault::Restore,
+    Fault::Wipe,
 ];
+
+/// So often a store goes back in one run.
+const MOST_LOSSES: usize = 2;
 
 /// What ends a fault.
 #[derive(Clone, Debug)]
@@ -59,6 +72,8 @@ enum Mend {
     Wake(usize),
     Calm(usize),
     StoreStarts,
+    /// With what it held at another time, or empty.
+    StoreReturns(Option<Backup>),
     Reach(usize, ClusterId),
 }
 
@@ -71,6 +86,8 @@ pub(crate) struct Faults {
     /// How many administrators are at it.
     acts: watch::Sender<usize>,
     touched: Vec<ClusterId>,
+    backups: Vec<Backup>,
+    losses: usize,
 }
 
 // === impl Faults ===
@@ -81,7 +98,15 @@ impl Faults {
         // The world goes on in any case.
         kinds.extend([Fault::Change; 4]);
         around.journal.note(format_args!("faults of {kinds:?}"));
-        Self { around: around.clone(), kinds, mends: Vec::new(), acts: watch::Sender::new(0), touched: Vec::new() }
+        Self {
+            around: around.clone(),
+            kinds,
+            mends: Vec::new(),
+            acts: watch::Sender::new(0),
+            touched: Vec::new(),
+            backups: Vec::new(),
+            losses: 0,
+        }
     }
 
     /// Lets things go wrong for a time.
@@ -98,6 +123,7 @@ impl Faults {
 
     /// Mends everything.
     pub(crate) async fn end(&mut self, agents: &mut [Agent]) {
+        self.mends.sort_by_key(|(when, _)| *when);
         for (_, mend) in std::mem::take(&mut self.mends) {
             self.mends_one(mend, agents);
         }
@@ -185,6 +211,20 @@ impl Faults {
                 shore.stop();
                 self.later(10..=30_000, Mend::StoreStarts);
             }
+            Fault::Backup => {
+                journal.note(format_args!("the store is backed up"));
+                self.backups.push(shore.with(|etcd| etcd.backup()));
+            }
+            Fault::Restore | Fault::Wipe if self.losses < MOST_LOSSES => {
+                let backup = dice.any_of(&self.backups).filter(|_| fault == Fault::Restore).cloned();
+                if backup.is_some() || fault == Fault::Wipe {
+                    self.losses += 1;
+                    journal.note(format_args!("store stops, and is to go back"));
+                    shore.stop();
+                    self.later(10..=10_000, Mend::StoreReturns(backup));
+                }
+            }
+            Fault::Restore | Fault::Wipe => {}
             Fault::Compaction => shore.with(|etcd| {
                 let back = dice.number(0..=20) as u64;
                 etcd.compact(etcd.revision.saturating_sub(back));
@@ -240,6 +280,15 @@ impl Faults {
                     }
                 });
             }
+            Mend::StoreReturns(backup) => {
+                let Surroundings { shore, dice, scene, .. } = &self.around;
+                scene.lose(shore.value(&Key::Generation.to_string()));
+                // A restored cluster has an id of its own, a disk that is put back has not.
+                let another = dice.once_in(2);
+                shore.stop();
+                shore.with(|etcd| etcd.restore(backup, etcd.cluster + u64::from(another)));
+                scene.lose(shore.value(&Key::Generation.to_string()));
+            }
             Mend::Reach(at, id) => {
                 journal.note(format_args!("{} reaches {id}", agents[at].name));
                 agents[at].reach[&id].send_replace(true);
@@ -256,14 +305,16 @@ async fn act(around: Surroundings, id: ClusterId, back: Option<Duration>) {
     let how = How { force: true, ..How::default() };
     journal.note(format_args!("{id} is to be removed"));
     locked(&scene.acts).insert(id.clone(), (Instant::now(), false));
-    while remove(&link, &id, how).await.is_err() {
+    while let Err(RemovalError::Store(_) | RemovalError::Contended(_)) = remove(&link, &id, how).await {
+        link.adopt();
         sleep(Duration::from_secs(1)).await;
     }
     journal.note(format_args!("{id} is removed"));
     if let Some(pause) = back {
         sleep(pause).await;
         locked(&scene.acts).insert(id.clone(), (Instant::now(), true));
-        while readmit(&link, &id, how).await.is_err() {
+        while let Err(RemovalError::Store(_) | RemovalError::Contended(_)) = readmit(&link, &id, how).await {
+            link.adopt();
             sleep(Duration::from_secs(1)).await;
         }
         journal.note(format_args!("{id} is readmitted"));

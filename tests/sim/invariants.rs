@@ -5,6 +5,7 @@ use crate::{journal::Journal, link::Who};
 use federator::store::{Entry, Txn};
 use model::{
     cluster::{SetHash, Synced, Tombstone},
+    generation::Generation,
     key::Key,
     name::{ClusterId, ServiceKey},
     record::{Order, Record as _, VipHost},
@@ -45,13 +46,19 @@ impl Law {
     /// Judges a transaction whose guards hold, by what stands there before it; `holder` says whose a lease is.
     pub(crate) fn transaction(&mut self, before: &Entries, who: &Who, txn: &Txn, holder: impl Fn(i64) -> Option<Who>) {
         let mut changed = BTreeSet::new();
+        let generation = before.get(&Key::Generation.to_string());
+        let generation = generation.and_then(|entry| Generation::decode(&entry.value).ok());
+        // While everybody says again what a lost store held, what was held goes in front of what stands there.
+        let is_settled = generation.is_some_and(|generation| generation.settled);
         for (text, value) in &txn.writes {
             let old = before.get(text).map(|entry| entry.value.as_slice());
             let Ok(key) = Key::parse(text) else {
                 self.broken(who, format_args!("writes `{text}`, which is no key"));
                 continue;
             };
-            self.write(who, &key, old, value.as_deref());
+            if is_settled || !matches!(key, Key::Order(_)) {
+                self.write(who, &key, old, value.as_deref());
+            }
             if let Key::Head(id, _) | Key::Slice(id, _, _) = &key {
                 changed.insert(id.clone());
                 self.note_record(text, &key, value.as_deref());

@@ -103,6 +103,11 @@ impl Shore {
         done
     }
 
+    /// What stands behind a key.
+    pub(crate) fn value(&self, key: &str) -> Option<Vec<u8>> {
+        self.with(|etcd| etcd.entries.get(key).map(|entry| entry.value.clone()))
+    }
+
     /// Stops it: whoever watches is told.
     pub(crate) fn stop(&self) {
         self.with(|etcd| etcd.up = false);

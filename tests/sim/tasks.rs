@@ -17,8 +17,6 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use tokio::time::Instant;
-
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The tasks of a run. Clones share them.
@@ -42,9 +40,6 @@ struct State {
     tasks: BTreeMap<u64, (Process, Option<Task>)>,
     last: u64,
     paused: BTreeSet<Process>,
-    /// What time it is, and how many steps were made at that time.
-    at: Option<Instant>,
-    steps: u32,
 }
 
 /// More steps than there is work at one time.
@@ -112,33 +107,24 @@ impl Tasks {
             what.await;
             let _ = done.send(());
         });
-        // One step at a time, because tokio lets one poll do so much only.
-        std::future::poll_fn(|context| {
+        // Without tokio's budget for one poll: all steps of one time are made in one.
+        let steps = std::future::poll_fn(|context| {
             *locked(&self.woken.scheduler) = Some(context.waker().clone());
-            let stepped = self.step();
-            if is_done.try_recv().is_ok() || self.goes_round() {
-                return Poll::Ready(());
+            let mut steps = 0;
+            while self.step() {
+                steps += 1;
+                if steps > MOST_STEPS {
+                    self.journal.fail(format_args!("{MOST_STEPS} steps, and time does not move on"));
+                    return Poll::Ready(());
+                }
             }
-            if stepped {
-                context.waker().wake_by_ref();
+            match is_done.try_recv() {
+                Ok(()) => Poll::Ready(()),
+                Err(_) => Poll::Pending,
             }
-            Poll::Pending
-        })
-        .await;
+        });
+        tokio::task::unconstrained(steps).await;
         locked(&self.state).tasks.clear();
-    }
-
-    /// Whether tasks keep each other busy without an end.
-    fn goes_round(&self) -> bool {
-        let mut state = locked(&self.state);
-        let now = Instant::now();
-        state.steps = if state.at == Some(now) { state.steps + 1 } else { 0 };
-        state.at = Some(now);
-        if state.steps > MOST_STEPS {
-            self.journal.fail(format_args!("{MOST_STEPS} steps, and time does not move on"));
-            return true;
-        }
-        false
     }
 
     /// Polls one task that can go on; false when there is none.

@@ -12,15 +12,20 @@ use federator::{gather::Gathered, ownership::rules::Timing};
 use model::{
     cluster::SetHash,
     export::Address,
+    generation::Generation,
     merge::Service,
     name::{ClusterId, ServiceKey},
+    record::Record as _,
     view::View,
     vip::Vip,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
@@ -33,6 +38,9 @@ pub(crate) struct Scene {
     revisions: Arc<Mutex<BTreeMap<(Arc<str>, u64), (Who, SetHash, String)>>>,
     /// When an administrator last did something to a cluster, and whether it was to take it back.
     pub(crate) acts: Arc<Mutex<BTreeMap<ClusterId, (Instant, bool)>>>,
+    /// The generations in which the store went back, while nobody had noticed.
+    spoiled: Arc<Mutex<BTreeSet<Arc<str>>>>,
+    went_back: Arc<AtomicBool>,
     pub(crate) timing: Timing,
     pub(crate) grace: Duration,
     pub(crate) first_grace: Duration,
@@ -63,11 +71,32 @@ impl Scene {
         let timing =
             Timing { deputy_after: seconds(2..=10), resign_after: seconds(4..=15), hand_back_after: seconds(1..=10) };
         let (grace, first_grace) = (seconds(5..=20), seconds(1..=3));
-        Self { sources: Arc::new(sources), revisions: Arc::default(), acts: Arc::default(), timing, grace, first_grace }
+        Self {
+            sources: Arc::new(sources),
+            revisions: Arc::default(),
+            acts: Arc::default(),
+            spoiled: Arc::default(),
+            went_back: Arc::default(),
+            timing,
+            grace,
+            first_grace,
+        }
     }
 
     pub(crate) fn source(&self, id: &ClusterId) -> &Source {
         self.sources.iter().find(|source| source.id == *id).expect("one of the sources")
+    }
+
+    /// The store goes back; what stands behind the key of the generation until then.
+    pub(crate) fn lose(&self, generation: Option<Vec<u8>>) {
+        self.went_back.store(true, Ordering::Relaxed);
+        let generation = generation.and_then(|value| Generation::decode(&value).ok());
+        locked(&self.spoiled).extend(generation.map(|generation| generation.id));
+    }
+
+    /// Whether the store ever went back.
+    pub(crate) fn went_back(&self) -> bool {
+        self.went_back.load(Ordering::Relaxed)
     }
 
     /// Whether an administrator did something to a cluster after something was seen there.
@@ -212,6 +241,10 @@ impl Witness {
     /// Whoever is at one revision holds the same.
     fn agrees(&self, now: &Gathered) {
         let (Gathered { view, .. }, Some((generation, _))) = (now, &now.generation) else { return };
+        // Until a loss is noticed one number is that of two states, and then everybody holds what it has until all is said.
+        if !generation.settled || locked(&self.scene.spoiled).contains(&generation.id) {
+            return;
+        }
         let digest = view.digest();
         let mut revisions = locked(&self.scene.revisions);
         let text = || if self.journal.is_kept() { view.canonical() } else { String::new() };

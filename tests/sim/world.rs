@@ -6,7 +6,7 @@ use crate::{
     eye,
     faults::Faults,
     invariants::Law,
-    journal::{Journal, locked},
+    journal::Journal,
     link::Shore,
     source::Source,
     stages::ZONE,
@@ -16,6 +16,7 @@ use crate::{
 };
 use federator::gather::{Gathered, StoreHealth};
 use model::{
+    cluster::Tombstone,
     key::Key,
     name::{ClusterId, ServiceKey},
     record::Record as _,
@@ -163,10 +164,7 @@ impl World {
 
     /// What is not as it should be at rest.
     fn wrong(&self) -> Option<String> {
-        let removed: BTreeSet<ClusterId> = {
-            let acts = locked(&self.around.scene.acts);
-            acts.iter().filter(|(_, (_, back))| !back).map(|(id, _)| id.clone()).collect()
-        };
+        let removed = self.removed();
         let views = self.agents.iter().map(|agent| {
             let gathered = agent.life.as_ref().map(|life| life.gathered.borrow().clone());
             (agent.name.clone(), gathered.unwrap_or_default())
@@ -184,6 +182,16 @@ impl World {
             }
         }
         self.untrue(expected, &removed).or_else(|| self.unowned(&removed))
+    }
+
+    /// The clusters that are removed from the fleet, as the store has it.
+    fn removed(&self) -> BTreeSet<ClusterId> {
+        let is_removed = |id: &&ClusterId| {
+            let tombstone = self.around.shore.value(&Key::Tombstone((*id).clone()).to_string());
+            let tombstone = tombstone.and_then(|value| Tombstone::decode(&value).ok());
+            tombstone.is_some_and(|tombstone| tombstone.removed)
+        };
+        self.around.scene.sources.iter().map(|source| &source.id).filter(is_removed).cloned().collect()
     }
 
     /// What is not in the View as it is in the clusters.
@@ -205,7 +213,8 @@ impl World {
         let vips = self.around.shore.with(|etcd| etcd.law.vips().clone());
         let moved = |key: &ServiceKey| {
             let now = gathered.view.services().get(key).and_then(|service| service.vip);
-            now.is_none() || vips.get(&*key.host(ZONE)).copied() != now
+            // Whoever remembers the first may have died with a store that went back.
+            now.is_none() || (!self.around.scene.went_back() && vips.get(&*key.host(ZONE)).copied() != now)
         };
         if let Some((key, _)) = gathered.view.services().iter().find(|(key, _)| moved(key)) {
             return Some(format!("{key} has not the virtual address that it had first"));
