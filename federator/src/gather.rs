@@ -13,7 +13,7 @@ use crate::{
     store::{Batch, Entry, Snapshot, Store, StoreError, Watch},
 };
 use fold::{Applied, Fold, Judgement, Seats};
-use life::Restored;
+use life::{Restored, Seen};
 use model::{generation::Generation, key::Key, name::ClusterId, view::View};
 use own::{News, Own};
 pub use own::{OwnCluster, OwnClusters};
@@ -98,7 +98,7 @@ pub async fn run(
     own: watch::Receiver<OwnClusters>,
     gathered: watch::Sender<Gathered>,
 ) {
-    let mut stage = Stage { fold: Fold::new(&config.zone), notes: begin.notes, gathered };
+    let mut stage = Stage { fold: Fold::new(&config.zone), seen: Seen::default(), notes: begin.notes, gathered };
     if let Some(loaded) = begin.loaded {
         stage.fold.begin(loaded);
         stage.hand_on();
@@ -182,7 +182,7 @@ async fn follow(
     tracing::info!(store = ?store, revision = stage.fold.view().revision(), "following the store");
     stage.hand_on();
     backoff.reset();
-    let mut restored = Restored::new(config, store, &stage.fold);
+    let mut restored = Restored::new(config, store, &stage.fold, &mut stage.seen);
     loop {
         tokio::select! {
             biased;
@@ -241,6 +241,7 @@ async fn open(store: &dyn Store, position: Option<u64>) -> Result<Opened, StoreE
 /// The fold, and where its results go.
 struct Stage {
     fold: Fold,
+    seen: Seen,
     notes: Notes,
     gathered: watch::Sender<Gathered>,
 }

@@ -13,7 +13,7 @@ use crate::{
 use futures::{FutureExt as _, future::BoxFuture};
 use model::{generation::Generation, key::Key, record::Record as _};
 use std::sync::Arc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 /// Proposes a generation over the one that was read. Whether somebody else was faster does not matter: it is read again.
 pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: u64) -> Result<(), StoreError> {
@@ -30,25 +30,42 @@ pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: u6
     Ok(())
 }
 
+/// When this agent first saw a generation. A watch that breaks does not begin the grace anew: where each breaks before
+/// it is over, nothing would ever be settled.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Option<(Arc<str>, Instant)>);
+
 /// A generation that is not settled, on its way to be.
 pub(super) struct Restored(Option<BoxFuture<'static, Result<(), StoreError>>>);
+
+// === impl Seen ===
+
+impl Seen {
+    fn first(&mut self, generation: &Generation) -> Instant {
+        match &self.0 {
+            Some((known, first)) if *known == generation.id => *first,
+            _ => self.0.insert((generation.id.clone(), Instant::now())).1,
+        }
+    }
+}
 
 // === impl Restored ===
 
 impl Restored {
     /// What there is to do in the generation that is followed.
-    pub(super) fn new(config: &Config, store: &Arc<dyn Store>, fold: &Fold) -> Self {
+    pub(super) fn new(config: &Config, store: &Arc<dyn Store>, fold: &Fold, seen: &mut Seen) -> Self {
         let Some((generation, modified)) = fold.generation().filter(|(generation, _)| !generation.settled) else {
             return Self(None);
         };
         let assertions = fold.assertions();
         let is_first = assertions.is_empty() && fold.is_empty();
         let grace = if is_first { config.first_grace } else { config.grace };
+        let over = seen.first(generation) + grace;
         let (store, settled) = (store.clone(), Generation { settled: true, ..generation.clone() });
         let settle = async move {
             assert_all(&*store, assertions).await?;
             // For the others to do the same; a clock of one's own is enough, for all begin at about the same time.
-            sleep(grace).await;
+            sleep_until(over).await;
             propose(&*store, &settled, modified).await
         };
         Self(Some(settle.boxed()))

@@ -15,7 +15,10 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Paused time jumps there when nothing moves any more.
@@ -144,6 +147,28 @@ async fn a_store_that_was_emptied_begins_another_life_and_loses_nothing() {
     put(&emptied, "demo/web", "10.0.0.2").await;
     let vouched = gatherer.comes_to(|now| now.aside.is_empty()).await;
     assert!(vouched.view.canonical().contains("10.0.0.2") && vouched.view.canonical().contains("240.64.0.1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_life_is_settled_though_the_watch_breaks_again_and_again() {
+    let store = Embedded::new();
+    put(&store, "demo/web", "10.0.0.1").await;
+    let faulty = Faulty::new(&store);
+    let mut gatherer = Gatherer::start(faulty.clone());
+    gatherer.has_all_of(&store).await;
+    let emptied = Embedded::new();
+    faulty.set(Some(&emptied));
+    let unsettled = |now: &Gathered| now.generation.as_ref().is_some_and(|(life, _)| !life.settled);
+    gatherer.comes_to(unsettled).await;
+    // Each time long before the grace is over, and more often than the grace is long.
+    for _ in 0..20 {
+        sleep(gathering().grace / 10).await;
+        faulty.set(None);
+        gatherer.comes_to(|now| now.store != StoreHealth::Followed).await;
+        faulty.set(Some(&emptied));
+        gatherer.comes_to(|now| now.store == StoreHealth::Followed).await;
+    }
+    assert!(!unsettled(&gatherer.gathered.borrow()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,32 +50,36 @@ impl Fold {
         Judgement::Propose(Generation::after(seen, snapshot.revision, id), over)
     }
 
-    /// Whether what is known of clusters is older here than it was: some of all keys, enough to tell whether a store
-    /// that was away for a while is still the one it was.
+    /// Whether what is known of clusters stands here too, or something later: some of all keys, enough to tell whether a
+    /// store that was away for a while is still the one it was.
     pub fn is_same_life(&self, generation: Option<&Entry>, clusters: &Snapshot) -> bool {
         !self.is_another_life(generation)
             && clusters.revision >= self.reached
-            && !self.markers_went_back(&clusters.entries)
-    }
-
-    fn markers_went_back(&self, entries: &BTreeMap<String, Entry>) -> bool {
-        let modified = |key: Key| entries.get(&key.to_string()).map_or(0, |entry| entry.modified);
-        self.clusters.iter().filter(|(_, known)| known.aside.is_none() && !known.is_removed()).any(|(id, known)| {
-            let marker = known.synced.stamp.modified;
-            // A marker that is gone is another matter: nobody but an administrator takes one away.
-            let now = modified(Key::Synced(id.clone()));
-            now != 0 && now < marker
-        })
+            && !self.went_another_way(&clusters.entries)
     }
 
     fn went_back(&self, entries: &BTreeMap<String, Entry>) -> bool {
         let older = |key: Key, known: u64| entries.get(&key.to_string()).is_some_and(|entry| entry.modified < known);
-        self.markers_went_back(entries)
+        self.went_another_way(entries)
             || (self.aside.is_none()
                 && self
                     .services
                     .iter()
                     .any(|(service, known)| older(Key::Order(service.clone()), known.order.stamp.modified)))
+    }
+
+    /// Whether a marker or an owner is another than is known, and no later one: the store went back, though it may have
+    /// come as far again by other writes. One that is gone is another matter: leases run out, and an administrator takes
+    /// markers away.
+    fn went_another_way(&self, entries: &BTreeMap<String, Entry>) -> bool {
+        let another = |key: Key, known: u64| {
+            let now = entries.get(&key.to_string()).map_or(0, |entry| entry.modified);
+            now != known && now != 0 && now <= self.reached
+        };
+        self.clusters.iter().filter(|(_, known)| known.aside.is_none()).any(|(id, known)| {
+            let owner = known.seats.owner.as_ref().map_or(0, |(_, epoch)| *epoch);
+            another(Key::Owner(id.clone()), owner) || another(Key::Synced(id.clone()), known.synced.stamp.modified)
+        })
     }
 
     /// Whether the key of the generation says something else than was known.

@@ -353,6 +353,24 @@ fn a_store_that_was_rolled_back_is_another_life() {
 }
 
 #[test]
+fn a_store_that_was_rolled_back_and_came_as_far_again_is_another_life() {
+    let store = living("first", "10.0.0.1");
+    let mut fold = fold(&[]);
+    fold.replace(&snapshot(&store));
+    // Written by others meanwhile: nothing that is known is older, and yet it was not there before.
+    let now = snapshot(&store);
+    let generation = now.entries.get("generation").cloned();
+    let reached = fold.position().expect("it was read");
+    for key in ["clusters/east/synced", "clusters/east/owner"] {
+        let mut other = now.clone();
+        let value = now.entries["clusters/east/synced"].value.clone();
+        other.entries.insert(key.to_owned(), Entry { value, created: reached - 1, modified: reached - 1 });
+        assert!(!fold.is_same_life(generation.as_ref(), &other), "{key}");
+        assert!(matches!(fold.judge(&other, "next"), Judgement::Propose(..)), "{key}");
+    }
+}
+
+#[test]
 fn who_writes_past_an_owner_takes_nothing_away() {
     let store = living("first", "10.0.0.1");
     let mut fold = fold(&[]);
