@@ -46,6 +46,8 @@ pub struct Gathered {
     pub local: u64,
     /// Whether a name that is not in the View can be said not to exist.
     pub complete: bool,
+    /// Whether some of it is what an earlier process knew, and nothing has confirmed it to this one.
+    pub begun: bool,
     /// How the store is.
     pub store: StoreHealth,
     /// Why it cannot be followed at the moment, for people.
@@ -64,6 +66,16 @@ pub struct Gathered {
     pub aside: Arc<BTreeSet<ClusterId>>,
     /// Clusters of which this agent uses what it sees itself.
     pub seen: Arc<BTreeSet<ClusterId>>,
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    /// Whether whoever asks gets what is known. What an earlier process knew is that too: there may be nothing else for
+    /// long.
+    pub fn is_ready(&self) -> bool {
+        self.complete || self.begun
+    }
 }
 
 /// How the store is, as far as following it shows.
@@ -118,7 +130,6 @@ pub async fn run(
         }
         tracing::warn!(store = ?store, %error, revision = stage.fold.view().revision(), "store lost; holding what is known");
         stage.fold.lost(error.to_string());
-        stage.notes.followed(false);
         stage.hand_on();
         // Own clusters stay fresh while waiting: the store may be away for long.
         let mut pause = std::pin::pin!(backoff.wait());
@@ -155,19 +166,21 @@ async fn follow(
             }
         }
     };
-    let mut watch = match opened {
+    let (mut watch, missed) = match opened {
         Ok(Opened::Resumed { generation, clusters, watch }) => {
             // A store that was rolled back and has come as far again: only what it holds shows that.
             if !stage.fold.is_same_life(generation.as_ref(), &clusters) {
                 return Some(StoreError::Compacted(0));
             }
-            watch
+            // Whatever concerns a View is written together with something of a cluster.
+            let missed = clusters.entries.values().map(|entry| entry.modified).max();
+            (watch, missed.unwrap_or_default())
         }
         Ok(Opened::Anew { all, watch }) => match stage.fold.judge(&all, &(config.new_id)()) {
             Judgement::Good => {
                 stage.fold.replace(&all);
                 stage.note(Note::Replaced(all));
-                watch
+                (watch, 0)
             }
             Judgement::Propose(generation, over) => {
                 let proposed = life::propose(&**store, &generation, over).await;
@@ -177,8 +190,7 @@ async fn follow(
         },
         Err(error) => return Some(error),
     };
-    stage.fold.found();
-    stage.notes.followed(true);
+    stage.fold.found(missed);
     tracing::info!(store = ?store, revision = stage.fold.view().revision(), "following the store");
     stage.hand_on();
     backoff.reset();
@@ -281,7 +293,9 @@ impl Stage {
     }
 
     fn hand_on(&self) {
-        self.gathered.send_replace(self.fold.result());
+        let result = self.fold.result();
+        self.notes.followed(result.store == StoreHealth::Followed);
+        self.gathered.send_replace(result);
     }
 }
 

@@ -44,10 +44,11 @@ pub async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-/// Ready once names that are not there can be said not to exist; until then it says what is awaited.
+/// Ready once names that are not there can be said not to exist, or what an earlier process knew is answered; until then
+/// it says what is awaited.
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     let gathered = admin.sources.gathered.borrow().clone();
-    if gathered.complete {
+    if gathered.is_ready() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
     let mut awaited = Vec::new();

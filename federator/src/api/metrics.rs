@@ -20,10 +20,11 @@ impl Collector for Stages {
         let Sources { gathered, own, emitted, snapshot, .. } = &self.0;
         let (gathered, emitted) = (gathered.borrow().clone(), emitted.borrow().clone());
         let view = &gathered.view;
-        let gauges: [(&str, &str, i64); 7] = [
+        let gauges: [(&str, &str, i64); 8] = [
             ("revision", "Largest store revision in the View", count(view.revision())),
             ("local_revision", "Changes taken from own observation, not from the store", count(gathered.local)),
-            ("ready", "Whether absent names can be said not to exist", i64::from(gathered.complete)),
+            ("ready", "Whether what is asked for is answered", i64::from(gathered.is_ready())),
+            ("complete", "Whether absent names can be said not to exist", i64::from(gathered.complete)),
             ("clusters", "Clusters in the View", size(view.clusters().len())),
             ("services", "Services in the View", size(view.services().len())),
             ("quarantined_records", "Records that cannot be used", size(gathered.quarantined.len())),

@@ -27,8 +27,10 @@ pub struct Report {
     pub cluster: String,
     /// Its version.
     pub version: &'static str,
-    /// Whether names that are not there can be said not to exist.
+    /// Whether what is asked for is answered.
     pub ready: bool,
+    /// Whether names that are not there can be said not to exist.
+    pub complete: bool,
     /// The largest store revision in the View.
     pub revision: u64,
     /// What this agent uses of its own observation because the store has no word on it.
@@ -285,7 +287,8 @@ impl Report {
             agent: sources.agent.clone(),
             cluster: sources.place.cluster.to_string(),
             version: env!("CARGO_PKG_VERSION"),
-            ready: gathered.complete,
+            ready: gathered.is_ready(),
+            complete: gathered.complete,
             revision: view.revision(),
             local: gathered.local,
             digest: view.digest().to_string(),

@@ -50,6 +50,8 @@ pub struct Fold {
     trouble: Option<String>,
     /// The largest revision that was seen in this life of the store.
     reached: u64,
+    /// The revision up to which something was missed, while it is followed again.
+    missed: Option<u64>,
     /// The life of the store that is followed, and the revision of the key that says so.
     generation: Option<(Generation, u64)>,
     clusters: BTreeMap<ClusterId, Standing>,
@@ -104,6 +106,7 @@ impl Fold {
             view: View::default(),
             position: None,
             reached: 0,
+            missed: None,
             store: StoreHealth::NeverRead,
             trouble: None,
             generation: None,
@@ -158,13 +161,18 @@ impl Fold {
         // A cluster of our own that could not be observed yet, nor has a marker, may hold any name; for a while. One
         // that came later holds none that anybody has known.
         let settled = |(id, own): (&ClusterId, &Own)| own.is_settled() || self.is_synced(id) || removed(id);
-        let seen = self.given_up || self.own.iter().all(settled);
+        let seen =
+            self.given_up || self.own.iter().all(settled) && self.clusters.iter().all(|known| self.is_new(known));
         let used = || self.own.iter().filter(|(id, own)| own.counts() && !removed(id)).map(|(id, _)| id);
         let readable = !self.clusters.values().any(Standing::is_unreadable);
         Gathered {
             view: self.view.clone(),
             local: if used().next().is_some() { self.local } else { 0 },
-            complete: self.store != StoreHealth::NeverRead && self.own_complete && seen && readable,
+            complete: matches!(self.store, StoreHealth::Followed | StoreHealth::Lost(_))
+                && self.own_complete
+                && seen
+                && readable,
+            begun: self.store == StoreHealth::Snapshot || self.clusters.values().any(|known| known.begun),
             store: self.store.clone(),
             trouble: self.trouble.clone(),
             generation: self.generation.clone(),
@@ -182,6 +190,7 @@ impl Fold {
     /// The store cannot be followed any more. What this agent sees itself counts from now on.
     pub fn lost(&mut self, why: String) {
         self.trouble = Some(why.clone());
+        self.missed = None;
         // Before anything was read there is nothing to have lost.
         if !matches!(self.store, StoreHealth::NeverRead | StoreHealth::Snapshot) {
             self.store = StoreHealth::Lost(why);
@@ -189,11 +198,26 @@ impl Fold {
         self.see_for_itself();
     }
 
-    /// The store is followed again, after what it holds was found to be what is known.
-    pub fn found(&mut self) {
+    /// Whether what is known of a cluster is more than what an earlier process knew: what came since is not absent.
+    fn is_new(&self, (id, known): (&ClusterId, &Standing)) -> bool {
+        !known.begun || known.is_removed() || self.own.get(id).is_some_and(|own| own.is_seen())
+    }
+
+    /// The store is followed again, after what it holds was found to be what is known, but for what was missed, up to
+    /// a revision.
+    pub fn found(&mut self, missed: u64) {
         self.trouble = None;
-        self.store = StoreHealth::Followed;
+        self.missed = Some(missed);
+        self.catch_up();
         self.see_for_itself();
+    }
+
+    /// Once what was missed is there, the store counts as followed.
+    fn catch_up(&mut self) {
+        if self.missed.take_if(|missed| self.reached >= *missed).is_some() {
+            self.store = StoreHealth::Followed;
+            self.clusters.values_mut().filter(|known| known.aside.is_none()).for_each(|known| known.begun = false);
+        }
     }
 
     /// Clusters that were never seen have had the time to be: they are a trouble of their own from now on.
@@ -206,6 +230,7 @@ impl Fold {
         let Loaded { position, entries, .. } = loaded;
         self.replace(&Snapshot { revision: position, entries: entries.into_iter().collect() });
         self.store = StoreHealth::Snapshot;
+        self.clusters.values_mut().for_each(|known| known.begun = true);
         self.see_for_itself();
     }
 
@@ -244,6 +269,7 @@ impl Fold {
         }
         self.reached = self.reached.max(batch.revision);
         self.position = self.position.max(Some(batch.revision));
+        self.catch_up();
         self.raise(&notes);
         let mut touched = BTreeSet::new();
         for note in notes {

@@ -264,14 +264,22 @@ async fn what_is_gathered_is_begun_with_when_neither_the_store_nor_a_cluster_is_
     let after = gatherer.comes_to(|gathered| gathered.store == StoreHealth::Snapshot).await;
     assert_eq!(after.view.canonical(), before.view.canonical());
     let failed = gatherer.comes_to(|gathered| gathered.trouble.is_some()).await;
-    assert_eq!((failed.store, failed.view.digest()), (StoreHealth::Snapshot, before.view.digest()));
+    assert_eq!((&failed.store, failed.view.digest()), (&StoreHealth::Snapshot, before.view.digest()));
+    // What it knew is answered; what it did not know may have come since.
+    assert!(failed.is_ready() && !failed.complete);
     // The store goes on where it was known, and so does what is kept.
     put(&store, "demo/late", "10.0.0.3").await;
     faulty.set(Some(&store));
-    gatherer.comes_to(|gathered| gathered.store == StoreHealth::Followed).await;
+    let caught_up = gatherer.comes_to(|gathered| gathered.store == StoreHealth::Followed).await;
+    assert!(
+        caught_up.view.services().get(&key("demo/late")).is_some(),
+        "nothing is missed by who says that he follows"
+    );
     put(&store, "demo/web", "10.0.0.4").await;
     gatherer.has_all_of(&store).await;
     kept.has_all_of(&store).await;
+    gatherer.own.send_replace(observed([]));
+    gatherer.comes_to(|gathered| gathered.complete && !gathered.begun).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,7 +111,7 @@ impl Fold {
                 standing.aside = Some(entries.collect());
                 continue;
             }
-            standing.aside = None;
+            (standing.aside, standing.begun) = (None, false);
             // It may have been removed and readmitted meanwhile: then it begins anew.
             let is_another = before.get(&id).is_some_and(|before| number(standing) > *before);
             // Of one that never had anything there is nothing to keep.
@@ -165,7 +165,9 @@ impl Fold {
 
     /// The store's word is taken, whatever it is: what was held beside it is given up.
     pub(super) fn release(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
-        let entries = self.clusters.get_mut(id).and_then(|known| known.aside.take()).unwrap_or_default();
+        let Some(standing) = self.clusters.get_mut(id) else { return };
+        standing.begun = false;
+        let entries = standing.aside.take().unwrap_or_default();
         let keys: Vec<Key> = entries.keys().filter_map(|text| Key::parse(text).ok()).collect();
         self.sweep(id, &keys.iter().collect(), touched);
         for (text, entry) in &entries {

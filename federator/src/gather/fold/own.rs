@@ -50,9 +50,14 @@ impl Own {
         self.folded.is_some()
     }
 
+    /// Whether it was looked at.
+    pub(super) fn is_seen(&self) -> bool {
+        self.seen.settled()
+    }
+
     /// Whether waiting for a first look at it makes sense no longer.
     pub(super) fn is_settled(&self) -> bool {
-        self.late || self.seen.settled()
+        self.late || self.is_seen()
     }
 
     pub(super) fn slice(&self, service: &ServiceKey, name: &str) -> Option<&Arc<Slice>> {

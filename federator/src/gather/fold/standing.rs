@@ -53,6 +53,8 @@ pub(super) struct Standing {
     pub(super) count: Count,
     /// Whether there ever was a complete marker: then a name of it may be absent only for a reason.
     pub(super) marked: bool,
+    /// Whether what is used of it is what an earlier process knew, and no store has confirmed it to this one.
+    pub(super) begun: bool,
     /// The store's word, kept aside until it can be believed: what was known before is used meanwhile.
     pub(super) aside: Option<BTreeMap<String, Entry>>,
 }

@@ -353,6 +353,45 @@ fn a_store_that_was_rolled_back_is_another_life() {
 }
 
 #[test]
+fn what_an_earlier_process_knew_makes_nothing_absent() {
+    let store = living("first", "10.0.0.1");
+    let all = snapshot(&store);
+    let loaded = || Loaded {
+        position: all.revision,
+        written: std::time::UNIX_EPOCH,
+        entries: all.entries.clone().into_iter().collect(),
+    };
+    let said = |fold: &Fold| (fold.result().complete, fold.result().is_ready());
+    // Another life of the store, as the embedded one's is with every process: nothing in it speaks of the cluster yet.
+    for (own, is_own) in [("east", true), ("west", false)] {
+        let mut fold = fold(&[own]);
+        fold.begin(loaded());
+        assert_eq!(said(&fold), (false, true));
+        let empty = Embedded::new();
+        write(&empty, &[("generation", Some(Generation { id: "second".into(), base: 100, settled: false }.encode()))]);
+        fold.replace(&snapshot(&empty));
+        fold.found(0);
+        assert_eq!((web(&fold), said(&fold)), ("10.0.0.1".to_owned(), (false, true)));
+        fold.observed(&id(own), observed([]));
+        assert_eq!(said(&fold), (is_own, true));
+        if !is_own {
+            // Everybody's failure it does not become for long.
+            fold.give_up_on_the_unseen();
+            assert_eq!(said(&fold), (true, true));
+        }
+    }
+    // The same life: what was missed comes first.
+    let mut fold = fold(&[]);
+    fold.begin(loaded());
+    fold.found(all.revision + 1);
+    assert_eq!(said(&fold), (false, true));
+    write(&store, &[("records/east/demo/late/head", Some(head("http:80").encode()))]);
+    let mut watch = now(store.watch(all.revision + 1)).expect("it is there");
+    fold.apply(&now(watch.next()).expect("a change"));
+    assert_eq!((said(&fold), fold.result().begun), ((true, true), false));
+}
+
+#[test]
 fn a_store_that_was_rolled_back_and_came_as_far_again_is_another_life() {
     let store = living("first", "10.0.0.1");
     let mut fold = fold(&[]);
@@ -452,7 +491,7 @@ fn the_own_cluster_is_fresh_while_the_store_is_away() {
 
     // The store is back, and what was seen counts until it is in there.
     let mut watch = now(store.watch(snapshot(&store).revision + 1)).expect("it is there");
-    fold.found();
+    fold.found(0);
     assert_eq!(web(&fold), "10.0.0.2");
     let revision = write(&store, &[(SLICE, Some(slice("http:80", "10.0.0.2").encode()))]);
     fold.apply(&now(watch.next()).expect("a change"));
@@ -510,7 +549,7 @@ fn the_stores_word_counts_as_soon_as_it_is_followed_again() {
     fold.lost("away".to_owned());
     fold.observed(&id("east"), observed([("demo/web", plain("10.0.0.1"))]));
     assert_eq!(fold.result().seen.len(), 1);
-    fold.found();
+    fold.found(0);
     assert_eq!((fold.result().seen.len(), fold.result().local), (0, 0));
 }
 
