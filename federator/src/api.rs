@@ -28,6 +28,8 @@ pub struct Sources {
     pub place: Place,
     /// What was gathered.
     pub gathered: watch::Receiver<Gathered>,
+    /// Whether DNS answers what is known. It learns what was gathered a moment later.
+    pub ready: watch::Receiver<bool>,
     /// How a shared store is looked after.
     pub upkeep: watch::Receiver<Option<Upkeep>>,
     /// What is observed and published, by cluster.

@@ -47,11 +47,14 @@ pub async fn serve(
 /// Ready once names that are not there can be said not to exist, or what an earlier process knew is answered; until then
 /// it says what is awaited.
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    let gathered = admin.sources.gathered.borrow().clone();
-    if gathered.is_ready() {
+    if *admin.sources.ready.borrow() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
+    let gathered = admin.sources.gathered.borrow().clone();
     let mut awaited = Vec::new();
+    if gathered.is_ready() {
+        awaited.push("what is known is not answered yet".to_owned());
+    }
     if gathered.store == crate::gather::StoreHealth::NeverRead {
         awaited.push("the store was not read yet".to_owned());
     }
@@ -81,4 +84,44 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     // Writing to a String cannot fail.
     let _ = encode(&mut text, &admin.registry);
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{emit, gather::Gathered, membership::roster::Roster, snapshot::Kept};
+    use model::{name::ClusterId, reach::Place};
+    use std::time::SystemTime;
+    use tokio::sync::watch;
+
+    #[tokio::test]
+    async fn it_is_ready_when_dns_answers_so_and_not_when_it_is_only_known() {
+        for (complete, answered, code) in [
+            (false, false, StatusCode::SERVICE_UNAVAILABLE),
+            (true, false, StatusCode::SERVICE_UNAVAILABLE),
+            (true, true, StatusCode::OK),
+            (false, true, StatusCode::OK),
+        ] {
+            let place = Place { cluster: ClusterId::parse("east").expect("an id"), network: Default::default() };
+            let sources = Sources {
+                agent: "east-1".to_owned(),
+                place,
+                gathered: watch::Sender::new(Gathered { complete, ..Gathered::default() }).subscribe(),
+                ready: watch::Sender::new(answered).subscribe(),
+                upkeep: watch::Sender::default().subscribe(),
+                own: watch::Sender::default().subscribe(),
+                roster: watch::Sender::new(Roster::default()).subscribe(),
+                emitted: watch::Sender::new(emit::Status::default()).subscribe(),
+                snapshot: Kept {
+                    file: None,
+                    status: watch::Sender::default().subscribe(),
+                    clock: || SystemTime::UNIX_EPOCH,
+                },
+            };
+            let admin = Admin { sources: sources.clone(), registry: Arc::default() };
+            let said = readyz(State(admin)).await.into_response();
+            assert_eq!(said.status(), code, "complete: {complete}, answered: {answered}");
+            assert_eq!(Report::new(&sources).ready, answered, "complete: {complete}, answered: {answered}");
+        }
+    }
 }

@@ -17,13 +17,13 @@ type ReadOwn = fn(&Own) -> i64;
 
 impl Collector for Stages {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Sources { gathered, own, emitted, snapshot, .. } = &self.0;
+        let Sources { gathered, ready, own, emitted, snapshot, .. } = &self.0;
         let (gathered, emitted) = (gathered.borrow().clone(), emitted.borrow().clone());
         let view = &gathered.view;
         let gauges: [(&str, &str, i64); 8] = [
             ("revision", "Largest store revision in the View", count(view.revision())),
             ("local_revision", "Changes taken from own observation, not from the store", count(gathered.local)),
-            ("ready", "Whether what is asked for is answered", i64::from(gathered.is_ready())),
+            ("ready", "Whether what is asked for is answered", i64::from(*ready.borrow())),
             ("complete", "Whether absent names can be said not to exist", i64::from(gathered.complete)),
             ("clusters", "Clusters in the View", size(view.clusters().len())),
             ("services", "Services in the View", size(view.services().len())),

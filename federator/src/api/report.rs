@@ -287,7 +287,7 @@ impl Report {
             agent: sources.agent.clone(),
             cluster: sources.place.cluster.to_string(),
             version: env!("CARGO_PKG_VERSION"),
-            ready: gathered.is_ready(),
+            ready: *sources.ready.borrow(),
             complete: gathered.complete,
             revision: view.revision(),
             local: gathered.local,

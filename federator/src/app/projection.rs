@@ -23,6 +23,8 @@ pub(super) struct Projection {
     pub(super) entries: ServiceEntries,
     pub(super) rules: watch::Receiver<ImportRules>,
     pub(super) desired: watch::Sender<Tracked<ObjectKey, Desired>>,
+    /// Whether every listener answers what is known.
+    pub(super) ready: watch::Sender<bool>,
 }
 
 // === impl Projection ===
@@ -39,6 +41,7 @@ impl Projection {
                 zones.set_version(VERSION);
                 self.served[&mode].store(Arc::new(zones));
             }
+            self.ready.send_if_modified(|ready| std::mem::replace(ready, now.is_ready()) != now.is_ready());
             // Before everything was seen, what is missing is not known to be gone. Nobody may want any: who emits
             // nothing need not hold every endpoint once more.
             if now.complete && !self.desired.is_closed() {

@@ -101,7 +101,7 @@ pub(super) async fn start(
     let desired = watch::Sender::new(Tracked::new());
     let home = own.borrow().get(&config.cluster).map(|home| home.published.clone());
     let emitted = stages.emit(&config, home, desired.subscribe()).await?;
-    stages.project(&config, gathered.clone(), served.clone(), rules.import, desired)?;
+    let ready = stages.project(&config, gathered.clone(), served.clone(), rules.import, desired)?;
     let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
     for (socket, mode) in sockets {
         stages.answer(socket, served[&mode].clone(), dns_metrics.clone(), shutdown);
@@ -112,6 +112,7 @@ pub(super) async fn start(
         agent,
         place: place(&config),
         gathered: gathered.clone(),
+        ready,
         upkeep,
         own,
         roster,
@@ -229,7 +230,7 @@ impl Stages {
         served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
         rules: watch::Receiver<ImportRules>,
         desired: watch::Sender<Tracked<ObjectKey, Desired>>,
-    ) -> Result<(), AppError> {
+    ) -> Result<watch::Receiver<bool>, AppError> {
         let zones_config = zones::Config {
             place: place(config),
             zone: config.zone.clone(),
@@ -243,9 +244,11 @@ impl Stages {
             namespace: config.emit.namespace.as_str().into(),
         };
         let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
-        let projection = Projection { zones, served, entries: ServiceEntries::new(entries_config), rules, desired };
+        let (ready, is_ready) = watch::channel(false);
+        let entries = ServiceEntries::new(entries_config);
+        let projection = Projection { zones, served, entries, rules, desired, ready };
         self.others.spawn(projection.run(gathered));
-        Ok(())
+        Ok(is_ready)
     }
 
     async fn emit(
