@@ -126,7 +126,7 @@ pub async fn run(
         }
         if matches!(error, StoreError::WentBack(_)) {
             store.adopt();
-            stage.fold.forget_position();
+            stage.fold.end_life();
         }
         tracing::warn!(store = ?store, %error, revision = stage.fold.view().revision(), "store lost; holding what is known");
         stage.fold.lost(error.to_string());

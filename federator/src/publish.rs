@@ -145,7 +145,7 @@ pub async fn run(
     let mut swept = false;
     let mut todo = BTreeSet::new();
     loop {
-        if let Some(ended) = heed(config, &mut ledger, &gathered.borrow_and_update()) {
+        if let Some(ended) = heed(&config.cluster, &mut ledger, &gathered.borrow_and_update()) {
             return ended;
         }
         let now = observed.borrow_and_update().clone();
@@ -190,20 +190,21 @@ pub async fn run(
 }
 
 /// What is gathered tells of what concerns a publisher that has nothing to write: every write finds it out by itself.
-fn heed(config: &Config, ledger: &mut Ledger, gathered: &Gathered) -> Option<Ended> {
-    if gathered.removed.contains(&config.cluster) {
+fn heed(cluster: &ClusterId, ledger: &mut Ledger, gathered: &Gathered) -> Option<Ended> {
+    if gathered.removed.contains(cluster) {
         return Some(Ended::Buried);
     }
     let known = ledger.generation().value.as_ref().map(|known| known.id.clone());
-    if let Some((generation, modified)) = &gathered.generation
-        && *modified > ledger.generation().modified
-    {
+    if let Some((generation, modified)) = &gathered.generation {
+        // Revisions of two lives cannot be compared. If it is what was gathered that is late, it is soon not so any more.
         if known.as_ref() != Some(&generation.id) {
             return Some(Ended::Reread);
         }
-        ledger.set_generation(generation.clone(), *modified);
+        if *modified > ledger.generation().modified {
+            ledger.set_generation(generation.clone(), *modified);
+        }
     }
-    let stands = gathered.view.clusters().get(&config.cluster).and_then(|cluster| cluster.hold.as_ref());
+    let stands = gathered.view.clusters().get(cluster).and_then(|known| known.hold.as_ref());
     if let (Some(hold), Some(known)) = (stands.filter(|hold| hold.accepted), &ledger.hold().value)
         && hold.set == known.set
         && hold.endpoints == known.endpoints
@@ -213,9 +214,9 @@ fn heed(config: &Config, ledger: &mut Ledger, gathered: &Gathered) -> Option<End
     // Whoever follows the store finds other records there than this owner's marker speaks of.
     let marker = ledger.marker();
     let is_ours = marker.synced.epoch == ledger.epoch() && marker.fits;
-    let is_aside = gathered.aside.contains(&config.cluster);
+    let is_aside = gathered.aside.contains(cluster);
     // Or another marker: a store that went back to just before it, and has come as far again, is not told otherwise.
-    let known_there = gathered.view.clusters().get(&config.cluster).and_then(|cluster| cluster.synced.as_ref());
+    let known_there = gathered.view.clusters().get(cluster).and_then(|known| known.synced.as_ref());
     let is_other = is_aside || known_there != Some(&marker.synced);
     let is_lost = gathered.position >= marker.modified && is_other;
     // Of a marker that is older than the store's present life nobody expects otherwise: it is about to be written anew.
@@ -259,6 +260,35 @@ async fn commit(
                 backoff.wait().await;
             }
             Err(error) => return Err(Ended::Store(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{Txn, embedded::Embedded},
+        testing::{id, now},
+    };
+    use model::{generation::Generation, record::Record as _};
+
+    #[test]
+    fn another_life_of_the_store_is_another_whatever_its_revisions_are() {
+        let store = Embedded::new();
+        let generation = |id: &str| Generation { id: id.into(), base: 0, settled: true };
+        let writes = vec![("generation".to_owned(), Some(generation("first").encode()))];
+        now(store.commit(&Txn { writes, ..Txn::default() })).expect("it is there");
+        let (mut ledger, _) = now(Ledger::read(&store, &id("east"), 1)).expect("it is there");
+        let modified = ledger.generation().modified;
+        for (life, modified, expected) in [
+            ("first", modified, None),
+            ("first", modified + 1, None),
+            ("second", modified - 1, Some(Ended::Reread)),
+            ("second", modified + 2, Some(Ended::Reread)),
+        ] {
+            let gathered = Gathered { generation: Some((generation(life), modified)), ..Gathered::default() };
+            assert_eq!(heed(&id("east"), &mut ledger, &gathered), expected, "{life} {modified}");
         }
     }
 }

@@ -20,10 +20,7 @@ use federator::store::{Committed, Lease, Snapshot, Store, StoreError, Txn, Watch
 use lease::LinkLease;
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{
@@ -42,6 +39,9 @@ pub(crate) struct Who {
     pub(crate) agent: Arc<str>,
     pub(crate) life: u32,
 }
+
+/// The id of the etcd cluster, its revision, and what became of a request.
+type Answer<T> = (u64, u64, Result<T, StoreError>);
 
 /// The store as all links share it.
 #[derive(Clone, Debug)]
@@ -69,8 +69,18 @@ pub(crate) struct Link {
     dice: Dice,
     tasks: Tasks,
     journal: Journal,
-    /// The id of the etcd cluster once known, else zero: another one is never mistaken for it.
-    cluster: Arc<AtomicU64>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What a link knows of its etcd: neither another one nor an earlier state is mistaken for it.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// The id of the etcd cluster once known, else zero.
+    cluster: u64,
+    /// The largest revision of an answer.
+    revision: u64,
+    /// How often another was taken for it.
+    adopted: u32,
 }
 
 // === impl Who ===
@@ -140,7 +150,7 @@ async fn sleep_until(when: Option<Instant>) {
 impl Link {
     pub(crate) fn new(who: Who, around: &Surroundings, weather: tokio::sync::watch::Receiver<Weather>) -> Self {
         let Surroundings { journal, dice, tasks, shore, .. } = around.clone();
-        Self { who, shore, weather, dice, tasks, journal, cluster: Arc::default() }
+        Self { who, shore, weather, dice, tasks, journal, known: Arc::default() }
     }
 
     /// Asks the store for something, once or twice, with whatever happens on the way.
@@ -153,11 +163,12 @@ impl Link {
         if fate != Fate::default() {
             self.journal.note(format_args!("{} {what}: {fate}", self.who));
         }
+        let before = *locked(&self.known);
         let (answer, answered) = oneshot::channel();
         self.tasks.spawn(WORLD, self.clone().carry(fate, does, answer));
         let gone = |why: &str| Err(StoreError::Unavailable(format!("{what}: {why}")));
         match timeout(CALL_TIMEOUT, answered).await {
-            Ok(Ok((cluster, done))) => self.check(cluster).and(done),
+            Ok(Ok((cluster, revision, done))) => locked(&self.known).check(before, cluster, revision).and(done),
             Ok(Err(_)) => gone("connection lost"),
             Err(_) => gone("no answer in time"),
         }
@@ -168,7 +179,7 @@ impl Link {
         self,
         fate: Fate,
         does: impl Fn(&mut Etcd, &Who) -> Result<T, StoreError>,
-        answer: oneshot::Sender<(u64, Result<T, StoreError>)>,
+        answer: oneshot::Sender<Answer<T>>,
     ) {
         sleep(self.delay() + fate.late).await;
         let lost = fate.request_lost || !self.weather.borrow().carries_requests();
@@ -208,18 +219,38 @@ impl Link {
     }
 
     /// What the store says, and which cluster it is; nothing while it is stopped.
-    fn ask<T>(&self, does: impl Fn(&mut Etcd, &Who) -> Result<T, StoreError>) -> Option<(u64, Result<T, StoreError>)> {
-        self.shore.with(|etcd| etcd.up.then(|| (etcd.cluster, does(etcd, &self.who))))
+    fn ask<T>(&self, does: impl Fn(&mut Etcd, &Who) -> Result<T, StoreError>) -> Option<Answer<T>> {
+        self.shore.with(|etcd| {
+            etcd.up.then(|| {
+                let done = does(etcd, &self.who);
+                (etcd.cluster, etcd.revision, done)
+            })
+        })
     }
+}
 
-    /// Refuses an answer of another etcd cluster than the first that answered.
-    fn check(&self, cluster: u64) -> Result<(), StoreError> {
-        match self.cluster.compare_exchange(0, cluster, Ordering::Relaxed, Ordering::Relaxed) {
-            Err(known) if known != cluster => {
-                Err(StoreError::WentBack(format!("it was etcd cluster {known:x} and now is {cluster:x}")))
-            }
-            _ => Ok(()),
+// === impl Known ===
+
+impl Known {
+    /// Refuses an answer of another etcd cluster than the first that answered, and one of an earlier revision than was
+    /// known before it was asked for.
+    fn check(&mut self, before: Self, cluster: u64, revision: u64) -> Result<(), StoreError> {
+        if self.cluster == 0 {
+            self.cluster = cluster;
         }
+        let known = self.cluster;
+        if known != cluster {
+            return Err(StoreError::WentBack(format!("it was etcd cluster {known:x} and now is {cluster:x}")));
+        }
+        if before.adopted != self.adopted {
+            return Ok(());
+        }
+        if revision < before.revision {
+            let seen = before.revision;
+            return Err(StoreError::WentBack(format!("it is at revision {revision}, and {seen} was seen")));
+        }
+        self.revision = self.revision.max(revision);
+        Ok(())
     }
 }
 
@@ -251,6 +282,7 @@ impl Store for Link {
     }
 
     fn adopt(&self) {
-        self.cluster.store(0, Ordering::Relaxed);
+        let mut known = locked(&self.known);
+        *known = Known { adopted: known.adopted + 1, ..Known::default() };
     }
 }

@@ -8,7 +8,10 @@ use crate::{
     link::{Shore, Who},
     source::Source,
 };
-use federator::{gather::Gathered, ownership::rules::Timing};
+use federator::{
+    gather::{Gathered, StoreHealth},
+    ownership::rules::Timing,
+};
 use model::{
     cluster::SetHash,
     export::Address,
@@ -41,6 +44,8 @@ pub(crate) struct Scene {
     /// The generations in which the store went back, while nobody had noticed.
     spoiled: Arc<Mutex<BTreeSet<Arc<str>>>>,
     went_back: Arc<AtomicBool>,
+    /// Whether somebody has begun without knowing anything after that.
+    forgot: Arc<AtomicBool>,
     pub(crate) timing: Timing,
     pub(crate) grace: Duration,
     pub(crate) first_grace: Duration,
@@ -53,13 +58,15 @@ pub(crate) struct Witness {
     shore: Shore,
     journal: Journal,
     started: Instant,
+    /// Whether it has followed the store.
+    has_read: bool,
     view: View,
     /// When each was first seen, of what is there now.
     pods: BTreeMap<(ClusterId, ServiceKey, IpAddr), Instant>,
     names: BTreeMap<(ClusterId, ServiceKey), Instant>,
     vips: BTreeMap<ServiceKey, Vip>,
-    /// Who was seen in front of whom.
-    orders: BTreeSet<(ServiceKey, ClusterId, ClusterId)>,
+    /// Who was seen in front of whom, and in which generation.
+    orders: BTreeMap<(ServiceKey, ClusterId, ClusterId), Arc<str>>,
     removed: BTreeSet<ClusterId>,
 }
 
@@ -77,6 +84,7 @@ impl Scene {
             acts: Arc::default(),
             spoiled: Arc::default(),
             went_back: Arc::default(),
+            forgot: Arc::default(),
             timing,
             grace,
             first_grace,
@@ -116,11 +124,12 @@ impl Witness {
             shore,
             journal,
             started: Instant::now(),
+            has_read: false,
             view: View::default(),
             pods: BTreeMap::new(),
             names: BTreeMap::new(),
             vips: BTreeMap::new(),
-            orders: BTreeSet::new(),
+            orders: BTreeMap::new(),
             removed: BTreeSet::new(),
         }
     }
@@ -140,6 +149,10 @@ impl Witness {
         self.journal.note(format_args!("{who} sees {revision}+{local}: {services} services, {complete}, {store:?}"));
         if revision < self.view.revision() {
             self.broken(format_args!("goes back from {} to {revision}", self.view.revision()));
+        }
+        if *store == StoreHealth::Followed && !self.has_read {
+            self.has_read = true;
+            self.scene.forgot.fetch_or(self.scene.went_back(), Ordering::Relaxed);
         }
         self.compare(now);
         if *complete {
@@ -195,8 +208,8 @@ impl Witness {
                 self.broken(format_args!("moves {key} from {first:?} to {vip:?}"));
             }
         }
-        if now.local == 0 {
-            self.keeps_order(key, new);
+        if let (0, Some((generation, _))) = (now.local, &now.generation) {
+            self.keeps_order(key, new, generation);
         }
     }
 
@@ -205,13 +218,21 @@ impl Witness {
         now.removed.contains(id) || self.scene.was_touched(id, seen)
     }
 
-    fn keeps_order(&mut self, key: &ServiceKey, service: &Service) {
+    fn keeps_order(&mut self, key: &ServiceKey, service: &Service, generation: &Generation) {
+        // Until a generation is settled everybody has its own, beside what others say.
+        if !generation.settled {
+            return;
+        }
         for (n, (front, _)) in service.exports.iter().enumerate() {
             for (back, _) in &service.exports[n + 1..] {
-                if self.orders.contains(&(key.clone(), back.clone(), front.clone())) {
-                    self.broken(format_args!("puts {front} in front of {back} for {key}"));
+                let reverse = (key.clone(), back.clone(), front.clone());
+                if let Some(of) = self.orders.remove(&reverse) {
+                    // Who remembers a lost store may come when others have begun anew: that is another generation.
+                    if of == generation.id || !self.scene.forgot.load(Ordering::Relaxed) {
+                        self.broken(format_args!("puts {front} in front of {back} for {key}"));
+                    }
                 }
-                self.orders.insert((key.clone(), front.clone(), back.clone()));
+                self.orders.insert((key.clone(), front.clone(), back.clone()), generation.id.clone());
             }
         }
     }

@@ -54,6 +54,8 @@ pub struct Fold {
     missed: Option<u64>,
     /// The life of the store that is followed, and the revision of the key that says so.
     generation: Option<(Generation, u64)>,
+    /// Whether that life is over, though the store may not show it.
+    is_lost: bool,
     clusters: BTreeMap<ClusterId, Standing>,
     services: HashMap<ServiceKey, Known>,
     /// What slices have in common.
@@ -110,6 +112,7 @@ impl Fold {
             store: StoreHealth::NeverRead,
             trouble: None,
             generation: None,
+            is_lost: false,
             clusters: BTreeMap::new(),
             services: HashMap::new(),
             shared: Shared::default(),
@@ -142,7 +145,7 @@ impl Fold {
 
     /// Whether something that the store says is kept aside, and what was known before is used.
     pub fn sets_aside(&self) -> bool {
-        self.aside.is_some() || self.clusters.values().any(|known| known.aside.is_some())
+        self.aside.is_some() || self.clusters.values().any(Standing::is_aside)
     }
 
     /// Whether nothing is known of any cluster.
@@ -152,6 +155,13 @@ impl Fold {
 
     /// The store no longer knows what came after the position, or is another: the next thing is to read it all.
     pub fn forget_position(&mut self) {
+        self.position = None;
+    }
+
+    /// The store is another, or at an earlier revision than this agent has seen anywhere: whatever it holds, the life
+    /// that was followed is over.
+    pub fn end_life(&mut self) {
+        self.is_lost = self.generation.is_some();
         self.position = None;
     }
 
@@ -182,7 +192,7 @@ impl Fold {
             removed: Arc::new(self.clusters.keys().filter(|id| removed(id)).cloned().collect()),
             seen: Arc::new(used().cloned().collect()),
             aside: Arc::new(
-                self.clusters.iter().filter(|(_, known)| known.aside.is_some()).map(|(id, _)| id.clone()).collect(),
+                self.clusters.iter().filter(|(_, known)| known.is_aside()).map(|(id, _)| id.clone()).collect(),
             ),
         }
     }

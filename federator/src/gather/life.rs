@@ -35,7 +35,7 @@ pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: u6
 #[derive(Debug, Default)]
 pub(super) struct Seen(Option<(Arc<str>, Instant)>);
 
-/// A generation that is not settled, on its way to be.
+/// What a store has lost, on its way to be said again; and a generation that is not settled, on its way to be.
 pub(super) struct Restored(Option<BoxFuture<'static, Result<(), StoreError>>>);
 
 // === impl Seen ===
@@ -54,16 +54,19 @@ impl Seen {
 impl Restored {
     /// What there is to do in the generation that is followed.
     pub(super) fn new(config: &Config, store: &Arc<dyn Store>, fold: &Fold, seen: &mut Seen) -> Self {
-        let Some((generation, modified)) = fold.generation().filter(|(generation, _)| !generation.settled) else {
-            return Self(None);
-        };
+        let Some((generation, modified)) = fold.generation() else { return Self(None) };
         let assertions = fold.assertions();
+        if generation.settled {
+            let store = store.clone();
+            let late = async move { assert_all(&*store, assertions, modified).await };
+            return Self(Some(late.boxed()));
+        }
         let is_first = assertions.is_empty() && fold.is_empty();
         let grace = if is_first { config.first_grace } else { config.grace };
         let over = seen.first(generation) + grace;
         let (store, settled) = (store.clone(), Generation { settled: true, ..generation.clone() });
         let settle = async move {
-            assert_all(&*store, assertions).await?;
+            assert_all(&*store, assertions, modified).await?;
             // For the others to do the same; a clock of one's own is enough, for all begin at about the same time.
             sleep_until(over).await;
             propose(&*store, &settled, modified).await
@@ -80,8 +83,11 @@ impl Restored {
     }
 }
 
-/// Writes what is absent. What somebody else wrote meanwhile stands.
-async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>) -> Result<(), StoreError> {
+/// Writes what is absent. What somebody else wrote meanwhile stands; and once the generation, as it was `modified`, is
+/// settled, nobody changes places.
+async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>, modified: u64) -> Result<(), StoreError> {
+    let is_order = |assertion: &Assertion| assertion.iter().any(|(key, ..)| matches!(key, Key::Order(_)));
+    let unsettled = Guard::modified(Key::Generation.to_string(), modified);
     let mut backoff = Backoff::default();
     let mut waiting = assertions;
     let mut together = MAX_WRITES;
@@ -90,6 +96,9 @@ async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>) -> Result<(),
         for assertion in &waiting {
             if taken > 0 && txn.writes.len() + assertion.len() > together {
                 break;
+            }
+            if is_order(assertion) && !txn.guards.contains(&unsettled) {
+                txn.guards.push(unsettled.clone());
             }
             for (key, value, over) in assertion {
                 txn.guards.push(Guard::modified(key.to_string(), *over));
@@ -106,8 +115,11 @@ async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>) -> Result<(),
                     let found = found.get(&key.to_string());
                     found.is_some_and(|entry| entry.as_ref().map_or(0, |entry| entry.modified) != *over)
                 };
+                let is_settled = found
+                    .get(&unsettled.key)
+                    .is_some_and(|entry| entry.as_ref().map_or(0, |entry| entry.modified) != modified);
                 let before = waiting.len();
-                waiting.retain(|assertion| !assertion.iter().any(stands));
+                waiting.retain(|assertion| !(is_settled && is_order(assertion) || assertion.iter().any(stands)));
                 together = if waiting.len() == before { 1 } else { MAX_WRITES };
             }
             Err(StoreError::Unavailable(_)) => backoff.wait().await,

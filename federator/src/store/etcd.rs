@@ -15,7 +15,7 @@ mod watch;
 
 use super::{Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, StoreError, Txn, Upkeep, Watch};
 use async_trait::async_trait;
-use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse};
 use failure::TOO_MUCH;
 use members::{Members, Retry};
 use std::{
@@ -113,12 +113,12 @@ impl Etcd {
         loop {
             let at = sign(snapshot.revision);
             let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(at);
-            let page = self.members.call(Retry::Freely, |client| {
+            let page = self.members.call_linearizable(Retry::Freely, |client| {
                 let (start, options) = (start.clone(), options.clone());
                 async move { client.kv_client().max_decoding_message_size(MAX_ANSWER).get(start, Some(options)).await }
             });
             let page = match page.await {
-                Ok((_, page)) => page,
+                Ok(page) => page,
                 // Somebody has written values that are far larger than ours.
                 Err(StoreError::Refused(why)) if why.contains(TOO_MUCH) && limit > 1 => {
                     limit = (limit / 8).max(1);
@@ -135,6 +135,14 @@ impl Etcd {
                 _ => return Ok(snapshot),
             }
         }
+    }
+
+    /// The revision it is at, whichever member answers.
+    async fn revision(&self) -> Result<u64, StoreError> {
+        let root = &*self.root;
+        let ask = async |mut client: Client| client.get(root, None).await;
+        let answer = self.members.call_linearizable(Retry::Freely, ask).await?;
+        Ok(answer.header().map_or(0, |header| unsign(header.revision())))
     }
 
     fn entry(&self, kv: &KeyValue) -> Option<(String, Entry)> {
@@ -186,11 +194,11 @@ impl Store for Etcd {
             .when(txn.guards.iter().map(|guard| self.compare(guard)).collect::<Vec<_>>())
             .and_then(txn.writes.iter().map(op).chain(txn.leased.iter().map(leased)).collect::<Vec<_>>())
             .or_else(txn.guards.iter().map(now).collect::<Vec<_>>());
-        let answer = self.members.call(Retry::IfUnasked, |client| {
+        let answer = self.members.call_linearizable(Retry::IfUnasked, |client| {
             let request = request.clone();
             async move { client.kv_client().max_decoding_message_size(MAX_ANSWER).txn(request).await }
         });
-        let (_, answer) = answer.await?;
+        let answer = answer.await?;
         if answer.succeeded() {
             return Ok(Committed::Done(answer.header().map_or(0, |header| unsign(header.revision()))));
         }

@@ -5,6 +5,7 @@
 use super::{Fold, standing::Standing};
 use crate::store::{Entry, Snapshot};
 use model::{
+    cluster::Tombstone,
     generation::Generation,
     key::Key,
     name::ServiceKey,
@@ -39,7 +40,7 @@ impl Fold {
             (_, None) => false,
             (None, Some(_)) => true,
             (Some((known, _)), Some(stands)) if known.id == stands.id => {
-                snapshot.revision >= self.reached && !self.went_back(&snapshot.entries)
+                !self.is_lost && snapshot.revision >= self.reached && !self.went_back(&snapshot.entries)
             }
             (Some(_), Some(stands)) => stands.revision(snapshot.revision) > seen,
         };
@@ -100,6 +101,7 @@ impl Fold {
             }
             self.aside = Some(BTreeMap::new());
         }
+        self.is_lost &= self.generation.as_ref().is_some_and(|(known, _)| known.id == now.id);
         self.generation = Some((now, entry.modified));
     }
 
@@ -123,12 +125,16 @@ impl Fold {
         }
     }
 
-    /// What the store has lost and is held here: orders, virtual addresses, and removals of clusters. Nothing while
-    /// there was no loss.
+    /// What the store has lost and is held here: removals of clusters, whenever that is found out; and orders and virtual
+    /// addresses, until everybody has said them. Nothing while there was no loss.
     pub fn assertions(&self) -> Vec<Assertion> {
-        let Some(aside) = &self.aside else { return Vec::new() };
         let mut all = Vec::new();
-        for (service, known) in &self.services {
+        for (id, Standing { tombstone, .. }) in self.clusters.iter().filter(|(_, known)| known.is_unsaid()) {
+            let held = tombstone.value.as_ref().map(Tombstone::encode).unwrap_or_default();
+            all.push(vec![(Key::Tombstone(id.clone()), held, tombstone.stamp.modified)]);
+        }
+        let services = self.aside.iter().flat_map(|aside| self.services.iter().map(move |known| (aside, known)));
+        for (aside, (service, known)) in services {
             let host = service.host(&self.zone);
             let by_host = Key::VipOfHost(host.as_str().into());
             if let Some(vip) = known.vip.value.filter(|_| !aside.contains_key(&by_host.to_string())) {
@@ -139,14 +145,12 @@ impl Fold {
             let key = Key::Order(service.clone());
             let stands = aside.get(&key.to_string());
             let theirs = stands.and_then(|entry| Order::decode(&entry.value).ok()).unwrap_or_default();
-            let merged = order.followed_by(&theirs);
+            // What was held goes in front of what was lost; but in this life whoever said it first has said it.
+            let begun = self.generation.as_ref().map_or(0, |(_, modified)| *modified);
+            let is_said = stands.is_some_and(|entry| entry.modified > begun);
+            let merged = if is_said { theirs.followed_by(order) } else { order.followed_by(&theirs) };
             if merged != theirs {
                 all.push(vec![(key, merged.encode(), stands.map_or(0, |entry| entry.modified))]);
-            }
-        }
-        for (id, Standing { tombstone, tombstone_number, .. }) in &self.clusters {
-            if let Some(held) = tombstone.value.as_ref().filter(|held| held.number > *tombstone_number) {
-                all.push(vec![(Key::Tombstone(id.clone()), held.encode(), tombstone.stamp.modified)]);
             }
         }
         all.sort();

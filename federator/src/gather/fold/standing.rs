@@ -122,6 +122,16 @@ impl Standing {
         self.tombstone.value.as_ref().is_some_and(|tombstone| tombstone.removed)
     }
 
+    /// Whether it was removed or readmitted, and the store has lost that.
+    pub(super) fn is_unsaid(&self) -> bool {
+        self.tombstone.value.as_ref().is_some_and(|tombstone| tombstone.number > self.tombstone_number)
+    }
+
+    /// Whether what the store says of it is not what is used.
+    pub(super) fn is_aside(&self) -> bool {
+        self.aside.is_some() || self.is_unsaid()
+    }
+
     /// Whether the marker says that the records are complete.
     pub(super) fn is_synced(&self) -> bool {
         self.synced.value.as_ref().is_some_and(Synced::is_complete)

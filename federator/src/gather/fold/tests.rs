@@ -331,10 +331,19 @@ fn a_removal_that_a_restored_store_lacks_is_said_again() {
     let entry = Entry { value: next.encode(), created: over, modified: backup.revision + 1 };
     let mut restored = Snapshot { revision: backup.revision + 1, ..backup };
     restored.entries.insert("generation".to_owned(), entry);
-    fold.replace(&restored);
-    assert_eq!(web(&fold), "-");
-    let said = (Key::Tombstone(id("east")), tombstone, 0);
-    assert!(fold.assertions().contains(&vec![said]), "{:?}", fold.assertions());
+    let said = (Key::Tombstone(id("east")), tombstone.clone(), 0);
+    // Also by who comes when everybody else has said what he held.
+    let settled = Generation { settled: true, ..next.clone() };
+    for generation in [next, settled] {
+        restored.entries.get_mut("generation").expect("it is there").value = generation.encode();
+        fold.replace(&restored);
+        assert_eq!((web(&fold), fold.result().aside.len()), ("-".to_owned(), 1));
+        assert!(fold.assertions().contains(&vec![said.clone()]), "{:?}", fold.assertions());
+    }
+    let revision = restored.revision + 1;
+    let entry = Entry { value: tombstone, created: revision, modified: revision };
+    fold.apply(&Batch { revision, changes: vec![("tombstones/east".to_owned(), Some(entry))] });
+    assert!(fold.assertions().is_empty() && fold.result().aside.is_empty());
 }
 
 #[test]

@@ -31,6 +31,15 @@ pub(super) struct Members {
     current: AtomicUsize,
     /// The id of the etcd cluster once known, else zero.
     cluster: AtomicU64,
+    reached: Mutex<Reached>,
+}
+
+/// How far etcd has come, by answers that are linearizable: of those no later one says less.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    revision: u64,
+    /// How often another etcd was taken for it: answers to what was asked before that say nothing of this one.
+    adopted: u64,
 }
 
 struct Member {
@@ -92,7 +101,8 @@ impl Members {
         };
         let all = settings.endpoints.iter().map(member).collect();
         let access = Access::new(settings).await?;
-        Ok(Self { all, access, current: AtomicUsize::new(0), cluster: AtomicU64::new(0) })
+        let (current, cluster, reached) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::default());
+        Ok(Self { all, access, current, cluster, reached })
     }
 
     pub(super) fn endpoints(&self) -> impl Iterator<Item = &str> {
@@ -138,6 +148,26 @@ impl Members {
             }
         }
         Err(summary(failures))
+    }
+
+    /// The same for what is linearizable, reads and transactions, where the revision tells that etcd went back.
+    ///
+    /// # Errors
+    /// [`StoreError::WentBack`] when it has not come as far as it had before it was asked.
+    pub(super) async fn call_linearizable<T, F, R>(&self, retry: Retry, ask: F) -> Result<T, StoreError>
+    where
+        T: Answer,
+        F: Fn(Client) -> R + Send + Sync,
+        R: Future<Output = Result<T, Error>> + Send,
+    {
+        let before = *self.reached();
+        let (_, answer) = self.call(retry, ask).await?;
+        self.reached().note(before, answer.header().map_or(0, |header| unsign(header.revision())))?;
+        Ok(answer)
+    }
+
+    fn reached(&self) -> MutexGuard<'_, Reached> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Turns from a member that is the trouble, and says which it was.
@@ -194,6 +224,7 @@ impl Members {
     /// Takes the next answer for one of the etcd that is to be used, whichever it is.
     pub(super) fn adopt(&self) {
         self.cluster.store(0, Ordering::Relaxed);
+        self.reached().adopt();
         for member in &self.all {
             member.foreign.store(0, Ordering::Relaxed);
         }
@@ -259,6 +290,27 @@ impl Members {
     }
 }
 
+// === impl Reached ===
+
+impl Reached {
+    fn adopt(&mut self) {
+        *self = Self { revision: 0, adopted: self.adopted + 1 };
+    }
+
+    /// Takes note of an answer to what was asked when this was `before`.
+    fn note(&mut self, before: Self, now: u64) -> Result<(), StoreError> {
+        if before.adopted != self.adopted {
+            return Ok(());
+        }
+        if now < before.revision {
+            let seen = before.revision;
+            return Err(StoreError::WentBack(format!("it is at revision {now}, and {seen} was seen")));
+        }
+        self.revision = self.revision.max(now);
+        Ok(())
+    }
+}
+
 // === impl Member ===
 
 impl Member {
@@ -321,6 +373,23 @@ mod tests {
         // One that was of it is not any more.
         check(&[0, 2, 2], &[false, true, false], None);
         check(&[2, 2, 2], &[false, true, true], None);
+    }
+
+    #[test]
+    fn an_answer_is_held_against_what_was_known_when_it_was_asked_for() {
+        let mut reached = Reached::default();
+        let first = reached;
+        assert_eq!(reached.note(first, 18), Ok(()));
+        // Asked for before that, and answered after it.
+        assert_eq!(reached.note(first, 10), Ok(()));
+        let later = reached;
+        assert_eq!(reached.note(later, 18), Ok(()));
+        let went_back = Err(StoreError::WentBack("it is at revision 10, and 18 was seen".to_owned()));
+        assert_eq!(reached.note(later, 10), went_back);
+        reached.adopt();
+        let adopted = reached;
+        assert_eq!(reached.note(later, 18), Ok(()), "of the one that it was");
+        assert_eq!(reached.note(adopted, 10), Ok(()));
     }
 
     #[test]

@@ -67,7 +67,11 @@ impl EtcdWatch {
         watch.goes_on(&created).await?;
         // etcd accepts a revision of the future and then says nothing until it is reached.
         if now + 1 < revision {
-            return Err(StoreError::WentBack(format!("it is at revision {now}, and {} was seen", revision - 1)));
+            let (seen, all) = (revision - 1, watch.store.revision().await?);
+            if all < seen {
+                return Err(StoreError::WentBack(format!("it is at revision {all}, and {seen} was seen")));
+            }
+            return Err(watch.failed(Failure::of_member(format!("it is at revision {now} of {all}"))).await);
         }
         Ok(watch)
     }
