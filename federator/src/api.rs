@@ -7,6 +7,7 @@ pub mod report;
 
 use crate::{
     condition::{Conditions, Reason},
+    config::rules::ImportRules,
     emit,
     gather::Gathered,
     kubernetes::kubeconfig::Access,
@@ -30,6 +31,8 @@ pub struct Sources {
     pub gathered: watch::Receiver<Gathered>,
     /// Whether DNS answers what is known. It learns what was gathered a moment later.
     pub ready: watch::Receiver<bool>,
+    /// What of it is imported.
+    pub import: watch::Receiver<ImportRules>,
     /// How a shared store is looked after.
     pub upkeep: watch::Receiver<Option<Upkeep>>,
     /// What is observed and published, by cluster.

@@ -212,6 +212,7 @@ impl Config {
     /// [`ConfigError::Field`] names the first field that cannot be.
     pub fn check(file: file::File) -> Result<Self, ConfigError> {
         let cluster = cluster_id("cluster", &file.cluster)?;
+        let import = ImportRules::check(&file.import, &cluster)?;
         let mut clusters = Vec::new();
         for (n, typed) in file.clusters.into_iter().enumerate() {
             let checked = Cluster::check(&format!("clusters[{n}]"), typed)?;
@@ -271,7 +272,7 @@ impl Config {
             ownership,
             hold,
             export: ExportRules::check(&file.export)?,
-            import: ImportRules::check(&file.import)?,
+            import,
             store,
             snapshot: file.snapshot.map(Snapshot::check).transpose()?,
             dns: Dns { listeners: file.dns.listeners, ttl: file.dns.ttl, negative_ttl: file.dns.negative_ttl },

@@ -3,6 +3,7 @@
 //! the agent's own (its place, what it imports, how its listeners answer) comes in here, after conflicts are decided.
 
 pub mod dns;
+pub mod import;
 pub mod service_entry;
 
 use crate::config::rules::ImportRules;
@@ -24,8 +25,8 @@ pub struct Cursor {
 /// The services to project again, and whether everything else that was projected is to be dropped.
 #[derive(Debug)]
 pub struct Due<'a> {
-    /// A service, or `None` where it is gone or not imported.
-    pub services: Vec<(&'a ServiceKey, Option<&'a Arc<Service>>)>,
+    /// What is imported of a service, or `None` where it is gone or nothing of it is.
+    pub services: Vec<(&'a ServiceKey, Option<Arc<Service>>)>,
     /// The networks to project them with.
     pub networks: Arc<Networks>,
     /// All services are there, so what is not among them is gone.
@@ -50,16 +51,13 @@ impl Cursor {
         }
         let since = view.services().since(self.seen);
         self.seen = view.services().sequence();
-        let mut due = match since {
-            Since::Changes(services) if !moved => Due { services, networks: self.networks.clone(), everything: false },
-            _ => {
-                let services = view.services().iter().map(|(key, service)| (key, Some(service))).collect();
-                Due { services, networks: self.networks.clone(), everything: true }
+        let imported = |service| import::imported(&self.rules, service);
+        let (services, everything) = match since {
+            Since::Changes(changed) if !moved => {
+                (changed.into_iter().map(|(key, service)| (key, service.and_then(imported))).collect(), false)
             }
+            _ => (view.services().iter().map(|(key, service)| (key, imported(service))).collect(), true),
         };
-        for (key, service) in &mut due.services {
-            *service = service.filter(|_| self.rules.namespaces.refuse(&key.namespace).is_none());
-        }
-        due
+        Due { services, networks: self.networks.clone(), everything }
     }
 }

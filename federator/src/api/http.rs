@@ -89,7 +89,7 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{emit, gather::Gathered, membership::roster::Roster, snapshot::Kept};
+    use crate::{config::rules::ImportRules, emit, gather::Gathered, membership::roster::Roster, snapshot::Kept};
     use model::{name::ClusterId, reach::Place};
     use std::time::SystemTime;
     use tokio::sync::watch;
@@ -108,6 +108,7 @@ mod tests {
                 place,
                 gathered: watch::Sender::new(Gathered { complete, ..Gathered::default() }).subscribe(),
                 ready: watch::Sender::new(answered).subscribe(),
+                import: watch::Sender::new(ImportRules::default()).subscribe(),
                 upkeep: watch::Sender::default().subscribe(),
                 own: watch::Sender::default().subscribe(),
                 roster: watch::Sender::new(Roster::default()).subscribe(),

@@ -2,11 +2,14 @@
 
 use super::Sources;
 use crate::{
+    config::rules::ImportRules,
     gather::{Gathered, StoreHealth},
+    project::import,
     snapshot::Kept,
     store::Upkeep,
 };
 use model::{
+    export::Export,
     merge::Service,
     name::ClusterId,
     reach::{Networks, Place, offer},
@@ -14,6 +17,7 @@ use model::{
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -49,6 +53,8 @@ pub struct Report {
     pub secrets: BTreeMap<String, String>,
     /// The services, by `namespace/name`.
     pub services: BTreeMap<String, ServiceReport>,
+    /// What this agent's own rules keep out, by rule.
+    pub not_imported: BTreeMap<String, NotImportedReport>,
     /// Records that cannot be used, by key, with the reason.
     pub quarantined: BTreeMap<String, String>,
     /// How emitting stands.
@@ -192,9 +198,9 @@ pub struct ServiceReport {
     pub ports: Vec<String>,
     /// Who exports it, oldest first, with the number of ready endpoints.
     pub exports: Vec<ExportReport>,
-    /// How many endpoints can be used from here.
+    /// How many endpoints of what is imported can be used from here.
     pub usable: usize,
-    /// What cannot be used from here, and why.
+    /// What of it cannot be used from here, and why.
     pub left_out: Vec<String>,
     /// Where exports contradict each other.
     pub conflicts: Vec<String>,
@@ -210,6 +216,21 @@ pub struct ExportReport {
     pub ready: usize,
     /// All its endpoints.
     pub endpoints: usize,
+    /// The rule by which this agent does not import it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_imported: Option<String>,
+}
+
+/// What one rule keeps out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotImportedReport {
+    /// How many services, in whole or in part.
+    pub services: usize,
+    /// The clusters that export these.
+    pub clusters: BTreeSet<String>,
+    /// The first few of the services.
+    pub some: Vec<String>,
 }
 
 /// How emitting stands.
@@ -283,6 +304,7 @@ impl Report {
         }
         let secrets = sources.roster.borrow().troubles.clone();
         let networks = Networks::new(view);
+        let rules = sources.import.borrow().clone();
         Self {
             agent: sources.agent.clone(),
             cluster: sources.place.cluster.to_string(),
@@ -300,8 +322,9 @@ impl Report {
             services: view
                 .services()
                 .iter()
-                .map(|(key, service)| (key.to_string(), ServiceReport::new(&networks, &sources.place, service)))
+                .map(|(key, service)| (key.to_string(), ServiceReport::new(&networks, &sources.place, &rules, service)))
                 .collect(),
+            not_imported: import::left_out(&rules, view).into_iter().map(NotImportedReport::of).collect(),
             quarantined: (*gathered.quarantined).clone(),
             emit: EmitReport {
                 in_place: emitted.in_place,
@@ -416,15 +439,27 @@ impl ObservedReport {
     }
 }
 
+// === impl NotImportedReport ===
+
+impl NotImportedReport {
+    fn of((rule, left_out): (String, import::LeftOut)) -> (String, Self) {
+        let import::LeftOut { services, clusters, some } = left_out;
+        let clusters = clusters.iter().map(ToString::to_string).collect();
+        (rule, Self { services, clusters, some: some.iter().map(ToString::to_string).collect() })
+    }
+}
+
 // === impl ServiceReport ===
 
 impl ServiceReport {
-    fn new(networks: &Networks, place: &Place, service: &Service) -> Self {
-        let offer = offer(networks, place, service);
-        let export = |(cluster, export): &(ClusterId, std::sync::Arc<model::export::Export>)| ExportReport {
+    fn new(networks: &Networks, place: &Place, rules: &ImportRules, service: &Arc<Service>) -> Self {
+        let imported = import::imported(rules, service);
+        let offer = imported.as_deref().map(|service| offer(networks, place, service)).unwrap_or_default();
+        let export = |(cluster, export): &(ClusterId, Arc<Export>)| ExportReport {
             cluster: cluster.to_string(),
             ready: export.ready(),
             endpoints: export.endpoints().count(),
+            not_imported: import::refuse(rules, &service.key, cluster).map(|rule| rule.to_string()),
         };
         Self {
             kind: service.kind.as_str(),

@@ -101,7 +101,7 @@ pub(super) async fn start(
     let desired = watch::Sender::new(Tracked::new());
     let home = own.borrow().get(&config.cluster).map(|home| home.published.clone());
     let emitted = stages.emit(&config, home, desired.subscribe()).await?;
-    let ready = stages.project(&config, gathered.clone(), served.clone(), rules.import, desired)?;
+    let ready = stages.project(&config, gathered.clone(), served.clone(), rules.import.clone(), desired)?;
     let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
     for (socket, mode) in sockets {
         stages.answer(socket, served[&mode].clone(), dns_metrics.clone(), shutdown);
@@ -113,6 +113,7 @@ pub(super) async fn start(
         place: place(&config),
         gathered: gathered.clone(),
         ready,
+        import: rules.import,
         upkeep,
         own,
         roster,

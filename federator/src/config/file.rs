@@ -97,11 +97,25 @@ pub enum ExportMode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Import {
+    /// The clusters whose exports are; the agent's own always is one.
+    pub clusters: Lists,
     /// The namespaces whose services are.
     pub namespaces: Namespaces,
+    /// The services that are, as `namespace/name`.
+    pub services: Lists,
 }
 
-/// Namespaces; `*` stands for any letters.
+/// Names; `*` stands for any letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Lists {
+    /// Those that take part; empty means all.
+    pub allow: Vec<String>,
+    /// Those that do not, even where they are allowed.
+    pub deny: Vec<String>,
+}
+
+/// The same for namespaces, of which those of the system do not take part unless it is said.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Namespaces {

@@ -1,40 +1,47 @@
-//! Which namespaces take part, and what of them is exported: the rules of both sides, checked. They may change while
-//! the agent runs, so whoever applies them can be given new ones. Knows nothing of what they are applied to.
+//! What takes part: namespaces where something is exported; clusters, namespaces and services where something is
+//! imported. Lists of what is allowed and what is denied, checked. They may change while the agent runs, so whoever
+//! applies them can be given new ones. Knows nothing of what they are applied to.
 
 use super::{ConfigError, field, file};
-use model::name::Label;
+use model::name::{ClusterId, ServiceKey};
 use std::{fmt, sync::Arc};
 
 /// What of the clusters that this agent observes is exported.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRules {
     /// Whether a service has to ask for it.
     pub mode: file::ExportMode,
     /// The namespaces whose services are.
-    pub namespaces: Namespaces,
+    pub namespaces: Lists,
 }
 
 /// What of the fleet this agent hands on to its own cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportRules {
+    /// The agent's own cluster: what it exports itself is not kept out by `clusters`.
+    pub home: Option<ClusterId>,
+    /// The clusters whose exports are.
+    pub clusters: Lists,
     /// The namespaces whose services are.
-    pub namespaces: Namespaces,
+    pub namespaces: Lists,
+    /// The services that are, by `namespace/name`.
+    pub services: Lists,
 }
 
-/// Namespaces by the names that are allowed and those that are denied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespaces {
+/// Names that are allowed and names that are denied. Default: all are allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
     /// Those that take part; empty means all.
     pub allow: Vec<Pattern>,
     /// Those that do not, even where they are allowed.
     pub deny: Vec<Pattern>,
 }
 
-/// A namespace's name, in which `*` stands for any letters, also none.
+/// A name, in which `*` stands for any letters, also none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Arc<str>);
 
-/// Why a namespace does not take part.
+/// Why a name does not take part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It is denied, by this pattern.
@@ -43,59 +50,127 @@ pub enum Refusal {
     NotAllowed,
 }
 
+/// Why something of the fleet is not imported: the list that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotImported {
+    /// The field of the configuration that has the lists.
+    field: &'static str,
+    refusal: Refusal,
+}
+
+/// What the names of a list are names of.
+#[derive(Clone, Copy, Debug)]
+enum Noun {
+    Cluster,
+    Namespace,
+    Service,
+}
+
 // === impl ExportRules ===
 
 impl ExportRules {
     pub(super) fn check(typed: &file::Export) -> Result<Self, ConfigError> {
-        Ok(Self { mode: typed.mode, namespaces: Namespaces::check("export.namespaces", &typed.namespaces)? })
+        Ok(Self { mode: typed.mode, namespaces: Lists::of_namespaces("export.namespaces", &typed.namespaces)? })
+    }
+}
+
+impl Default for ExportRules {
+    fn default() -> Self {
+        Self { mode: file::ExportMode::default(), namespaces: Lists::default_namespaces() }
     }
 }
 
 // === impl ImportRules ===
 
 impl ImportRules {
-    pub(super) fn check(typed: &file::Import) -> Result<Self, ConfigError> {
-        Ok(Self { namespaces: Namespaces::check("import.namespaces", &typed.namespaces)? })
+    pub(super) fn check(typed: &file::Import, home: &ClusterId) -> Result<Self, ConfigError> {
+        Ok(Self {
+            home: Some(home.clone()),
+            clusters: Lists::check("import.clusters", Noun::Cluster, &typed.clusters.allow, &typed.clusters.deny)?,
+            namespaces: Lists::of_namespaces("import.namespaces", &typed.namespaces)?,
+            services: Lists::check("import.services", Noun::Service, &typed.services.allow, &typed.services.deny)?,
+        })
+    }
+
+    /// Why a service is not imported, whoever exports it; `None` when it is from some.
+    #[must_use]
+    pub fn refuse_service(&self, service: &ServiceKey) -> Option<NotImported> {
+        let by_namespace = self.namespaces.refuse(service.namespace.as_str());
+        by_namespace.map(|refusal| NotImported { field: "import.namespaces", refusal }).or_else(|| {
+            // Most have no such lists, and a text is made for them.
+            let refusal = (!self.services.is_empty()).then(|| self.services.refuse(&service.to_string()))??;
+            Some(NotImported { field: "import.services", refusal })
+        })
+    }
+
+    /// Why nothing that a cluster exports is imported; `None` when it is.
+    #[must_use]
+    pub fn refuse_cluster(&self, cluster: &ClusterId) -> Option<NotImported> {
+        let refusal = self.clusters.refuse(cluster.as_str()).filter(|_| self.home.as_ref() != Some(cluster))?;
+        Some(NotImported { field: "import.clusters", refusal })
     }
 }
 
-// === impl Namespaces ===
+impl Default for ImportRules {
+    fn default() -> Self {
+        let (clusters, services) = (Lists::default(), Lists::default());
+        Self { home: None, clusters, namespaces: Lists::default_namespaces(), services }
+    }
+}
 
-impl Namespaces {
-    /// Why a namespace does not take part; `None` when it does.
+// === impl Lists ===
+
+impl Lists {
+    /// Why a name does not take part; `None` when it does.
     #[must_use]
-    pub fn refuse(&self, namespace: &Label) -> Option<Refusal> {
-        if let Some(pattern) = self.deny.iter().find(|pattern| pattern.matches(namespace.as_str())) {
+    pub fn refuse(&self, name: &str) -> Option<Refusal> {
+        if let Some(pattern) = self.deny.iter().find(|pattern| pattern.matches(name)) {
             return Some(Refusal::Denied(pattern.clone()));
         }
-        let allowed = self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.matches(namespace.as_str()));
+        let allowed = self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.matches(name));
         (!allowed).then_some(Refusal::NotAllowed)
     }
 
-    fn check(at: &str, typed: &file::Namespaces) -> Result<Self, ConfigError> {
-        let patterns = |list: &str, texts: &[String]| {
-            let checked = texts.iter().enumerate().map(|(n, text)| Pattern::check(&format!("{at}.{list}[{n}]"), text));
-            checked.collect::<Result<Vec<_>, _>>()
-        };
-        Ok(Self { allow: patterns("allow", &typed.allow)?, deny: patterns("deny", &typed.deny)? })
+    fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
     }
-}
 
-impl Default for Namespaces {
-    fn default() -> Self {
+    fn default_namespaces() -> Self {
         let file::Namespaces { allow, deny } = file::Namespaces::default();
         let patterns = |texts: Vec<String>| texts.into_iter().map(|text| Pattern(text.into())).collect();
         Self { allow: patterns(allow), deny: patterns(deny) }
+    }
+
+    fn of_namespaces(at: &str, typed: &file::Namespaces) -> Result<Self, ConfigError> {
+        Self::check(at, Noun::Namespace, &typed.allow, &typed.deny)
+    }
+
+    fn check(at: &str, noun: Noun, allow: &[String], deny: &[String]) -> Result<Self, ConfigError> {
+        let patterns = |list: &str, texts: &[String]| {
+            let at = |n: usize| format!("{at}.{list}[{n}]");
+            let checked = texts.iter().enumerate().map(|(n, text)| Pattern::check(&at(n), noun, text));
+            checked.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self { allow: patterns("allow", allow)?, deny: patterns("deny", deny)? })
     }
 }
 
 // === impl Pattern ===
 
 impl Pattern {
-    fn check(at: &str, text: &str) -> Result<Self, ConfigError> {
+    fn check(at: &str, noun: Noun, text: &str) -> Result<Self, ConfigError> {
         let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'*');
-        if text.is_empty() || !text.bytes().all(good) {
-            return Err(field(at, format!("`{text}` is no namespace: use a-z, 0-9 and `-`, and `*` for any of them")));
+        let is_name = |text: &str| !text.is_empty() && text.bytes().all(good);
+        let (is_good, form) = match noun {
+            Noun::Cluster => (is_name(text), "cluster id: use a-z, 0-9 and `-`"),
+            Noun::Namespace => (is_name(text), "namespace: use a-z, 0-9 and `-`"),
+            Noun::Service => (
+                text.split_once('/').is_some_and(|(namespace, name)| is_name(namespace) && is_name(name)),
+                "service: use NAMESPACE/NAME, each of a-z, 0-9 and `-`",
+            ),
+        };
+        if !is_good {
+            return Err(field(at, format!("`{text}` is no {form}, and `*` for any of them")));
         }
         Ok(Self(text.into()))
     }
@@ -135,6 +210,15 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl fmt::Display for NotImported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.refusal {
+            Refusal::Denied(pattern) => write!(f, "{}.deny: {pattern}", self.field),
+            Refusal::NotAllowed => write!(f, "{}.allow: not in it", self.field),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +234,7 @@ mod tests {
             ("a*a", &["aa", "aba"], &["a", "ab"]),
             ("**", &["", "a"], &[]),
         ] {
-            let pattern = Pattern::check("x", pattern).expect("a pattern");
+            let pattern = Pattern::check("x", Noun::Namespace, pattern).expect("a pattern");
             for name in good {
                 assert!(pattern.matches(name), "{pattern} {name}");
             }
@@ -165,8 +249,7 @@ mod tests {
         let check = |allow: &[&str], deny: &[&str], namespace: &str, said: &str| {
             let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
             let typed = file::Namespaces { allow: texts(allow), deny: texts(deny) };
-            let rules = Namespaces::check("x", &typed).expect("good ones");
-            let refusal = rules.refuse(&Label::parse(namespace).expect("a label"));
+            let refusal = Lists::of_namespaces("x", &typed).expect("good ones").refuse(namespace);
             assert_eq!(refusal.map(|refusal| refusal.to_string()).unwrap_or_default(), said, "{namespace}");
         };
         check(&[], &[], "shop", "");
@@ -174,8 +257,41 @@ mod tests {
         check(&["shop"], &["shop*"], "shop", "namespaces `shop*` are denied");
         check(&["shop"], &[], "shop", "");
         check(&["shop"], &[], "bank", "its namespace is not among those that are allowed");
-        let default = Namespaces::default();
-        assert!(default.refuse(&Label::parse("kube-system").expect("a label")).is_some());
-        assert!(default.refuse(&Label::parse("kube").expect("a label")).is_none());
+        let default = ImportRules::default().namespaces;
+        assert!(default.refuse("kube-system").is_some());
+        assert!(default.refuse("kube").is_none());
+    }
+
+    /// Every list is asked, what is denied first; the agent's own cluster is not the clusters' list's to refuse.
+    #[test]
+    fn what_is_imported() {
+        let typed = serde_json::from_value(serde_json::json!({
+            "clusters": { "allow": ["prod-*", "lab"], "deny": ["prod-x"] },
+            "namespaces": { "allow": ["shop", "b*"], "deny": ["bad"] },
+            "services": { "deny": ["shop/pay-*", "*/debug"] },
+        }));
+        let home = ClusterId::parse("home").expect("an id");
+        let rules = ImportRules::check(&typed.expect("known fields"), &home).expect("good ones");
+        let said = |refusal: Option<NotImported>| refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
+        for (cluster, why) in [
+            ("prod-eu", ""),
+            ("lab", ""),
+            ("home", ""),
+            ("prod-x", "import.clusters.deny: prod-x"),
+            ("labs", "import.clusters.allow: not in it"),
+        ] {
+            assert_eq!(said(rules.refuse_cluster(&ClusterId::parse(cluster).expect("an id"))), why, "{cluster}");
+        }
+        for (namespace, name, why) in [
+            ("shop", "web", ""),
+            ("bank", "pay-in", ""),
+            ("shop", "pay-in", "import.services.deny: shop/pay-*"),
+            ("bank", "debug", "import.services.deny: */debug"),
+            ("bad", "debug", "import.namespaces.deny: bad"),
+            ("other", "web", "import.namespaces.allow: not in it"),
+        ] {
+            let service = ServiceKey::parse(namespace, name).expect("labels");
+            assert_eq!(said(rules.refuse_service(&service)), why, "{service}");
+        }
     }
 }

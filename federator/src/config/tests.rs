@@ -28,7 +28,8 @@ fn defaults_are_those_of_the_reference() {
     assert!(matches!(config.emit.target, EmitTarget::Nothing));
     assert_eq!((config.dns.ttl, config.dns.negative_ttl, config.dns.listeners.len()), (5, 5, 0));
     assert_eq!(config.admin.to_string(), "127.0.0.1:9153");
-    assert_eq!((&config.export, &config.import), (&ExportRules::default(), &ImportRules::default()));
+    assert_eq!(config.export, ExportRules::default());
+    assert_eq!(config.import, ImportRules { home: Some(config.cluster), ..ImportRules::default() });
     assert_eq!(&*config.clusters[0].root_namespace, "istio-system");
     assert_eq!((config.log.format, &*config.log.filter), (file::LogFormat::Json, "info"));
     assert!(read(MINIMAL).unwrap().agent.ends_with(&std::process::id().to_string()));
@@ -42,7 +43,7 @@ fn everything_can_be_said() {
          - {{id: east, network: n1, rootNamespace: mesh, locality: eu/eu-a, kubernetes: {{kubeconfig: k}}}}\n\
          - {{id: west, directory: {0}}}\n\
          export: {{mode: opt-in, namespaces: {{allow: [shop, 'b*'], deny: []}}}}\n\
-         import: {{namespaces: {{allow: [shop]}}}}\n\
+         import: {{namespaces: {{allow: [shop]}}, clusters: {{deny: ['lab-*']}}, services: {{allow: ['shop/*']}}}}\n\
          store: {{etcd: {{endpoints: ['http://etcd:2379'], root: /r, leaseSeconds: 7}}}}\n\
          dns: {{ttl: 1, negativeTtl: 2, listeners: [{{address: '127.0.0.1:0', mode: vip}}]}}\n\
          emit: {{kubernetes: {{}}, namespace: mesh}}\n\
@@ -60,6 +61,8 @@ fn everything_can_be_said() {
     assert_eq!(texts(&exported.allow), ["shop", "b*"]);
     // A list that is not given keeps its default.
     assert_eq!(texts(&config.import.namespaces.deny), ["kube-*", "*-system"]);
+    assert_eq!(texts(&config.import.clusters.deny), ["lab-*"]);
+    assert_eq!(texts(&config.import.services.allow), ["shop/*"]);
     assert!(matches!(&west.source, Source::Directory(path) if path == home.path()));
     assert!(
         matches!(&config.store, Store::Etcd { settings, .. } if (&*settings.root, settings.lease_seconds) == ("/r", 7))
@@ -92,6 +95,14 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     refuse("store: {etcd: {endpoints: []}}\n", "field `store.etcd.endpoints`: give at least one");
     refuse("export: {namespaces: {deny: [a, 'B']}}\n", "field `export.namespaces.deny[1]`: `B` is no namespace");
     refuse("import: {namespaces: {allow: ['']}}\n", "field `import.namespaces.allow[0]`: `` is no namespace");
+    refuse("import: {clusters: {deny: [west, we.st]}}\n", "field `import.clusters.deny[1]`: `we.st` is no cluster id");
+    for service in ["web", "shop/", "shop/web/x", "Shop/web"] {
+        refuse(
+            &format!("import: {{services: {{allow: ['{service}']}}}}\n"),
+            &format!("field `import.services.allow[0]`: `{service}` is no service: use NAMESPACE/NAME"),
+        );
+    }
+    refuse("import: {cluster: {}}\n", "did you mean `clusters`");
     refuse("export: {mode: optIn}\n", "did you mean `opt-in`");
     refuse("vips: {ipv4: 10.0.0.0/30}\n", "field `vips`");
 }

@@ -119,7 +119,8 @@ impl Zones {
         }
         for mode in self.modes.values_mut() {
             for (key, service) in &due.services {
-                let nodes = service.map(|service| mode.namer.names(&due.networks, service)).unwrap_or_default();
+                let nodes =
+                    service.as_deref().map(|service| mode.namer.names(&due.networks, service)).unwrap_or_default();
                 mode.put(key, nodes);
             }
             let txt = Node { ttl: 0, txt: vec![revision.clone()], ..Node::default() };

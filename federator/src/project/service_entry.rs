@@ -83,7 +83,7 @@ impl ServiceEntries {
             let made = service.map(|service| Made {
                 place: self.place.clone(),
                 networks: due.networks.clone(),
-                service: service.clone(),
+                service,
                 host: key.host(&self.config.zone).into(),
             });
             let desired = made.and_then(|made| {

@@ -39,7 +39,7 @@ impl Index {
     fn refusal(&self, key: &ServiceKey, service: &SourceService) -> Option<LeftOut> {
         let asked = service.annotated == Some(true) || self.service_exports.contains(key);
         let namespace = self.namespaces.get(key.namespace.as_str());
-        if let Some(refusal) = self.rules.namespaces.refuse(&key.namespace) {
+        if let Some(refusal) = self.rules.namespaces.refuse(key.namespace.as_str()) {
             Some(LeftOut::Namespace(refusal))
         } else if namespace.is_some_and(|namespace| namespace.denied) {
             Some(LeftOut::NamespaceLabel)

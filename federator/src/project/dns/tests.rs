@@ -305,6 +305,30 @@ fn what_is_not_imported_has_no_name() {
 }
 
 #[test]
+fn what_is_not_imported_of_a_service_is_in_no_answer() {
+    let mut bed = Bed::new(0);
+    bed.set("demo/web", &[("east", plain("10.0.0.1")), ("here", plain("10.0.0.2"))]);
+    bed.set("demo/api", &[("east", plain("10.0.0.3"))]);
+    let mut check = |deny: serde_json::Value, expected: &[&str]| {
+        let here = serde_json::json!([{ "id": "here", "kubernetes": {} }]);
+        let import = serde_json::json!({ "clusters": { "deny": deny } });
+        let rules = configured(serde_json::json!({ "cluster": "here", "clusters": here, "import": import })).import;
+        bed.zones.set_rules(rules);
+        let lines = bed.lines();
+        let addresses = lines.iter().filter(|line| line.contains(" A ")).filter_map(|line| line.split(' ').next_back());
+        assert_eq!(addresses.collect::<Vec<_>>(), expected, "{deny}");
+    };
+    check(serde_json::json!(["east"]), &["10.0.0.2"]);
+    check(serde_json::json!([]), &["10.0.0.3", "10.0.0.1", "10.0.0.2"]);
+    check(serde_json::json!(["here"]), &["10.0.0.3", "10.0.0.1", "10.0.0.2"]);
+    check(serde_json::json!(["*"]), &["10.0.0.2"]);
+    // What a refused cluster changes is not seen, and what it leaves does not come back.
+    bed.set("demo/web", &[("east", plain("10.0.0.9")), ("here", plain("10.0.0.2"))]);
+    bed.set("demo/api", &[("east", plain("10.0.0.9"))]);
+    assert!(!bed.lines().iter().any(|line| line.contains("10.0.0.9") || line.contains("api.demo")));
+}
+
+#[test]
 fn a_zone_knows_whether_it_is_complete() {
     let mut bed = Bed::new(0);
     assert!(bed.zone().is_complete());

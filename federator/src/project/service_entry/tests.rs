@@ -265,6 +265,24 @@ fn what_is_not_imported_has_no_entry() {
 }
 
 #[test]
+fn what_is_not_imported_of_a_service_is_in_no_entry() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
+    bed.set("demo/web", &[("east", plain("10.0.0.1")), ("here", plain("10.0.0.2"))]);
+    bed.set("demo/api", &[("east", plain("10.0.0.3"))]);
+    let import = serde_json::json!({ "clusters": { "deny": ["east"] } });
+    let here = serde_json::json!([{ "id": "here", "kubernetes": {} }]);
+    let rules = configured(serde_json::json!({ "cluster": "here", "clusters": here, "import": import })).import;
+    bed.entries.set_rules(rules);
+    assert_eq!(bed.shown(), ["demo/web.demo.global@2 10.0.0.2"]);
+    // What a refused cluster changes is no reason to write.
+    bed.set("demo/web", &[("east", plain("10.0.0.9")), ("here", plain("10.0.0.2"))]);
+    assert_eq!(bed.shown(), ["demo/web.demo.global@2 10.0.0.2"]);
+    // Where only it is left, the entry goes.
+    bed.set("demo/web", &[("east", plain("10.0.0.9"))]);
+    assert!(bed.shown().is_empty());
+}
+
+#[test]
 fn only_what_changed_is_written_again() {
     let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
     bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
