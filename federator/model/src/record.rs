@@ -9,7 +9,7 @@ pub use slice::Shared;
 
 use crate::{
     cluster::{Meta, SetHash, Synced, Tombstone},
-    export::{Head, Kind, Port, Protocol},
+    export::{Head, Kind, Port, Protocol, can_be_an_endpoint},
     locality::Network,
     name::ClusterId,
     vip::Vip,
@@ -65,6 +65,9 @@ pub enum RecordError {
     /// An address that no endpoint can have for another cluster.
     #[error("address {0} cannot be an endpoint's")]
     Address(IpAddr),
+    /// An address that no host can have in the whole fleet.
+    #[error("address {0} cannot be a virtual one")]
+    VirtualAddress(IpAddr),
     /// A host name that is none, or that does not mean the same everywhere.
     #[error("host `{0}` cannot be an endpoint's")]
     Host(String),
@@ -198,7 +201,9 @@ impl Record for Vip {
         let wire = wire::Vip::decode(bytes)?;
         let v4: [u8; 4] = wire.v4.as_slice().try_into().map_err(|_| RecordError::AddressLength(wire.v4.len()))?;
         let v6: [u8; 16] = wire.v6.as_slice().try_into().map_err(|_| RecordError::AddressLength(wire.v6.len()))?;
-        Ok(Self { v4: v4.into(), v6: v6.into() })
+        let vip = Self { v4: v4.into(), v6: v6.into() };
+        let wrong = [vip.v4.into(), vip.v6.into()].into_iter().find(|address| !can_be_an_endpoint(*address));
+        wrong.map_or(Ok(vip), |address| Err(RecordError::VirtualAddress(address)))
     }
 }
 

@@ -32,6 +32,9 @@ pub enum VipRangeError {
     /// Others allocate from there.
     #[error("{0} overlaps {1}, from which {2} allocates")]
     Taken(String, &'static str, &'static str),
+    /// No machine has its addresses, or every machine has.
+    #[error("{0} overlaps {1}, whose addresses cannot be virtual ones")]
+    Impossible(String, &'static str),
 }
 
 /// Ranges from which others allocate addresses for the same purpose: a clash would be silent.
@@ -40,6 +43,10 @@ const TAKEN_V4: [(&str, Ipv4Addr, u8, &str); 2] = [
     ("240.0.0.0/16", Ipv4Addr::new(240, 0, 0, 0), 16, "Admiral"),
 ];
 const TAKEN_V6: (&str, Ipv6Addr, u8, &str) = ("2001:2::/48", Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48, "Istio");
+
+/// Ranges of which no address can be a host's in the whole fleet: records with one are refused.
+const IMPOSSIBLE_V4: [&str; 3] = ["127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4"];
+const IMPOSSIBLE_V6: [&str; 4] = ["::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"];
 
 // === impl VipRanges ===
 
@@ -63,6 +70,16 @@ impl VipRanges {
         let (text, network, length, who) = TAKEN_V6;
         if Ipv6Net::new(network, length).is_ok_and(|taken| taken.contains(&v6) || v6.contains(&taken)) {
             return Err(VipRangeError::Taken(v6.to_string(), text, who));
+        }
+        for text in IMPOSSIBLE_V4 {
+            if text.parse().is_ok_and(|impossible| overlap_v4(impossible, v4)) {
+                return Err(VipRangeError::Impossible(v4.to_string(), text));
+            }
+        }
+        for text in IMPOSSIBLE_V6 {
+            if text.parse().is_ok_and(|impossible: Ipv6Net| impossible.contains(&v6) || v6.contains(&impossible)) {
+                return Err(VipRangeError::Impossible(v6.to_string(), text));
+            }
         }
         Ok(Self { v4: v4.trunc(), v6: v6.trunc() })
     }
@@ -124,6 +141,16 @@ mod tests {
             ("240.64.0.0/12", "2001:2::/64"),
         ] {
             assert!(matches!(ranges(v4, v6), Err(VipRangeError::Taken(..))), "{v4} {v6}");
+        }
+        for (v4, v6) in [
+            ("127.0.0.0/24", "fd66::/64"),
+            ("160.0.0.0/4", "fd66::/64"),
+            ("224.1.0.0/16", "fd66::/64"),
+            ("240.64.0.0/12", "::/64"),
+            ("240.64.0.0/12", "fe80::/64"),
+            ("240.64.0.0/12", "ff05::/64"),
+        ] {
+            assert!(matches!(ranges(v4, v6), Err(VipRangeError::Impossible(..))), "{v4} {v6}");
         }
         assert!(matches!(ranges("240.64.0.0/25", "fd66::/64"), Err(VipRangeError::TooSmall(_))));
         assert!(matches!(ranges("240.64.0.0/12", "fd66::/120"), Err(VipRangeError::TooSmall(_))));

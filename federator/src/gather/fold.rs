@@ -10,6 +10,7 @@ mod known;
 mod life;
 mod own;
 mod standing;
+mod vips;
 
 use super::{Gathered, StoreHealth};
 use crate::{
@@ -23,7 +24,7 @@ use model::{
     key::Key,
     merge::merge,
     name::{ClusterId, ServiceKey},
-    record::{Order, Shared},
+    record::{Order, Shared, VipHost},
     view::View,
     vip::Vip,
 };
@@ -32,9 +33,9 @@ pub use standing::Seats;
 use standing::{Stamp, Stamped, Standing, decode};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::IpAddr,
     sync::Arc,
 };
+use vips::Vips;
 
 pub use life::{Assertion, Judgement};
 
@@ -60,8 +61,7 @@ pub struct Fold {
     services: HashMap<ServiceKey, Known>,
     /// What slices have in common.
     shared: Shared,
-    /// Which host has an address, as a hash of its name, and when that was written.
-    addresses: HashMap<IpAddr, Stamp>,
+    vips: Vips,
     /// Orders and virtual addresses of a store that was restored, kept aside until everybody has said again what was
     /// held before.
     aside: Option<BTreeMap<String, Entry>>,
@@ -116,7 +116,7 @@ impl Fold {
             clusters: BTreeMap::new(),
             services: HashMap::new(),
             shared: Shared::default(),
-            addresses: HashMap::new(),
+            vips: Vips::default(),
             aside: None,
             digest: SetHash::default(),
             own: BTreeMap::new(),
@@ -344,7 +344,7 @@ impl Fold {
             [order, vip].into_iter().flatten().collect::<Vec<_>>()
         };
         let keys = self.services.iter().flat_map(of_service);
-        keys.chain(self.addresses.keys().copied().map(Key::HostOfVip)).collect()
+        keys.chain(self.vips.addresses().map(Key::HostOfVip)).collect()
     }
 
     /// Takes note of an order or of a virtual address.
@@ -370,19 +370,18 @@ impl Fold {
                     Some(service) => {
                         touched.insert(service.clone());
                         let known = self.services.entry(service).or_default();
-                        (std::mem::replace(&mut known.vip, Stamped { value, stamp }).stamp, outcome)
+                        let before = std::mem::replace(&mut known.vip, Stamped { value, stamp });
+                        self.vips.host_changed(&host, before.value, value);
+                        (before.stamp, outcome)
                     }
                     // Another zone's: an agent that serves it holds it.
                     None => return,
                 }
             }
             Key::HostOfVip(address) => {
-                if stamp.exists() {
-                    self.addresses.insert(address, stamp);
-                } else {
-                    self.addresses.remove(&address);
-                }
-                return;
+                let (value, outcome) = decode::<VipHost>(entry);
+                self.quarantine(text, outcome);
+                return self.note_address(address, Stamped { value, stamp }, touched);
             }
             _ => return,
         };
@@ -432,6 +431,7 @@ impl Fold {
                 Arc::make_mut(&mut self.quarantined).remove(text);
             }
             Ok(()) => {}
+            Err(reason) if self.quarantined.get(text) == Some(&reason) => {}
             Err(reason) => {
                 tracing::warn!(key = text, reason, "record set aside");
                 Arc::make_mut(&mut self.quarantined).insert(text.to_owned(), reason);
@@ -441,12 +441,14 @@ impl Fold {
 
     /// Merges the touched services again.
     fn merge(&mut self, touched: BTreeSet<ServiceKey>) {
+        self.judge_vips();
         for key in touched {
             let Some(known) = self.services.get_mut(&key) else {
                 continue;
             };
             let clusters = &self.clusters;
-            let parts = known.parts(|id| !clusters.get(id).is_some_and(Standing::is_removed));
+            let mut parts = known.parts(|id| !clusters.get(id).is_some_and(Standing::is_removed));
+            parts.vip = parts.vip.filter(|vip| self.vips.agree(&key, *vip));
             let merged = merge(&key, &parts);
             if known.is_empty() {
                 self.services.remove(&key);

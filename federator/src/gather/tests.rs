@@ -9,9 +9,12 @@ use crate::{
     store::{Txn, embedded::Embedded},
     testing::{Faulty, as_owner, gathering, head, id, key, observed, plain, slice},
 };
-use model::{record::Record as _, vip::Vip};
+use model::{
+    record::{Record as _, VipHost},
+    vip::Vip,
+};
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
@@ -123,8 +126,11 @@ async fn what_the_store_has_forgotten_is_read_anew() {
 async fn a_store_that_was_emptied_begins_another_life_and_loses_nothing() {
     let store = Embedded::new();
     put(&store, "demo/web", "10.0.0.1").await;
-    let vip = Vip { v4: [240, 64, 0, 1].into(), v6: Ipv6Addr::LOCALHOST };
-    commit(&store, vec![("vips/hosts/web.demo.global".to_owned(), Some(vip.encode()))]).await;
+    let vip = Vip { v4: [240, 64, 0, 1].into(), v6: "fd66::1".parse().expect("an address") };
+    let host = || Some(VipHost("web.demo.global".to_owned()).encode());
+    let addresses = ["240.64.0.1", "fd66::1"].map(|address| (format!("vips/addresses/{address}"), host()));
+    let by_host = ("vips/hosts/web.demo.global".to_owned(), Some(vip.encode()));
+    commit(&store, addresses.into_iter().chain([by_host]).collect()).await;
     let faulty = Faulty::new(&store);
     let mut gatherer = Gatherer::start(faulty.clone());
     gatherer.has_all_of(&store).await;
@@ -140,7 +146,7 @@ async fn a_store_that_was_emptied_begins_another_life_and_loses_nothing() {
     // It says again what it held, by creating it; and when everybody has had the time to, the life is settled.
     let settled = gatherer.comes_to(|now| life(now).id == life(&next).id && life(now).settled).await;
     let entries = emptied.read("").await.expect("it is there").entries;
-    for key in ["vips/hosts/web.demo.global", "vips/addresses/240.64.0.1", "vips/addresses/::1"] {
+    for key in ["vips/hosts/web.demo.global", "vips/addresses/240.64.0.1", "vips/addresses/fd66::1"] {
         assert!(entries.contains_key(key), "{key}: {:?}", entries.keys());
     }
     assert!(settled.view.revision() >= first.view.revision());

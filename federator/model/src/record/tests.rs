@@ -74,7 +74,9 @@ proptest! {
 
     #[test]
     fn vips_round_trip(v4 in any::<Ipv4Addr>(), v6 in any::<Ipv6Addr>()) {
-        prop_assert_eq!(Vip::decode(&Vip { v4, v6 }.encode()), Ok(Vip { v4, v6 }));
+        let wrong = [v4.into(), v6.into()].into_iter().find(|address| !can_be_an_endpoint(*address));
+        let expected = wrong.map_or(Ok(Vip { v4, v6 }), |address| Err(RecordError::VirtualAddress(address)));
+        prop_assert_eq!(Vip::decode(&Vip { v4, v6 }.encode()), expected);
     }
 
     #[test]
@@ -136,6 +138,17 @@ fn what_cannot_be_true_is_refused() {
         let endpoint = wire::Endpoint { address: address_to_wire(address), ..wire::Endpoint::default() };
         let slice = wire::Slice { endpoints: vec![endpoint], ..wire::Slice::default() };
         assert_eq!(Slice::decode(&slice.encode_to_vec()), Err(RecordError::Address(address)), "{bad}");
+    }
+
+    for (v4, v6, bad) in [
+        ("127.0.0.1", "fd66::1", "127.0.0.1"),
+        ("169.254.169.254", "fd66::1", "169.254.169.254"),
+        ("240.64.0.1", "::1", "::1"),
+        ("240.64.0.1", "::", "::"),
+    ] {
+        let vip = Vip { v4: v4.parse().expect("an address"), v6: v6.parse().expect("an address") };
+        let refused = RecordError::VirtualAddress(bad.parse().expect("an address"));
+        assert_eq!(Vip::decode(&vip.encode()), Err(refused));
     }
 
     let endpoint = wire::Endpoint { address: vec![1, 2, 3], ..wire::Endpoint::default() };

@@ -137,7 +137,8 @@ impl Fold {
         for (aside, (service, known)) in services {
             let host = service.host(&self.zone);
             let by_host = Key::VipOfHost(host.as_str().into());
-            if let Some(vip) = known.vip.value.filter(|_| !aside.contains_key(&by_host.to_string())) {
+            let held = known.vip.value.filter(|vip| self.vips.agree(service, *vip));
+            if let Some(vip) = held.filter(|_| !aside.contains_key(&by_host.to_string())) {
                 let by_address = |address: IpAddr| (Key::HostOfVip(address), VipHost(host.clone()).encode(), 0);
                 all.push(vec![(by_host, vip.encode(), 0), by_address(vip.v4.into()), by_address(vip.v6.into())]);
             }

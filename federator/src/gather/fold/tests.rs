@@ -17,6 +17,8 @@ use proptest::prelude::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const HEAD: &str = "records/east/demo/web/head";
+/// An IPv6 virtual address.
+const V6: Ipv6Addr = Ipv6Addr::new(0xfd66, 0, 0, 0, 0, 0, 0, 1);
 const SLICE: &str = "records/east/demo/web/slices/s0";
 
 fn fold(own: &[&str]) -> Fold {
@@ -79,8 +81,8 @@ fn any_transaction() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
 }
 
 fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
-    let write = (0..3_u8, 0..10_u8, 0..4_u8).prop_map(move |(n, kind, value)| {
-        let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, value), v6: Ipv6Addr::LOCALHOST };
+    let write = (0..3_u8, 0..13_u8, 0..4_u8).prop_map(move |(n, kind, value)| {
+        let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, value), v6: V6 };
         let (key, good) = match kind {
             0 => (format!("clusters/{cluster}/meta"), meta("uid", &format!("n{value}")).encode()),
             1 => (format!("clusters/{cluster}/owner"), vec![]),
@@ -96,6 +98,11 @@ fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, O
                 let tombstone = Tombstone { uid: "".into(), number: 1, removed: value == 2 };
                 return (format!("tombstones/{cluster}"), Some(tombstone.encode()));
             }
+            9 => ("vips/addresses/fd66::1".to_owned(), VipHost(format!("s{n}.demo.global")).encode()),
+            10 | 11 => {
+                let host = VipHost(format!("s{}.demo.global", kind - 10));
+                (format!("vips/addresses/240.64.0.{}", n + 1), host.encode())
+            }
             _ => (format!("{cluster}/unknown/{n}"), vec![]),
         };
         let value = match value {
@@ -105,7 +112,7 @@ fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, O
         };
         (key, value)
     });
-    (prop::collection::btree_map(0..9_u8, write, 0..5), 1..3_u64).prop_map(move |(writes, epoch)| {
+    (prop::collection::btree_map(0..12_u8, write, 0..7), 1..3_u64).prop_map(move |(writes, epoch)| {
         // A key may stand in a transaction once.
         let mut writes: BTreeMap<_, _> = writes.into_values().collect();
         writes.insert(format!("clusters/{cluster}/synced"), Some(marker(epoch)));
@@ -253,7 +260,7 @@ fn owners_and_foreign_keys_do_not_move_the_revision() {
 fn living(life: &str, address: &str) -> Embedded {
     let store = Embedded::new();
     let generation = Generation { id: life.into(), base: 0, settled: true };
-    let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, 1), v6: Ipv6Addr::LOCALHOST };
+    let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, 1), v6: V6 };
     write_past(&store, vec![("generation".to_owned(), Some(generation.encode()))]);
     write(
         &store,
@@ -265,7 +272,7 @@ fn living(life: &str, address: &str) -> Embedded {
             ("order/demo/web", Some(Order(vec![id("west"), id("east")]).encode())),
             ("vips/hosts/web.demo.global", Some(vip.encode())),
             ("vips/addresses/240.64.0.1", Some(VipHost("web.demo.global".to_owned()).encode())),
-            ("vips/addresses/::1", Some(VipHost("web.demo.global".to_owned()).encode())),
+            ("vips/addresses/fd66::1", Some(VipHost("web.demo.global".to_owned()).encode())),
         ],
     );
     store
@@ -293,7 +300,7 @@ fn a_restored_store_takes_nothing_away_until_its_markers_are_new() {
     // What it held is said again: addresses and order, each with what belongs to it.
     let said: Vec<Vec<String>> =
         fold.assertions().iter().map(|all| all.iter().map(|(key, ..)| key.to_string()).collect()).collect();
-    let vips = ["vips/hosts/web.demo.global", "vips/addresses/240.64.0.1", "vips/addresses/::1"];
+    let vips = ["vips/hosts/web.demo.global", "vips/addresses/240.64.0.1", "vips/addresses/fd66::1"];
     assert_eq!(said, [vec!["order/demo/web"], vips.to_vec()]);
 
     // An owner writes what it sees, and until it says that this is all, what was known counts.
