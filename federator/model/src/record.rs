@@ -194,11 +194,12 @@ impl Record for Order {
 
 impl Record for Vip {
     fn encode(&self) -> Vec<u8> {
-        wire::Vip { v4: self.v4.octets().to_vec(), v6: self.v6.octets().to_vec() }.encode_to_vec()
+        wire::Vip { v4: self.v4.octets().to_vec(), v6: self.v6.octets().to_vec(), reader: 0 }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Vip::decode(bytes)?;
+        check_reader(wire.reader)?;
         let v4: [u8; 4] = wire.v4.as_slice().try_into().map_err(|_| RecordError::AddressLength(wire.v4.len()))?;
         let v6: [u8; 16] = wire.v6.as_slice().try_into().map_err(|_| RecordError::AddressLength(wire.v6.len()))?;
         let vip = Self { v4: v4.into(), v6: v6.into() };
@@ -209,11 +210,13 @@ impl Record for Vip {
 
 impl Record for VipHost {
     fn encode(&self) -> Vec<u8> {
-        wire::VipHost { host: self.0.clone() }.encode_to_vec()
+        wire::VipHost { host: self.0.clone(), reader: 0 }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        Ok(Self(wire::VipHost::decode(bytes)?.host))
+        let wire = wire::VipHost::decode(bytes)?;
+        check_reader(wire.reader)?;
+        Ok(Self(wire.host))
     }
 }
 

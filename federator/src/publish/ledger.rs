@@ -9,7 +9,7 @@ use model::{
     generation::Generation,
     key::Key,
     name::{ClusterId, ServiceKey},
-    record::{Order, Record as _},
+    record::{Order, Record, RecordError},
     vip::Vip,
 };
 use std::{
@@ -35,6 +35,8 @@ pub struct Ledger {
     orders: HashMap<ServiceKey, Known<Order>>,
     hosts: HashMap<Arc<str>, Known<Option<Vip>>>,
     taken: HashSet<IpAddr>,
+    /// Keys that all clusters share and whose values are for readers of a later version: they are not written over.
+    later: HashSet<Key>,
 }
 
 /// The marker as it stands in the store.
@@ -96,6 +98,7 @@ impl Ledger {
             orders: HashMap::new(),
             hosts: HashMap::new(),
             taken: HashSet::new(),
+            later: HashSet::new(),
         };
         // The generation and the tombstone first: what was read before a loss or a removal must not be written after it.
         let fences = [Key::Generation.to_string(), Key::Tombstone(cluster.clone()).to_string()];
@@ -216,6 +219,12 @@ impl Ledger {
         self.hosts.get(host)
     }
 
+    /// Whether what stands behind a key that all clusters share is for readers of a later version.
+    #[must_use]
+    pub fn is_later(&self, key: &Key) -> bool {
+        self.later.contains(key)
+    }
+
     /// Whether a virtual address is some host's.
     #[must_use]
     pub fn is_taken(&self, address: IpAddr) -> bool {
@@ -297,14 +306,12 @@ impl Ledger {
                 self.note_record(service.clone(), key.clone(), hash);
             }
             Key::Order(service) => {
-                let modified = entry.map_or(0, |entry| entry.modified);
-                let value = entry.and_then(|entry| Order::decode(&entry.value).ok()).unwrap_or_default();
-                self.orders.insert(service.clone(), Known { value, modified });
+                let Known { value, modified } = self.shared::<Order>(&key, entry);
+                self.orders.insert(service.clone(), Known { value: value.unwrap_or_default(), modified });
             }
             Key::VipOfHost(host) => {
-                let modified = entry.map_or(0, |entry| entry.modified);
-                let value = entry.and_then(|entry| Vip::decode(&entry.value).ok());
-                self.hosts.insert(host.clone(), Known { value, modified });
+                let known = self.shared::<Vip>(&key, entry);
+                self.hosts.insert(host.clone(), known);
             }
             Key::HostOfVip(address) => {
                 if entry.is_some() {
@@ -315,6 +322,17 @@ impl Ledger {
             }
             _ => {}
         }
+    }
+
+    /// What stands behind a key that all clusters share.
+    fn shared<R: Record>(&mut self, key: &Key, entry: Option<&Entry>) -> Known<Option<R>> {
+        let value = entry.map(|entry| R::decode(&entry.value));
+        if let Some(Err(RecordError::Reader(_))) = value {
+            self.later.insert(key.clone());
+        } else {
+            self.later.remove(key);
+        }
+        Known { value: value.and_then(Result::ok), modified: entry.map_or(0, |entry| entry.modified) }
     }
 
     fn note_record(&mut self, service: ServiceKey, key: Key, hash: Option<SetHash>) {

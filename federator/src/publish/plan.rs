@@ -117,8 +117,9 @@ fn groups(
 fn entry_fees(config: &Config, ledger: &Ledger, service: &ServiceKey, reserved: &HashSet<IpAddr>) -> Group {
     let mut group = Group::default();
     let order = ledger.order(service).cloned().unwrap_or_default();
-    if !order.value.0.contains(&config.cluster) {
-        let key = Key::Order(service.clone());
+    let key = Key::Order(service.clone());
+    // What only a later version can read, only that may write over.
+    if !order.value.0.contains(&config.cluster) && !ledger.is_later(&key) {
         let mut clusters = order.value.0;
         clusters.push(config.cluster.clone());
         group.guards.push(Guard::modified(key.to_string(), order.modified));
@@ -126,7 +127,7 @@ fn entry_fees(config: &Config, ledger: &Ledger, service: &ServiceKey, reserved: 
     }
     let host = service.host(&config.zone);
     let vip = ledger.vip(&host).cloned().unwrap_or_default();
-    if vip.value.is_none() {
+    if vip.value.is_none() && !ledger.is_later(&Key::VipOfHost(host.as_str().into())) {
         let free = |address: IpAddr| !ledger.is_taken(address) && !reserved.contains(&address);
         let mut candidates = config.vips.candidates(&host).take(MAX_CANDIDATES);
         match candidates.find(|vip| free(vip.v4.into()) && free(vip.v6.into())) {

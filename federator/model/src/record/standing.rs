@@ -54,11 +54,13 @@ impl Record for Candidate {
 
 impl Record for State {
     fn encode(&self) -> Vec<u8> {
-        wire::State { frozen: self.frozen, since: self.since, reason: self.reason.to_string() }.encode_to_vec()
+        let reason = self.reason.to_string();
+        wire::State { frozen: self.frozen, since: self.since, reason, reader: 0 }.encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::State::decode(bytes)?;
+        check_reader(wire.reader)?;
         Ok(Self { frozen: wire.frozen, since: wire.since, reason: wire.reason.into() })
     }
 }
@@ -72,12 +74,14 @@ impl Record for Hold {
             reason: self.reason.to_string(),
             accepted: self.accepted,
             went_back: self.went_back,
+            reader: 0,
         }
         .encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Hold::decode(bytes)?;
+        check_reader(wire.reader)?;
         let set = wire.set.as_slice().try_into().map_err(|_| RecordError::HashLength(wire.set.len()))?;
         Ok(Self {
             since: wire.since,

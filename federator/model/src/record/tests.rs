@@ -1,4 +1,6 @@
-//! Records round-trip; what cannot be true is refused with its reason; what is newer is ignored.
+//! Records round-trip; what cannot be true is refused with its reason. What was written and what is newer: `frozen`.
+
+mod frozen;
 
 use super::*;
 use crate::{
@@ -219,28 +221,4 @@ fn what_was_shared_is_forgotten() {
         assert_eq!(Slice::decode_sharing(&slice.encode(), &mut shared), Ok(slice));
     }
     assert!(format!("{shared:?}").matches("zone-").count() < 5_000);
-}
-
-#[test]
-fn what_is_newer_is_ignored() {
-    let mut bytes = Meta { uid: "u".into(), network: Network::default() }.encode();
-    // Field 99, wire type 0, value 7: a field that this version does not have.
-    bytes.extend([0x98, 0x06, 0x07]);
-    assert_eq!(Meta::decode(&bytes).expect("decodes").uid.as_ref(), "u");
-}
-
-#[test]
-fn what_an_earlier_reader_would_get_wrong_is_refused_alone() {
-    // Field 15, wire type 0: the first version that gets it right.
-    for (reader, refused) in [(0, false), (1, false), (2, true)] {
-        let [mut head, mut slice, mut synced] =
-            [Head::default().encode(), Slice::default().encode(), Synced::default().encode()];
-        for bytes in [&mut head, &mut slice, &mut synced] {
-            bytes.extend([0x78, reader]);
-        }
-        let errors = [Head::decode(&head).err(), Slice::decode(&slice).err(), Synced::decode(&synced).err()];
-        for error in errors {
-            assert_eq!(error, refused.then_some(RecordError::Reader(2)));
-        }
-    }
 }

@@ -9,7 +9,7 @@ use model::{
     generation::Generation,
     key::Key,
     name::ServiceKey,
-    record::{Order, Record as _, VipHost},
+    record::{Order, Record as _, RecordError, VipHost},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -145,7 +145,11 @@ impl Fold {
             let Some(order) = &known.order.value else { continue };
             let key = Key::Order(service.clone());
             let stands = aside.get(&key.to_string());
-            let theirs = stands.and_then(|entry| Order::decode(&entry.value).ok()).unwrap_or_default();
+            let theirs = match stands.map(|entry| Order::decode(&entry.value)) {
+                // Somebody of a later version has said it: this one does not write over that.
+                Some(Err(RecordError::Reader(_))) => continue,
+                theirs => theirs.and_then(Result::ok).unwrap_or_default(),
+            };
             // What was held goes in front of what was lost; but in this life whoever said it first has said it.
             let begun = self.generation.as_ref().map_or(0, |(_, modified)| *modified);
             let is_said = stands.is_some_and(|entry| entry.modified > begun);

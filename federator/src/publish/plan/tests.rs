@@ -343,6 +343,58 @@ fn a_lost_answer_is_recognised_and_a_lost_cluster_too() {
     check(&[("generation", Some(b""))], false, Some(Surprise::AnotherLife));
 }
 
+/// A record as a later version writes it: with a field that this one does not know, and for readers from `reader` on.
+fn newer(bytes: Vec<u8>, reader: u8) -> Vec<u8> {
+    [bytes, vec![14 << 3, 7, 15 << 3, reader]].concat()
+}
+
+#[test]
+fn what_a_later_version_wrote_is_kept_but_of_the_clusters_own() {
+    let order = |clusters: &[&str]| Order(clusters.iter().map(|cluster| id(cluster)).collect()).encode();
+    let (vip, host) =
+        (Vip { v4: [240, 64, 0, 7].into(), v6: "fd66::7".parse().expect("an address") }, "web.demo.global");
+    let by_address = || VipHost(host.to_owned()).encode();
+    let others = [
+        ("records/west/demo/web/head", newer(head("http:80").encode(), 1)),
+        ("records/west/demo/web/slices/s0", newer(slice("http:80", "10.1.0.1").encode(), 1)),
+        ("records/west/demo/web/slices/s1", newer(slice("http:80", "10.1.0.2").encode(), 2)),
+        ("records/west/demo/web/what/is/this", vec![1, 2, 3]),
+        ("order/demo/web", newer(order(&["west"]), 2)),
+        ("vips/hosts/web.demo.global", newer(vip.encode(), 2)),
+        ("vips/addresses/240.64.0.7", newer(by_address(), 1)),
+        ("vips/addresses/fd66::7", newer(by_address(), 1)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
+    let own = [
+        ("records/east/demo/web/head", newer(head("http:80").encode(), 1)),
+        ("records/east/demo/web/slices/s0", newer(slice("http:80", "10.0.0.1").encode(), 2)),
+        ("order/demo/api", newer(order(&["west"]), 1)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
+    let mut bed = Bed::over(others.clone().into_iter().chain(own));
+    bed.settle(&observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]));
+    let entries = bed.entries();
+    for (key, value) in &others {
+        assert_eq!(&entries[key].value, value, "{key}");
+    }
+    // What is its own it writes as it can, and says so to nobody else.
+    assert_eq!(entries["records/east/demo/web/head"].value, head("http:80").encode());
+    assert_eq!(entries["records/east/demo/web/slices/s0"].value, slice("http:80", "10.0.0.1").encode());
+    assert_eq!(Order::decode(&entries["order/demo/api"].value), Ok(Order(vec![id("west"), id("east")])));
+
+    // Who reads it leaves out what it cannot read, with a reason, and nothing else.
+    let mut fold = crate::gather::fold::Fold::new(&bed.config.zone);
+    fold.replace(&now(bed.store.read("")).expect("it is there"));
+    let result = fold.result();
+    let needs = "needs a reader of record version 2, and this agent is one of version 1: upgrade it";
+    let unread: Vec<&str> = result.quarantined.iter().filter(|(_, why)| *why == needs).map(|(key, _)| &**key).collect();
+    assert_eq!(unread, ["order/demo/web", "records/west/demo/web/slices/s1", "vips/hosts/web.demo.global"]);
+    let web = result.view.services().get(&key("demo/web")).expect("it is read");
+    let endpoints = web.exports.iter().flat_map(|(_, export)| export.endpoints());
+    let addresses: Vec<String> = endpoints.map(|member| member.endpoint.address.to_string()).collect();
+    assert_eq!((addresses.join(" "), web.vip), ("10.0.0.1 10.1.0.1".to_owned(), None));
+}
+
 #[test]
 fn full_ranges_leave_a_service_without_addresses_and_nothing_else() {
     let taken = (0..=255_u32).map(|n| {

@@ -68,6 +68,8 @@ pub struct State {
     /// Why, for people.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "15")]
+    pub reader: u32,
 }
 /// clusters/<id>/hold: endpoints that a comparison would withdraw and that are kept for now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -90,6 +92,8 @@ pub struct Hold {
     /// Whether the source went back to an earlier state: then time alone does not end it.
     #[prost(bool, tag = "6")]
     pub went_back: bool,
+    #[prost(uint32, tag = "15")]
+    pub reader: u32,
 }
 /// clusters/<id>/synced
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -228,12 +232,16 @@ pub struct Vip {
     /// 16 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub v6: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "15")]
+    pub reader: u32,
 }
 /// vips/addresses/<address>
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VipHost {
     #[prost(string, tag = "1")]
     pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "15")]
+    pub reader: u32,
 }
 /// tombstones/<id>
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
