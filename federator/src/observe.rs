@@ -50,9 +50,10 @@ pub struct Observed {
 // === impl Observed ===
 
 impl Observed {
-    /// Whether waiting for the first complete look makes sense no longer: it happened, or it is known why it cannot.
+    /// Whether waiting for the first complete look makes sense no longer: it happened, or it is known why it cannot. A look
+    /// at less than everything is none: what was never readable may hold any name.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.synced || !self.conditions.is_empty()
+        self.synced && !self.partial || !self.conditions.is_empty()
     }
 }

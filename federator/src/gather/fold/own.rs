@@ -55,9 +55,10 @@ impl Own {
         self.seen.settled()
     }
 
-    /// Whether waiting for a first look at it makes sense no longer.
-    pub(super) fn is_settled(&self) -> bool {
-        self.late || self.is_seen()
+    /// Whether waiting for a first look at it makes sense no longer. `is_marked`: the store says that it holds all of it;
+    /// where this agent writes that, it says no more than what it sees.
+    pub(super) fn is_settled(&self, is_marked: bool) -> bool {
+        self.late || self.is_seen() || is_marked && !(self.publishes && self.seen.partial)
     }
 
     pub(super) fn slice(&self, service: &ServiceKey, name: &str) -> Option<&Arc<Slice>> {

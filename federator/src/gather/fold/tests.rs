@@ -678,6 +678,18 @@ fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
     let mut fold = self::fold(&["east"]);
     fold.replace(&snapshot(&store));
     assert!(complete(&fold));
+
+    // A file that was never readable may hold any name, and a marker of one's own says nothing of it.
+    let unreadable = || Observed { partial: true, ..observed([]) };
+    fold.observed(&id("east"), unreadable());
+    assert!(complete(&fold), "its publisher may have read it");
+    fold.published(&id("east"), true, None);
+    assert!(!complete(&fold));
+    assert!(fold.observed(&id("east"), observed([])), "it matters");
+    assert!(complete(&fold));
+    fold.observed(&id("east"), unreadable());
+    fold.give_up_on_the_unseen();
+    assert!(complete(&fold), "it had its time");
 }
 
 #[test]
