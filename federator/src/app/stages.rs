@@ -72,10 +72,10 @@ pub(super) async fn start(
     let mut registry = Registry::with_prefix("federator");
     let config = Arc::new(config);
     let own_admin = admin.local_addr().context("admin")?;
-    let Begun { loaded, notes, keeper, kept } =
+    let Begun { loaded, outdated, notes, keeper, kept } =
         snapshot::begin(config.snapshot.as_ref(), Identity::of(&config), own_admin, clock).await;
     stages.keep(keeper, shutdown);
-    let (store, loaded) = store(&config.store, loaded).await?;
+    let (store, loaded) = store(&config.store, loaded, outdated).await?;
     let begin = gather::Begin { loaded, notes };
 
     let (rules, keeper) = Rules::new(&config);
@@ -299,19 +299,32 @@ impl Stages {
 }
 
 /// The store, and what gathering is to begin with: what was kept of an embedded store is read from there.
-async fn store(config: &StoreConfig, loaded: Option<Loaded>) -> Result<(Arc<dyn Store>, Option<Loaded>), AppError> {
-    match (config, loaded) {
-        (StoreConfig::Embedded, None) => Ok((Arc::new(Embedded::new()), None)),
-        (StoreConfig::Embedded, Some(Loaded { position, entries, .. })) => {
-            // Who owned a cluster, or could have, did so in a process that is gone.
-            let lives = |key: &str| !matches!(Key::parse(key), Ok(Key::Owner(_) | Key::Candidate(..)));
-            let entries = entries.into_iter().filter(|(key, _)| lives(key)).collect();
-            Ok((Arc::new(Embedded::restore(entries, position + UNWRITTEN)), None))
-        }
-        (StoreConfig::Etcd { settings, .. }, loaded) => {
+async fn store(
+    config: &StoreConfig,
+    loaded: Option<Loaded>,
+    outdated: Option<Loaded>,
+) -> Result<(Arc<dyn Store>, Option<Loaded>), AppError> {
+    match config {
+        StoreConfig::Embedded => Ok((Arc::new(embedded(loaded, outdated)), None)),
+        StoreConfig::Etcd { settings, .. } => {
             Ok((Arc::new(Etcd::connect(settings).await.context("store.etcd")?), loaded))
         }
     }
+}
+
+/// An embedded store with what was kept of it. Who owned a cluster, or could have, did so in a process that is gone. Of
+/// what is too old, that stays which nobody else knows and which is no less true: who has which virtual address, who
+/// exported first, and which clusters were removed.
+fn embedded(loaded: Option<Loaded>, outdated: Option<Loaded>) -> Embedded {
+    let (kept, stays): (_, fn(&str) -> bool) = match (loaded, outdated) {
+        (Some(loaded), _) => (loaded, |text| !matches!(Key::parse(text), Ok(Key::Owner(_) | Key::Candidate(..)))),
+        (None, Some(old)) => (old, |text| {
+            Key::parse(text).is_ok_and(|key| key.is_shared() || matches!(key, Key::Generation | Key::Tombstone(_)))
+        }),
+        (None, None) => return Embedded::new(),
+    };
+    let entries = kept.entries.into_iter().filter(|(key, _)| stays(key)).collect();
+    Embedded::restore(entries, kept.position + UNWRITTEN)
 }
 
 fn place(config: &Config) -> Place {
@@ -335,4 +348,43 @@ fn new_id() -> String {
 fn first_serial() -> u32 {
     let now = clock().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(now.as_secs() & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{store::Entry, testing::now};
+
+    #[test]
+    fn what_is_too_old_keeps_what_does_not_age() {
+        let keys = [
+            "clusters/east/candidates/a",
+            "clusters/east/meta",
+            "clusters/east/owner",
+            "clusters/east/synced",
+            "generation",
+            "order/demo/web",
+            "records/east/demo/web/head",
+            "tombstones/west",
+            "vips/addresses/240.64.0.1",
+            "vips/hosts/web.demo.global",
+            "what/is/this",
+        ];
+        let entry = || Entry { value: vec![], created: 1, modified: 2 };
+        let entries = keys.map(|key| (key.to_owned(), entry()));
+        let kept = || Some(Loaded { position: 7, written: UNIX_EPOCH, entries: entries.to_vec() });
+        let check = |loaded, outdated, expected: &[&str], revision: u64| {
+            let all = now(embedded(loaded, outdated).read("")).expect("it is there");
+            assert_eq!(all.entries.keys().collect::<Vec<_>>(), expected);
+            assert_eq!(all.revision, revision);
+        };
+        check(None, None, &[], 0);
+        let lives: Vec<_> =
+            keys.into_iter().filter(|key| !key.contains("owner") && !key.contains("candidates")).collect();
+        check(kept(), None, &lives, 7 + UNWRITTEN);
+        check(kept(), kept(), &lives, 7 + UNWRITTEN);
+        let ageless =
+            |key: &&str| ["generation", "order", "tombstones", "vips"].iter().any(|kind| key.starts_with(kind));
+        check(None, kept(), &keys.into_iter().filter(ageless).collect::<Vec<_>>(), 7 + UNWRITTEN);
+    }
 }

@@ -2,14 +2,15 @@
 //! an agent from starting: what is refused is logged, and said in the status.
 
 use super::{
-    Keeper, Loaded, Notes, Status, Terms,
+    Found, Keeper, Loaded, Notes, SnapshotError, Status, Terms,
     files::Files,
-    format::Identity,
+    format::{Identity, ReadError},
     sibling::{self, Taken},
 };
 use crate::config;
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -21,6 +22,8 @@ use tokio::{sync::watch, task::spawn_blocking};
 pub struct Begun {
     /// What there was to begin with.
     pub loaded: Option<Loaded>,
+    /// What there was, but is too old to be begun with: some of it does not age.
+    pub outdated: Option<Loaded>,
     /// Where gathering notes what it applies.
     pub notes: Notes,
     /// Writes that, where it is to be written.
@@ -50,16 +53,23 @@ pub async fn begin(
 ) -> Begun {
     let Some(config) = config else {
         let status = watch::Sender::new(Status::default()).subscribe();
-        return Begun { loaded: None, notes: Notes::default(), keeper: None, kept: Kept { file: None, status, clock } };
+        let kept = Kept { file: None, status, clock };
+        return Begun { loaded: None, outdated: None, notes: Notes::default(), keeper: None, kept };
     };
     let terms = Terms { identity, max_age: config.max_age, now: clock() };
     let (files, own) = load(config, &terms).await;
     let file = files.path();
     let mut refused = BTreeMap::new();
+    let mut outdated = None;
     let mut taken = match own {
         Ok(loaded) => loaded.map(|loaded| (file.display().to_string(), loaded, None)),
         Err(why) => {
-            refused.insert(file.display().to_string(), why);
+            refused.insert(file.display().to_string(), why.to_string());
+            if matches!(why, SnapshotError::TooOld { .. }) {
+                let path = file.clone();
+                let found = spawn_blocking(move || Found::open(&path)).await;
+                outdated = found.ok().and_then(Result::ok).map(|found| found.loaded);
+            }
             None
         }
     };
@@ -79,18 +89,22 @@ pub async fn begin(
         (loaded, given) = (Some(taken), theirs);
     }
     let (keeper, notes, status) = Keeper::new(files, given, begin, clock);
-    Begun { loaded, notes, keeper: Some(keeper), kept: Kept { file: Some(file), status, clock } }
+    let outdated = outdated.filter(|_| loaded.is_none());
+    Begun { loaded, outdated, notes, keeper: Some(keeper), kept: Kept { file: Some(file), status, clock } }
 }
 
 /// What is in the directory, or why that is not taken.
-async fn load(config: &config::Snapshot, terms: &Terms) -> (Files, Result<Option<Loaded>, String>) {
+async fn load(config: &config::Snapshot, terms: &Terms) -> (Files, Result<Option<Loaded>, SnapshotError>) {
     let new = || Files::new(config.directory.clone(), terms.identity.clone());
     let (mut files, terms) = (new(), terms.clone());
     let loading = spawn_blocking(move || {
-        let loaded = files.load(&terms).map_err(|error| error.to_string());
+        let loaded = files.load(&terms);
         (files, loaded)
     });
-    loading.await.unwrap_or_else(|panic| (new(), Err(format!("reading it died: {panic}"))))
+    loading.await.unwrap_or_else(|panic| {
+        let died = io::Error::other(format!("reading it died: {panic}"));
+        (new(), Err(ReadError::Io(died).into()))
+    })
 }
 
 // === impl Kept ===

@@ -52,6 +52,27 @@ async fn its_own_is_taken_first_and_what_is_wrong_is_said() {
 }
 
 #[tokio::test]
+async fn what_is_too_old_is_there_for_what_does_not_age() {
+    let home = tempfile::tempdir().unwrap();
+    let mut files = Files::new(home.path().to_owned(), identity());
+    files.replace(&whole(5, "a=1"), at_second(900)).unwrap();
+    drop(files);
+    let Begun { loaded, outdated, kept, .. } = begun(home.path(), &[]).await;
+    assert_eq!((loaded, outdated.map(|loaded| loaded.position)), (None, Some(5)));
+    assert!(kept.status.borrow().refused.values().all(|why| why.starts_with("it is too old: 100 seconds")));
+    assert_eq!(kept.status.borrow().refused.len(), 1);
+
+    // Of what is of something else, nothing is.
+    let mut foreign = identity();
+    foreign.cluster = "foreign".to_owned();
+    let mut files = Files::new(home.path().to_owned(), foreign);
+    files.replace(&whole(5, "a=1"), at_second(900)).unwrap();
+    drop(files);
+    let Begun { loaded, outdated, .. } = begun(home.path(), &[]).await;
+    assert_eq!((loaded, outdated), (None, None));
+}
+
+#[tokio::test]
 async fn without_a_configuration_there_is_none() {
     let Begun { loaded, keeper, kept, .. } = begin(None, identity(), (Ipv4Addr::LOCALHOST, 1).into(), clock).await;
     assert!(loaded.is_none() && keeper.is_none() && kept.file.is_none());
