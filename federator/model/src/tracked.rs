@@ -10,12 +10,20 @@ use rpds::RedBlackTreeMapSync;
 /// has to compare everything.
 const MIN_REMEMBERED_REMOVALS: usize = 1024;
 
-/// A persistent ordered map with a journal of changes, one entry a key: its last.
+/// Changes are journalled at least until there are this many of them; tests go beyond it.
+const MIN_JOURNAL: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// Of how many keys one is journalled: whoever is further behind has so much to do that going through all slots is
+/// nothing beside it.
+const KEYS_A_CHANGE: usize = 16;
+
+/// A persistent ordered map with a journal of its latest changes, one entry a key: its last.
 #[derive(Clone, Debug)]
 pub struct Tracked<K: Ord, V> {
     slots: RedBlackTreeMapSync<K, Slot<V>>,
-    /// Sequence of a key's last change to the key.
+    /// Sequence of a key's last change to the key, of all changes after `journalled`.
     journal: RedBlackTreeMapSync<u64, K>,
+    journalled: u64,
     sequence: u64,
     /// Removals up to this sequence are forgotten.
     horizon: u64,
@@ -47,6 +55,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracked<K, V> {
         Self {
             slots: RedBlackTreeMapSync::new_sync(),
             journal: RedBlackTreeMapSync::new_sync(),
+            journalled: 0,
             sequence: 0,
             horizon: 0,
             live: 0,
@@ -98,6 +107,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracked<K, V> {
         self.live = self.live + usize::from(!removed) - usize::from(was_live);
         self.journal.insert_mut(self.sequence, key.clone());
         self.slots.insert_mut(key, Slot { changed: self.sequence, value });
+        self.shorten_journal();
         if removed {
             self.forget_old_removals();
         }
@@ -110,13 +120,26 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracked<K, V> {
         if sequence > 0 && sequence < self.horizon {
             return Since::Everything;
         }
-        let changed = self.journal.range(sequence + 1..).map(|(_, key)| key);
-        let changes = changed.filter_map(|key| {
-            let value = self.slots.get(key)?.value.as_ref();
-            // Who has seen nothing need not hear what went.
-            (sequence > 0 || value.is_some()).then_some((key, value))
-        });
-        Since::Changes(changes.collect())
+        // Who has seen nothing need not hear what went.
+        let is_news = |slot: &Slot<V>| sequence > 0 || slot.value.is_some();
+        let mut changes = Vec::new();
+        if sequence >= self.journalled {
+            let changed = self.journal.range(sequence + 1..).filter_map(|(_, key)| Some((key, self.slots.get(key)?)));
+            changes.extend(changed.filter(|(_, slot)| is_news(slot)));
+        } else {
+            changes.extend(self.slots.iter().filter(|(_, slot)| slot.changed > sequence && is_news(slot)));
+            changes.sort_unstable_by_key(|(_, slot)| slot.changed);
+        }
+        Since::Changes(changes.into_iter().map(|(key, slot)| (key, slot.value.as_ref())).collect())
+    }
+
+    fn shorten_journal(&mut self) {
+        if self.journal.size() > MIN_JOURNAL.max(self.slots.size() / KEYS_A_CHANGE)
+            && let Some(oldest) = self.journal.first().map(|(sequence, _)| *sequence)
+        {
+            self.journal.remove_mut(&oldest);
+            self.journalled = oldest;
+        }
     }
 
     fn forget_old_removals(&mut self) {
@@ -124,14 +147,10 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Tracked<K, V> {
         if removals <= MIN_REMEMBERED_REMOVALS.max(self.live) {
             return;
         }
-        let gone = |key: &&K| self.slots.get(key).is_some_and(|slot| slot.value.is_none());
-        let oldest: Vec<(u64, K)> = self
-            .journal
-            .iter()
-            .filter(|(_, key)| gone(key))
-            .map(|(sequence, key)| (*sequence, key.clone()))
-            .take(removals / 2)
-            .collect();
+        let gone = self.slots.iter().filter(|(_, slot)| slot.value.is_none());
+        let mut oldest: Vec<(u64, K)> = gone.map(|(key, slot)| (slot.changed, key.clone())).collect();
+        oldest.sort_unstable_by_key(|(sequence, _)| *sequence);
+        oldest.truncate(removals / 2);
         for (sequence, key) in oldest {
             self.horizon = sequence;
             self.journal.remove_mut(&sequence);
