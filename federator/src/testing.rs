@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use model::{
     cluster::{Meta, SetHash, Synced},
-    export::{Address, Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort, Workload},
+    export::{Address, Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort, Traits, Workload},
     generation::Generation,
     locality::{Locality, Network},
     name::{ClusterId, ServiceKey},
@@ -127,11 +127,13 @@ pub(crate) fn slice(ports: &str, endpoints: &str) -> Slice {
                 .map(Address::Ip)
                 .or_else(|| Address::parse_host(address))
                 .expect("an address"),
-            network: (!network.is_empty()).then(|| Network::new(network)),
             health,
-            hostname: hostname.into(),
-            locality: Locality::new(region, zone, ""),
-            workload: Workload::unknown(),
+            traits: Arc::new(Traits {
+                network: (!network.is_empty()).then(|| Network::new(network)),
+                hostname: hostname.into(),
+                locality: Locality::new(region, zone, ""),
+                workload: Workload::unknown(),
+            }),
         }
     };
     let port = |text| {

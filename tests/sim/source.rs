@@ -4,7 +4,7 @@
 use crate::{dice::Dice, journal::Journal};
 use model::{
     cluster::Meta,
-    export::{Address, Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort, Workload},
+    export::{Address, Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort},
     locality::{Locality, Network},
     name::{ClusterId, ServiceKey},
 };
@@ -154,20 +154,13 @@ fn export(kind: Kind, pods: &BTreeMap<IpAddr, Pod>) -> Arc<Export> {
     let mut slices: BTreeMap<Arc<str>, Slice> = BTreeMap::new();
     for (address, pod) in pods {
         let slice = slices.entry(pod.slice.into()).or_default();
-        slice.ports = vec![target.clone()];
+        slice.ports = [target.clone()].into();
         slice.endpoints.push(endpoint(*address, pod.health));
     }
     let slices = slices.into_iter().map(|(name, slice)| (name, Arc::new(slice))).collect();
-    Arc::new(Export { head: Arc::new(Head { kind, ports: vec![port], ..Head::default() }), slices })
+    Arc::new(Export { head: Arc::new(Head { kind, ports: [port].into(), ..Head::default() }), slices })
 }
 
 fn endpoint(pod: IpAddr, health: Health) -> Endpoint {
-    Endpoint {
-        address: Address::Ip(pod),
-        network: None,
-        health,
-        hostname: "".into(),
-        locality: Locality::new("", "", ""),
-        workload: Workload::unknown(),
-    }
+    Endpoint { address: Address::Ip(pod), health, traits: Arc::default() }
 }

@@ -5,7 +5,7 @@ mod endpoint;
 mod members;
 mod slices;
 
-pub use endpoint::{Address, Endpoint, Health, Workload, can_be_a_label, can_be_an_endpoint};
+pub use endpoint::{Address, Endpoint, Health, Traits, Workload, can_be_a_label, can_be_an_endpoint};
 pub use members::Member;
 pub use slices::Slices;
 
@@ -26,7 +26,7 @@ pub struct Head {
     /// Whether it has an address of its own.
     pub kind: Kind,
     /// Its ports, in the order of the source.
-    pub ports: Vec<Port>,
+    pub ports: Arc<[Port]>,
     /// Its addresses in its own cluster, at most one a family; none when headless.
     pub cluster_ips: Vec<IpAddr>,
     /// Whether a client keeps its endpoint (`sessionAffinity: ClientIP`).
@@ -58,7 +58,7 @@ pub enum Protocol {
 }
 
 /// A port of a service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// Its name; empty for the only port of a service.
     pub name: Arc<str>,
@@ -74,13 +74,13 @@ pub struct Port {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     /// Where the endpoints listen, matched to the service's ports by name.
-    pub ports: Vec<TargetPort>,
+    pub ports: Arc<[TargetPort]>,
     /// The endpoints, in the order of the source.
     pub endpoints: Vec<Endpoint>,
 }
 
 /// Where the endpoints of a slice listen for one of the service's ports.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetPort {
     /// The name of the service's port.
     pub name: Arc<str>,

@@ -23,7 +23,7 @@ pub struct Service {
     /// Whether it has a virtual address.
     pub kind: Kind,
     /// The union of its ports.
-    pub ports: Vec<Port>,
+    pub ports: Arc<[Port]>,
     /// Whether a client keeps its endpoint.
     pub client_ip_affinity: bool,
     /// Who exports it, oldest first.
@@ -91,12 +91,12 @@ pub fn merge(key: &ServiceKey, parts: &Parts) -> Option<Service> {
         for (kind, _) in differs.into_iter().filter(|(_, differs)| *differs) {
             service.conflicts.push(Conflict { kind, loser: cluster.clone(), winner: winner.clone() });
         }
-        for port in &head.ports {
-            let taken = |known: &Port| {
-                known.name == port.name || (known.protocol, known.number) == (port.protocol, port.number)
-            };
-            if !service.ports.iter().any(taken) {
-                service.ports.push(port.clone());
+        let taken = |port: &Port, known: &Port| {
+            known.name == port.name || (known.protocol, known.number) == (port.protocol, port.number)
+        };
+        for port in &*head.ports {
+            if !service.ports.iter().any(|known| taken(port, known)) {
+                service.ports = service.ports.iter().chain([port]).cloned().collect();
             }
         }
     }

@@ -164,8 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::Meta,
-        export::{Address, Endpoint, Export, Head, Slice, Workload},
-        locality::Locality,
+        export::{Address, Endpoint, Export, Head, Slice, Traits},
         merge::{Parts, merge},
         name::ServiceKey,
         view::Cluster,
@@ -197,14 +196,15 @@ mod tests {
                 };
                 Endpoint {
                     address: Address::parse_ip(address).or_else(|| Address::parse_host(address)).expect("an address"),
-                    network: (!network.is_empty()).then(|| Network::new(network)),
                     health,
-                    hostname: "".into(),
-                    locality: Locality::default(),
-                    workload: Workload::unknown(),
+                    traits: Traits {
+                        network: (!network.is_empty()).then(|| Network::new(network)),
+                        ..Traits::default()
+                    }
+                    .into(),
                 }
             };
-            let slice = Slice { ports: vec![], endpoints: endpoints.iter().map(endpoint).collect() };
+            let slice = Slice { ports: [].into(), endpoints: endpoints.iter().map(endpoint).collect() };
             let slices = [("s".into(), Arc::new(slice))].into_iter().collect();
             parts.exports.insert(id, Arc::new(Export { head: Arc::new(Head::default()), slices }));
         }

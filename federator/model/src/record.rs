@@ -157,20 +157,32 @@ impl Record for Head {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::decode_sharing(bytes, &mut Shared::default())
+    }
+}
+
+impl Head {
+    /// Reads it back, and holds what it has in common with others only once.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    pub fn decode_sharing(bytes: &[u8], shared: &mut Shared) -> Result<Self, RecordError> {
         let wire = wire::Head::decode(bytes)?;
         check_reader(wire.reader)?;
+        shared.sweep();
         let kind = match wire.kind() {
             wire::Kind::ClusterIp => Kind::ClusterIp,
             wire::Kind::Headless => Kind::Headless,
         };
-        let port = |port: wire::Port| {
+        let mut ports = Vec::with_capacity(wire.ports.len());
+        for port in &wire.ports {
             let (number, protocol) = (port_from_wire(port.number)?, protocol_from_wire(port.protocol()));
-            let (name, app_protocol) = (port.name.into(), port.app_protocol.into());
-            Ok(Port { name, number, protocol, app_protocol })
-        };
+            let (name, app_protocol) = (shared.text(&port.name), shared.text(&port.app_protocol));
+            ports.push(Port { name, number, protocol, app_protocol });
+        }
         Ok(Self {
             kind,
-            ports: wire.ports.into_iter().map(port).collect::<Result<_, RecordError>>()?,
+            ports: shared.ports(ports),
             cluster_ips: wire.cluster_ips.iter().map(|ip| address_from_wire(ip)).collect::<Result<_, _>>()?,
             client_ip_affinity: wire.client_ip_affinity,
             created: wire.created,

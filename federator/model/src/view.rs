@@ -133,7 +133,7 @@ fn canonical(service: &Service) -> String {
     if let Some(vip) = service.vip {
         let _ = write!(text, " vip={},{}", vip.v4, vip.v6);
     }
-    for port in &service.ports {
+    for port in &*service.ports {
         let _ = write!(text, " port={port}");
         if !port.app_protocol.is_empty() {
             let _ = write!(text, ":{}", port.app_protocol);
@@ -151,7 +151,7 @@ fn canonical(service: &Service) -> String {
         text.push('\n');
         for (name, slice) in &export.slices {
             let _ = write!(text, "    slice {name}");
-            for target in &slice.ports {
+            for target in &*slice.ports {
                 let _ = write!(text, " {}={}/{}", target.name, target.number, target.protocol);
             }
             text.push('\n');

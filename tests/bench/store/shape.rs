@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use harness::Result;
 use model::cluster::{Meta, SetHash, Synced};
-use model::export::{Address, Endpoint, Head, Health, Port, Protocol, Slice, TargetPort, Workload};
+use model::export::{Address, Endpoint, Head, Health, Port, Protocol, Slice, TargetPort, Traits, Workload};
 use model::key::Key;
 use model::locality::{Locality, Network};
 use model::name::{ClusterId, ServiceKey};
@@ -154,11 +154,14 @@ impl Shape {
             } else {
                 first + number
             })),
-            network: None,
             health: Health::Ready,
-            hostname: "".into(),
-            locality: Locality::new(&region, &format!("{region}{}", ["a", "b", "c"][number as usize % 3]), ""),
-            workload: workload.clone(),
+            traits: Traits {
+                network: None,
+                hostname: "".into(),
+                locality: Locality::new(&region, &format!("{region}{}", ["a", "b", "c"][number as usize % 3]), ""),
+                workload: workload.clone(),
+            }
+            .into(),
         };
         Slice {
             ports: [TargetPort { name: "http".into(), number: PORT, protocol: Protocol::Tcp }].into(),

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::IpAddr,
+    ops::Deref,
     sync::{Arc, LazyLock},
 };
 
@@ -18,20 +19,28 @@ const MAX_HOST: usize = 253;
 /// Longest value of a Kubernetes label, and longest name of one without its prefix.
 const MAX_LABEL: usize = 63;
 
-/// One endpoint with one address.
+/// One endpoint with one address. There are very many of them, so it is small: what it has in common with others is held
+/// once, and read as if it were its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// Where it is reached within its network.
     pub address: Address,
-    /// The network it is on; `None` is that of its cluster.
-    pub network: Option<Network>,
     /// Whether it takes traffic.
     pub health: Health,
-    /// Its own host name within a headless service, empty when it has none.
+    /// What it has in common with others. Endpoints of one kind share the value.
+    pub traits: Arc<Traits>,
+}
+
+/// What many endpoints have in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Traits {
+    /// The network they are on; `None` is that of their cluster.
+    pub network: Option<Network>,
+    /// The own host name of one within a headless service, empty when it has none.
     pub hostname: Arc<str>,
-    /// Where it runs.
+    /// Where they run.
     pub locality: Locality,
-    /// What runs there. Endpoints of one kind share the value.
+    /// What runs there.
     pub workload: Arc<Workload>,
 }
 
@@ -146,6 +155,16 @@ impl fmt::Display for Address {
             Self::Ip(address) => address.fmt(f),
             Self::Host(host) => f.write_str(host),
         }
+    }
+}
+
+// === impl Endpoint ===
+
+impl Deref for Endpoint {
+    type Target = Traits;
+
+    fn deref(&self) -> &Traits {
+        &self.traits
     }
 }
 

@@ -48,10 +48,7 @@ fn place(endpoint: &Endpoint) -> (&Address, Option<&Network>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        export::{Export, Head, Health, Protocol, TargetPort, Workload},
-        locality::Locality,
-    };
+    use crate::export::{Export, Head, Health, Protocol, TargetPort, Traits};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -69,11 +66,9 @@ mod tests {
             let (address, network) = address.split_once('@').unwrap_or((address, ""));
             Endpoint {
                 address: Address::parse_ip(address).expect("an address"),
-                network: (!network.is_empty()).then(|| Network::new(network)),
                 health: *health,
-                hostname: "".into(),
-                locality: Locality::default(),
-                workload: Workload::unknown(),
+                traits: Traits { network: (!network.is_empty()).then(|| Network::new(network)), ..Traits::default() }
+                    .into(),
             }
         };
         Slice { ports: targets.iter().map(target).collect(), endpoints: endpoints.iter().map(endpoint).collect() }

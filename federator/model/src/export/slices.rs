@@ -81,13 +81,15 @@ impl FromIterator<Named> for Slices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::{Protocol, TargetPort};
     use proptest::prelude::*;
 
     proptest! {
         /// They hold what a map holds.
         #[test]
         fn slices_are_a_map(steps in prop::collection::vec(("[a-e]", prop::option::of(0..3_usize)), 0..30)) {
-            let slices = [0, 1, 2].map(|ports| Arc::new(Slice { ports: Vec::with_capacity(ports), ..Slice::default() }));
+            let port = |number| TargetPort { name: "".into(), number, protocol: Protocol::Tcp };
+            let slices = [0, 1, 2].map(|n| Arc::new(Slice { ports: [port(n)].into(), ..Slice::default() }));
             let (mut held, mut model) = (Slices::default(), BTreeMap::<Arc<str>, Arc<Slice>>::new());
             for (name, slice) in steps {
                 let before = held.clone();

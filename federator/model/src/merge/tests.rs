@@ -21,7 +21,7 @@ fn export(head: Head) -> Arc<Export> {
 }
 
 fn with_ports(created: i64, ports: &[Port]) -> Arc<Export> {
-    export(Head { created, ports: ports.to_vec(), ..Head::default() })
+    export(Head { created, ports: ports.into(), ..Head::default() })
 }
 
 /// Merges exports in the given first-seen order and shows ports and conflicts as text.
@@ -93,7 +93,7 @@ proptest! {
             .iter()
             .map(|(n, created, number, headless)| {
                 let kind = if *headless { Kind::Headless } else { Kind::ClusterIp };
-                (name(*n), export(Head { kind, created: *created, ports: vec![port("p", *number)], ..Head::default() }))
+                (name(*n), export(Head { kind, created: *created, ports: [port("p", *number)].into(), ..Head::default() }))
             })
             .collect::<BTreeMap<_, _>>()
             .into_iter()

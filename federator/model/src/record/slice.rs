@@ -6,24 +6,33 @@ use super::{
     protocol_to_wire,
 };
 use crate::{
-    export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_a_label, can_be_an_endpoint},
-    locality::{Levels, Locality, Network},
+    export::{
+        Address, Endpoint, Health, Port, Slice, TargetPort, Traits, Workload, can_be_a_label, can_be_an_endpoint,
+    },
+    locality::{Levels, Network},
     wire,
 };
 use prost::Message;
 use std::{
+    borrow::Borrow,
     collections::{HashMap, HashSet},
+    hash::Hash,
     sync::Arc,
 };
 
 /// What is shared is looked through at this size first, for what nobody holds any more.
 const FIRST_SWEEP: usize = 1024;
 
-/// What slices that were decoded with it have in common.
+/// So many kinds of endpoints are told apart within a slice; a headless service may have as many as endpoints.
+const MANY_KINDS: usize = 8;
+
+/// What records that were decoded with it have in common.
 #[derive(Debug, Default)]
 pub struct Shared {
     texts: HashSet<Arc<str>>,
-    localities: HashSet<Locality>,
+    ports: HashSet<Arc<[Port]>>,
+    targets: HashSet<Arc<[TargetPort]>>,
+    traits: HashSet<Arc<Traits>>,
     workloads: HashSet<Arc<Workload>>,
     /// The size at which it is looked through.
     sweep: usize,
@@ -91,78 +100,95 @@ impl Slice {
             ports.push(TargetPort { name: shared.text(&target.name), number, protocol });
         }
         let mut endpoints = Vec::with_capacity(wire.endpoints.len());
-        for endpoint in wire.endpoints {
-            endpoints.push(endpoint_from_wire(&endpoint, &workloads, shared)?);
+        // A few kinds of endpoints make most slices.
+        let mut kinds: Vec<(&wire::Endpoint, Arc<Traits>)> = Vec::new();
+        for endpoint in &wire.endpoints {
+            let (address, health) = (endpoint_address(endpoint)?, health_from_wire(endpoint));
+            let known = kinds.iter().find(|(known, _)| is_alike(known, endpoint));
+            let traits = match known {
+                Some((_, traits)) => traits.clone(),
+                None => {
+                    let traits = traits_from_wire(endpoint, &workloads, shared)?;
+                    if kinds.len() < MANY_KINDS {
+                        kinds.push((endpoint, traits.clone()));
+                    }
+                    traits
+                }
+            };
+            endpoints.push(Endpoint { address, health, traits });
         }
-        Ok(Self { ports, endpoints })
+        Ok(Self { ports: once(&mut shared.targets, ports), endpoints })
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return known.clone();
-        }
-        let new: Arc<str> = text.into();
-        self.texts.insert(new.clone());
-        new
+    pub(super) fn text(&mut self, text: &str) -> Arc<str> {
+        once(&mut self.texts, text)
     }
 
-    fn locality(&mut self, region: &str, zone: &str, subzone: &str) -> Locality {
-        let new = Levels { region: self.text(region), zone: self.text(zone), subzone: self.text(subzone) };
-        if let Some(known) = self.localities.get(&new) {
-            return known.clone();
-        }
-        let new = Locality::from(new);
-        self.localities.insert(new.clone());
-        new
-    }
-
-    fn workload(&mut self, new: Workload) -> Arc<Workload> {
-        if let Some(known) = self.workloads.get(&new) {
-            return known.clone();
-        }
-        let new = Arc::new(new);
-        self.workloads.insert(new.clone());
-        new
+    pub(super) fn ports(&mut self, ports: Vec<Port>) -> Arc<[Port]> {
+        once(&mut self.ports, ports)
     }
 
     /// Forgets what nobody else holds, whenever it has doubled in size.
-    fn sweep(&mut self) {
-        let size = |shared: &Self| shared.texts.len() + shared.localities.len() + shared.workloads.len();
+    pub(super) fn sweep(&mut self) {
+        let size = |shared: &Self| {
+            let lists = shared.ports.len() + shared.targets.len();
+            lists + shared.texts.len() + shared.traits.len() + shared.workloads.len()
+        };
         if size(self) < self.sweep.max(FIRST_SWEEP) {
             return;
         }
-        self.localities.retain(|locality| Arc::strong_count(&locality.0) > 1);
+        self.ports.retain(|ports| Arc::strong_count(ports) > 1);
+        self.targets.retain(|targets| Arc::strong_count(targets) > 1);
+        self.traits.retain(|traits| Arc::strong_count(traits) > 1);
         self.workloads.retain(|workload| Arc::strong_count(workload) > 1);
         self.texts.retain(|text| Arc::strong_count(text) > 1);
         self.sweep = 2 * size(self);
     }
 }
 
-fn endpoint_from_wire(
-    wire: &wire::Endpoint,
-    workloads: &[Arc<Workload>],
-    shared: &mut Shared,
-) -> Result<Endpoint, RecordError> {
-    let address = if wire.host.is_empty() {
+/// The value that is held already, else this one from now on.
+fn once<T: ?Sized + Eq + Hash>(held: &mut HashSet<Arc<T>>, new: impl Into<Arc<T>> + Borrow<T>) -> Arc<T> {
+    if let Some(known) = held.get(new.borrow()) {
+        return known.clone();
+    }
+    let new = new.into();
+    held.insert(new.clone());
+    new
+}
+
+fn endpoint_address(wire: &wire::Endpoint) -> Result<Address, RecordError> {
+    if wire.host.is_empty() {
         let address = address_from_wire(&wire.address)?;
-        if !can_be_an_endpoint(address) {
-            return Err(RecordError::Address(address));
-        }
-        Address::Ip(address)
-    } else {
-        let host = Address::parse_host(&wire.host).filter(|address| address.to_string() == wire.host);
-        host.ok_or_else(|| RecordError::Host(wire.host.clone()))?
-    };
-    let health = match wire.health() {
+        return if can_be_an_endpoint(address) { Ok(Address::Ip(address)) } else { Err(RecordError::Address(address)) };
+    }
+    let host = Address::parse_host(&wire.host).filter(|address| address.to_string() == wire.host);
+    host.ok_or_else(|| RecordError::Host(wire.host.clone()))
+}
+
+fn health_from_wire(wire: &wire::Endpoint) -> Health {
+    match wire.health() {
         wire::Health::NotReady => Health::NotReady,
         wire::Health::Ready if wire.held => Health::Held,
         wire::Health::Ready => Health::Ready,
         wire::Health::Draining => Health::Draining,
-    };
+    }
+}
+
+/// Whether two endpoints of one slice have the same traits.
+fn is_alike(a: &wire::Endpoint, b: &wire::Endpoint) -> bool {
+    let texts = [a, b].map(|wire| [&wire.zone, &wire.region, &wire.subzone, &wire.network, &wire.hostname]);
+    a.workload == b.workload && texts[0] == texts[1]
+}
+
+fn traits_from_wire(
+    wire: &wire::Endpoint,
+    workloads: &[Arc<Workload>],
+    shared: &mut Shared,
+) -> Result<Arc<Traits>, RecordError> {
     let workload = match wire.workload.checked_sub(1) {
         None => Workload::unknown(),
         Some(at) => {
@@ -170,15 +196,14 @@ fn endpoint_from_wire(
             known.ok_or(RecordError::Workload(wire.workload))?.clone()
         }
     };
-    Ok(Endpoint {
-        address,
+    let [region, zone, subzone] = [&wire.region, &wire.zone, &wire.subzone].map(|text| shared.text(text));
+    let traits = Traits {
         network: (!wire.network.is_empty()).then(|| Network::from(shared.text(&wire.network))),
-        health,
-        // One of its own is hardly anybody else's.
-        hostname: if wire.hostname.is_empty() { shared.text("") } else { wire.hostname.as_str().into() },
-        locality: shared.locality(&wire.region, &wire.zone, &wire.subzone),
+        hostname: shared.text(&wire.hostname),
+        locality: Levels { region, zone, subzone }.into(),
         workload,
-    })
+    };
+    Ok(once(&mut shared.traits, traits))
 }
 
 fn workload_to_wire(workload: &Workload) -> wire::Workload {
@@ -195,5 +220,5 @@ fn workload_from_wire(wire: &wire::Workload, shared: &mut Shared) -> Result<Arc<
     }
     let labels = wire.labels.iter().map(|label| (shared.text(&label.key), shared.text(&label.value))).collect();
     let service_account = shared.text(&wire.service_account);
-    Ok(shared.workload(Workload { labels, service_account }))
+    Ok(once(&mut shared.workloads, Workload { labels, service_account }))
 }

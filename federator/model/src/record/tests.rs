@@ -5,7 +5,7 @@ mod frozen;
 use super::*;
 use crate::{
     cluster::{Hold, State},
-    export::{Address, Endpoint, Health, Slice, TargetPort, Workload, can_be_an_endpoint},
+    export::{Address, Endpoint, Health, Slice, TargetPort, Traits, Workload, can_be_an_endpoint},
     generation::Generation,
     locality::Locality,
     seat::{Candidate, Owner, Role},
@@ -25,7 +25,7 @@ fn head() -> impl Strategy<Value = Head> {
     (kind, prop::collection::vec(port, 0..4), prop::collection::vec(any::<IpAddr>(), 0..3), any::<bool>(), any::<i64>())
         .prop_map(|(kind, ports, cluster_ips, client_ip_affinity, created)| Head {
             kind,
-            ports,
+            ports: ports.into(),
             cluster_ips,
             client_ip_affinity,
             created,
@@ -52,15 +52,12 @@ fn slice() -> impl Strategy<Value = Slice> {
     let endpoint = (prop_oneof![ip, host], network, health, "[a-z]{0,4}", place, workload).prop_map(
         |(address, network, health, hostname, locality, workload)| Endpoint {
             address,
-            network,
             health,
-            hostname: hostname.into(),
-            locality,
-            workload,
+            traits: Traits { network, hostname: hostname.into(), locality, workload }.into(),
         },
     );
     (prop::collection::vec(target, 0..3), prop::collection::vec(endpoint, 0..6))
-        .prop_map(|(ports, endpoints)| Slice { ports, endpoints })
+        .prop_map(|(ports, endpoints)| Slice { ports: ports.into(), endpoints })
 }
 
 proptest! {
@@ -181,27 +178,27 @@ fn endpoints_share_what_they_have_in_common() {
         let labels = [("version".into(), "v1".into())].into();
         Endpoint {
             address: Address::Ip([10, 0, 0, n].into()),
-            network: Some(Network::new("network-with-a-name")),
             health: Health::Ready,
-            hostname: "".into(),
-            locality: Locality::new("region-with-a-name", "zone", ""),
-            workload: Arc::new(Workload { labels, service_account: "account-with-a-long-name".into() }),
+            traits: Arc::new(Traits {
+                network: Some(Network::new("network-with-a-name")),
+                hostname: "".into(),
+                locality: Locality::new("region-with-a-name", "zone", ""),
+                workload: Arc::new(Workload { labels, service_account: "account-with-a-long-name".into() }),
+            }),
         }
     };
-    let one = Slice { ports: vec![], endpoints: vec![endpoint(1)] };
-    let many = Slice { ports: vec![], endpoints: (1..=100).map(endpoint).collect() };
+    let one = Slice { ports: [].into(), endpoints: vec![endpoint(1)] };
+    let many = Slice { ports: [].into(), endpoints: (1..=100).map(endpoint).collect() };
     let account = b"account-with-a-long-name";
     assert_eq!(many.encode().windows(account.len()).filter(|window| window == account).count(), 1);
     assert_eq!(Slice::decode(&one.encode()), Ok(one.clone()));
     let read = Slice::decode(&many.encode()).expect("decodes");
     let (first, last) = (&read.endpoints[0], &read.endpoints[99]);
-    assert!(Arc::ptr_eq(&first.workload, &last.workload));
-    assert!(Arc::ptr_eq(&first.locality.region, &last.locality.region));
-    assert!(Arc::ptr_eq(&first.hostname, &last.hostname));
+    assert!(Arc::ptr_eq(&first.traits, &last.traits));
     let mut shared = Shared::default();
     let [a, b] = [(); 2].map(|()| Slice::decode_sharing(&one.encode(), &mut shared).expect("decodes"));
-    assert!(Arc::ptr_eq(&a.endpoints[0].workload, &b.endpoints[0].workload));
-    assert!(Arc::ptr_eq(&a.endpoints[0].locality.0, &b.endpoints[0].locality.0));
+    assert!(Arc::ptr_eq(&a.endpoints[0].traits, &b.endpoints[0].traits));
+    assert!(Arc::ptr_eq(&a.ports, &b.ports));
 }
 
 /// What no slice holds any more is not held for ever.
@@ -211,13 +208,10 @@ fn what_was_shared_is_forgotten() {
     for n in 0..10_000 {
         let endpoint = Endpoint {
             address: Address::Ip([10, 0, 0, 1].into()),
-            network: None,
             health: Health::Ready,
-            hostname: "".into(),
-            locality: Locality::new("region", &format!("zone-{n}"), ""),
-            workload: Workload::unknown(),
+            traits: Traits { locality: Locality::new("region", &format!("zone-{n}"), ""), ..Traits::default() }.into(),
         };
-        let slice = Slice { ports: vec![], endpoints: vec![endpoint] };
+        let slice = Slice { ports: [].into(), endpoints: vec![endpoint] };
         assert_eq!(Slice::decode_sharing(&slice.encode(), &mut shared), Ok(slice));
     }
     assert!(format!("{shared:?}").matches("zone-").count() < 5_000);

@@ -51,14 +51,12 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
     }
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let ips = spec.cluster_ips.or_else(|| spec.cluster_ip.map(|ip| vec![ip])).unwrap_or_default();
-    let (mut ports, mut targets): (Vec<_>, Vec<_>) =
-        spec.ports.unwrap_or_default().into_iter().filter_map(port).unzip();
+    let (ports, mut targets): (Vec<_>, Vec<_>) = spec.ports.unwrap_or_default().into_iter().filter_map(port).unzip();
     // They are held as they are here, and have grown with room to spare.
-    ports.shrink_to_fit();
     targets.shrink_to_fit();
     let head = Head {
         kind: if headless { Kind::Headless } else { Kind::ClusterIp },
-        ports,
+        ports: ports.into(),
         cluster_ips: ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
         client_ip_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
         created: service.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),

@@ -144,7 +144,7 @@ fn a_head_says_what_the_service_says() {
         *head,
         Head {
             kind: Kind::ClusterIp,
-            ports: vec![port("http", 80, Protocol::Tcp, "h2c"), port("dns", 53, Protocol::Udp, "")],
+            ports: [port("http", 80, Protocol::Tcp, "h2c"), port("dns", 53, Protocol::Udp, "")].into(),
             cluster_ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             client_ip_affinity: true,
             created: 60,

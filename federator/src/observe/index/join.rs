@@ -4,7 +4,7 @@
 use super::Index;
 use crate::observe::convert::{slice::PlacedEndpoint, workload_entry::SourceEntry};
 use model::{
-    export::{Endpoint, Export, Health, Slice, TargetPort, Workload},
+    export::{Endpoint, Export, Health, Slice, TargetPort, Traits, Workload},
     locality::Locality,
     name::ServiceKey,
 };
@@ -40,7 +40,10 @@ impl Index {
             if let Some(ports) = entry.serves(service) {
                 // No object's name has a capital letter: neither a slice, nor part of one, is called so.
                 let endpoints = vec![self.entry_endpoint(entry)];
-                slices.insert(format!("WorkloadEntry/{}", name_in(id)).into(), Arc::new(Slice { ports, endpoints }));
+                slices.insert(
+                    format!("WorkloadEntry/{}", name_in(id)).into(),
+                    Arc::new(Slice { ports: ports.into(), endpoints }),
+                );
             }
         }
         Some(Export { head: service.head.clone(), slices: slices.into_iter().collect() })
@@ -55,7 +58,7 @@ impl Index {
 
     fn part(&self, ports: &[TargetPort], endpoints: &[PlacedEndpoint]) -> Arc<Slice> {
         let endpoints = endpoints.iter().map(|placed| self.slice_endpoint(placed)).collect();
-        Arc::new(Slice { ports: ports.to_vec(), endpoints })
+        Arc::new(Slice { ports: ports.into(), endpoints })
     }
 
     fn slice_endpoint(&self, placed: &PlacedEndpoint) -> Endpoint {
@@ -65,11 +68,13 @@ impl Index {
         let workload = pod.filter(|_| placed.health != Health::NotReady).map(|pod| pod.workload.clone());
         Endpoint {
             address: placed.address.clone(),
-            network: pod.and_then(|pod| pod.network.clone()),
             health: placed.health,
-            hostname: placed.hostname.clone(),
-            locality: self.locality(placed),
-            workload: workload.unwrap_or_else(Workload::unknown),
+            traits: Arc::new(Traits {
+                network: pod.and_then(|pod| pod.network.clone()),
+                hostname: placed.hostname.clone(),
+                locality: self.locality(placed),
+                workload: workload.unwrap_or_else(Workload::unknown),
+            }),
         }
     }
 
@@ -77,11 +82,13 @@ impl Index {
         let locality = if entry.locality.is_unknown() { &self.default_locality } else { &entry.locality };
         Endpoint {
             address: entry.address.clone(),
-            network: entry.network.clone(),
             health: entry.health,
-            hostname: "".into(),
-            locality: locality.clone(),
-            workload: entry.workload.clone(),
+            traits: Arc::new(Traits {
+                network: entry.network.clone(),
+                hostname: "".into(),
+                locality: locality.clone(),
+                workload: entry.workload.clone(),
+            }),
         }
     }
 

@@ -399,7 +399,7 @@ fn a_pod_says_what_its_endpoints_are() {
     index.apply(&pod("10.1.0.1", "v1", "n2"));
     assert_eq!(changed(&mut index, &mut seen), ["a"]);
     let endpoint = first(&mut index, "a");
-    assert_eq!((endpoint.network, &*endpoint.workload.labels["version"]), (Some(Network::new("n2")), "v1"));
+    assert_eq!((endpoint.network.clone(), &*endpoint.workload.labels["version"]), (Some(Network::new("n2")), "v1"));
     index.apply(&pod("10.1.0.1", "v1", "n2"));
     index.apply(&pod("elsewhere", "v1", "n2"));
     assert!(index.dirty.is_empty(), "nothing new");

@@ -92,7 +92,7 @@ impl Namer {
     fn with_fixed(&self, apex: &Name, service: &Service, addresses: Addresses) -> Vec<(Name, Node)> {
         let why = addresses.is_empty().then(|| Why::new(ExtendedError::Other, "no virtual address yet"));
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
-        for port in &service.ports {
+        for port in &*service.ports {
             let srv = Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() };
             names.extend(self.srv(service, port, vec![srv]));
         }
@@ -108,7 +108,7 @@ impl Namer {
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
         let one_target = mapped.is_empty() && !headless && !direct.is_empty();
         let mut hosts: BTreeMap<String, Addresses> = BTreeMap::new();
-        for port in &service.ports {
+        for port in &*service.ports {
             let mut targets = Vec::new();
             let everywhere = || offer.usable.iter().all(|usable| usable.member.target(port).is_some());
             if one_target && everywhere() {

@@ -193,10 +193,11 @@ fn host_names_are_looked_up_by_istio() {
 fn endpoints_say_their_own_network_and_what_runs_there() {
     let mut made = slice("http:80", "10.0.0.1 10.0.0.2%n1 10.0.0.3%n2");
     let labels = [("version", "v2"), ("security.istio.io/tlsMode", "istio")];
-    made.endpoints[0].workload = Arc::new(export::Workload {
+    let workload = export::Workload {
         labels: labels.map(|(key, value)| (key.into(), value.into())).into(),
         service_account: "web".into(),
-    });
+    };
+    made.endpoints[0].traits = export::Traits { workload: workload.into(), ..export::Traits::default() }.into();
     let shown = |endpoint: &Endpoint<'_>| {
         let labels = endpoint.labels.iter().map(|(key, value)| format!(" {key}={value}"));
         format!("{} {}{}", endpoint.address, endpoint.network, labels.collect::<String>())
