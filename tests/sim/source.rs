@@ -5,7 +5,7 @@ use crate::{dice::Dice, journal::Journal};
 use model::{
     cluster::Meta,
     export::{Address, Endpoint, Export, Head, Health, Kind, Port, Protocol, Slice, TargetPort},
-    locality::{Locality, Network},
+    locality::Network,
     name::{ClusterId, ServiceKey},
 };
 use std::{

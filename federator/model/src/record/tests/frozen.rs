@@ -57,29 +57,27 @@ fn expected() -> Vec<(Key, String, Vec<u8>)> {
     });
     let endpoint = |address: Address, health, workload: &Arc<Workload>| Endpoint {
         address,
-        network: None,
         health,
-        hostname: "".into(),
-        locality: Locality::default(),
-        workload: workload.clone(),
+        traits: Arc::new(Traits { workload: workload.clone(), ..Traits::default() }),
     };
     let head = Head {
         kind: Kind::ClusterIp,
-        ports: vec![port("http", 80, Protocol::Tcp, "kubernetes.io/h2c"), port("dns", 53, Protocol::Udp, "")],
+        ports: [port("http", 80, Protocol::Tcp, "kubernetes.io/h2c"), port("dns", 53, Protocol::Udp, "")].into(),
         cluster_ips: vec![ip("10.96.0.7"), ip("fd00:96::7")],
         client_ip_affinity: true,
         created: 1_700_000_000,
     };
     let headless =
-        Head { kind: Kind::Headless, ports: vec![port("sctp", 3868, Protocol::Sctp, "")], ..Head::default() };
-    let full = Endpoint {
+        Head { kind: Kind::Headless, ports: [port("sctp", 3868, Protocol::Sctp, "")].into(), ..Head::default() };
+    let traits = Traits {
         network: Some(Network::new("n2")),
         hostname: "web-0".into(),
         locality: Locality::new("eu", "eu-1", "rack-7"),
-        ..endpoint(Address::Ip(ip("10.0.0.1")), Health::Ready, &workload)
+        workload: workload.clone(),
     };
+    let full = Endpoint { address: Address::Ip(ip("10.0.0.1")), health: Health::Ready, traits: Arc::new(traits) };
     let slice = Slice {
-        ports: vec![target("http", 8080, Protocol::Tcp), target("dns", 5353, Protocol::Udp)],
+        ports: [target("http", 8080, Protocol::Tcp), target("dns", 5353, Protocol::Udp)].into(),
         endpoints: vec![
             full,
             endpoint(Address::Ip(ip("fd00::2")), Health::NotReady, &workload),
