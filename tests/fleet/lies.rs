@@ -55,12 +55,6 @@ pub(crate) fn addresses(endpoints: u8) -> BTreeSet<IpAddr> {
     (1..=endpoints).map(|n| IpAddr::from([10, 99, 0, n])).collect()
 }
 
-/// Addresses that pods may have.
-pub(crate) fn any_pod() -> BTreeSet<IpAddr> {
-    let first = |n| (1..=7).flat_map(move |cluster| (0..4).map(move |zone| [10, cluster * 10, zone, n]));
-    (1..=20).flat_map(first).map(IpAddr::from).collect()
-}
-
 /// What an agent says of the cluster north.
 async fn north(agent: &Agent, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
     eventually(Duration::from_secs(60), &format!("north {what}"), async || {
@@ -248,7 +242,7 @@ fn a_revoked_credential_is_found_out_behind_its_open_watches() -> Result {
         reader.renew().await?;
         secret.replace(&[("west", &reader.kubeconfig()?)]).await?;
         agent.wait_until("all is well", |status| is_well(&status["clusters"]["west"])).await?;
-        load.expect(Expected::between(&now, &any_pod()));
+        load.expect(Expected::between(&now, &west.pod_addresses()));
         west.scale(&ns, "web", 2).await?;
         let more = pods(west, &ns, "web").await?;
         told(&agent, &name, &more).await?;

@@ -15,7 +15,6 @@ use kube::api::{ObjectMeta, Patch, PatchParams};
 use serde_json::Value;
 
 use crate::federation::pods;
-use crate::lies::any_pod;
 
 /// Between two queries.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -90,7 +89,7 @@ fn credentials_are_rotated_and_nobody_notices() -> Result {
         let mut replicas = 1;
         let mut grows = async || -> Result {
             replicas += 1;
-            load.expect(Expected::between(&now, &any_pod()));
+            load.expect(Expected::between(&now, &north.pod_addresses()));
             north.scale(&ns, "web", replicas).await?;
             let more = both().await?;
             load.expect(Expected::between(&now, &more));

@@ -1,6 +1,8 @@
 //! A test's handle on one cluster: its API, its place, its DNS and its parts.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::bed::Bed;
 use crate::control_plane::ControlPlane;
 use crate::coredns::CoreDns;
 use crate::dig::{Reply, Resolver};
+use crate::furniture::NODES;
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::Lane;
@@ -59,6 +62,12 @@ impl Cluster {
     /// Where it is on the wire: to listen on its pods' addresses, or to connect as one of its pods would.
     pub fn place(&self) -> Place {
         self.plane.site.place()
+    }
+
+    /// Every address that a pod of it may ever have: what may be answered while nobody knows yet which it gets.
+    pub fn pod_addresses(&self) -> BTreeSet<IpAddr> {
+        let of_node = |node| (1..=u8::MAX).map(move |pod| [10, self.plane.site.digit * 10, node, pod].into());
+        (1..=NODES).flat_map(of_node).collect()
     }
 
     /// A client with all rights, for `kube::Api`.

@@ -80,12 +80,12 @@ impl ControlPlane {
         })
     }
 
-    /// Starts whatever does not run, in no order: each waits for the API server by itself.
+    /// Starts whatever does not run, in no order: each waits for the API server by itself. Only the controllers give up
+    /// after ten seconds, which a busy machine needs; [`Self::ready`] starts them.
     pub(crate) fn start(&self) -> Result {
-        for process in self.processes() {
-            if !process.is_running() {
-                process.start()?;
-            }
+        let patient = self.processes().into_iter().filter(|process| process.name() != self.controllers.name());
+        for process in patient.filter(|process| !process.is_running()) {
+            process.start()?;
         }
         Ok(())
     }
@@ -104,13 +104,12 @@ impl ControlPlane {
         self.processes().into_iter().try_for_each(Process::kill)
     }
 
-    /// Starts the API server anew, and the controllers, which would wait for resource versions that it never had.
+    /// Starts the API server anew, and with [`Self::ready`] the controllers, which would wait for resource versions that
+    /// it never had.
     pub(crate) fn restart_api_server(&self) -> Result {
-        for process in [&self.apiserver, &self.controllers] {
-            process.kill()?;
-            process.start()?;
-        }
-        Ok(())
+        self.controllers.kill()?;
+        self.apiserver.kill()?;
+        self.apiserver.start()
     }
 
     /// Has the other authority vouch for the API server; returns it once what it vouches for is served.
@@ -134,12 +133,19 @@ impl ControlPlane {
     /// Waits until every part serves.
     pub(crate) async fn ready(&self, client: &Client) -> Result {
         let what = format!("every part of {} serves", self.site.name);
-        eventually(START, &what, async || {
-            self.check(client).await?;
-            Ok(())
-        })
-        .await
-        .map_err(|error| self.with_tails(error))
+        let all = async {
+            eventually(START, &what, async || self.api_server_serves(client).await).await?;
+            if !self.controllers.is_running() {
+                self.controllers.start()?;
+            }
+            eventually(START, &what, async || self.check(client).await).await
+        };
+        all.await.map_err(|error| self.with_tails(error))
+    }
+
+    async fn api_server_serves(&self, client: &Client) -> Result {
+        let api = kube::core::Request::new("").get("readyz", &GetParams::default())?;
+        client.request_text(api).await.context("kube-apiserver").map(drop)
     }
 
     async fn check(&self, client: &Client) -> Result {
@@ -147,8 +153,7 @@ impl ControlPlane {
             ensure!(process.is_running(), "{} does not run", process.name());
         }
         self.etcd.check().await?;
-        let api = kube::core::Request::new("").get("readyz", &GetParams::default())?;
-        client.request_text(api).await.context("kube-apiserver")?;
+        self.api_server_serves(client).await?;
         http::get(self.site.place(), loopback(KWOK), "/healthz").await.context("kwok")?;
         self.coredns.check().await
     }

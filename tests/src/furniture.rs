@@ -16,7 +16,7 @@ use crate::site::Site;
 use crate::{Result, eventually, manifest};
 
 /// Nodes of a cluster, one a zone.
-const NODES: u8 = 3;
+pub(crate) const NODES: u8 = 3;
 
 /// The definitions compile for two seconds; for many more when the machine is busy.
 const CRDS: Duration = Duration::from_secs(30);
