@@ -49,7 +49,7 @@ pub struct Agent {
 }
 
 impl<'a> AgentSetup<'a> {
-    pub(crate) fn new(cluster: &'a Cluster, store: &str, root: &str) -> Self {
+    pub(crate) fn new(cluster: &'a Cluster, store: &str, root: &str, namespaces: &[String]) -> Self {
         let (place, lane) = (cluster.place(), cluster.lane());
         let config = json!({
             "cluster": cluster.name(),
@@ -60,6 +60,7 @@ impl<'a> AgentSetup<'a> {
                 {"address": place.port(lane.vip()), "mode": "vip"},
             ]},
             "emit": {"kubernetes": {}},
+            "import": {"namespaces": {"allow": namespaces}},
             "admin": {"address": place.port(lane.admin())},
         });
         Self { cluster, config, shift: 0, clock: 0 }

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -31,6 +31,8 @@ pub struct Fleet {
     exclusive: bool,
     /// The root of this test's agents in the shared store.
     root: String,
+    /// The namespaces that this test has made.
+    namespaces: Mutex<Vec<String>>,
     logs: PathBuf,
 }
 
@@ -95,7 +97,9 @@ impl Fleet {
     /// It stays until the sandbox ends. Deleting one takes the cluster five seconds, and would disturb whoever
     /// comes next.
     pub async fn namespace(&self, prefix: &str) -> Result<Namespace> {
-        Namespace::make(format!("{prefix}-{}", self.bed.number()), &self.clusters).await
+        let name = format!("{prefix}-{}", self.bed.number());
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        Namespace::make(name, &self.clusters).await
     }
 
     /// Cuts two places off from each other until the cut is healed or dropped: `east`, `west`, `south`,
@@ -106,14 +110,16 @@ impl Fleet {
     }
 
     /// An agent for a cluster, in that cluster's place and not yet started. All agents of one test share one
-    /// root in the store.
+    /// root in the store, and import the namespaces that the test has made until now: the agents of two tests are two
+    /// fleets, which would write one ServiceEntry with two virtual addresses, in turn and without end.
     pub fn agent(&self, cluster: &str) -> AgentSetup<'_> {
         self.agent_of(self.cluster(cluster))
     }
 
     /// The same for any cluster, a [`Spare`] for example.
     pub fn agent_of<'a>(&self, cluster: &'a Cluster) -> AgentSetup<'a> {
-        AgentSetup::new(cluster, &self.store().endpoint(), &self.root)
+        let namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        AgentSetup::new(cluster, &self.store().endpoint(), &self.root, &namespaces)
     }
 
     /// An agent for every cluster with its configuration as it is by default, started and ready:
@@ -156,7 +162,15 @@ impl Fleet {
         let lane = if exclusive { Lane(0) } else { bed.take_lane() };
         let clusters = bed.planes.iter().map(|plane| Cluster::new(bed, plane, lane, &logs, exclusive));
         let clusters = try_join_all(clusters).await?;
-        Ok(Self { bed, clusters, lane, exclusive, root: format!("/federator-{number}"), logs })
+        Ok(Self {
+            bed,
+            clusters,
+            lane,
+            exclusive,
+            root: format!("/federator-{number}"),
+            namespaces: Mutex::default(),
+            logs,
+        })
     }
 }
 
