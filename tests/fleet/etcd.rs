@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use federator::store::etcd::{Etcd, Settings, Tls};
-use federator::store::{Lease, Store as _, StoreError, Watch};
+use federator::store::{Lease, Store as _, StoreError, Txn, Watch};
 use harness::{ClientFiles, Fleet, Result, SOON, Trio, eventually};
 use tokio::time::timeout;
 
@@ -275,13 +275,34 @@ fn a_store_that_went_back_is_refused_until_it_is_adopted() -> Result {
             put(&store, "key", &n.to_string()).await?;
         }
         let last = store.read("").await?.revision;
+        let answered = async || {
+            eventually(SOON, "it answers", async || match store.watch(last + 1).await {
+                Err(StoreError::Unavailable(why)) => bail!("{why}"),
+                other => Ok(other.map(drop)),
+            })
+            .await
+        };
+        // Under the id that it had, its revision tells; under another one everything does.
         trio.restore(&snapshot).await?;
-        let refused = eventually(SOON, "it answers", async || match store.watch(last + 1).await {
-            Err(StoreError::Unavailable(why)) => bail!("{why}"),
-            other => Ok(other.map(drop)),
-        });
-        let refused = refused.await?;
+        let refused = answered().await?;
         ensure!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
+        trio.restore_as_another(&snapshot).await?;
+        let refused = answered().await?;
+        ensure!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
+        let read = store.read("").await;
+        ensure!(matches!(read, Err(StoreError::WentBack(_))), "{read:?}");
+        let written = store.commit(&Txn::default()).await;
+        ensure!(matches!(written, Err(StoreError::WentBack(_))), "{written:?}");
+
+        // Whoever has judged it takes it as it is: what was written after the backup is gone, and what comes is seen.
+        store.adopt();
+        let all = store.read("").await?;
+        let value = all.entries.get("key").map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+        ensure!(value.as_deref() == Some("0") && all.revision < last, "{all:?}");
+        let mut watch = store.watch(all.revision + 1).await?;
+        let done = put(&store, "key", "anew").await?;
+        let changes = changes_until(&mut *watch, done).await?;
+        ensure!(changes.len() == 1, "{changes:?}");
         Ok(())
     })
 }

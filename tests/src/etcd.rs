@@ -101,9 +101,15 @@ impl Etcd {
 
     /// Starts a killed member with the data of a snapshot.
     pub(crate) fn start_from(&self, etcdutl: &Path, snapshot: &Path) -> Result {
+        self.start_as(etcdutl, snapshot, &[])
+    }
+
+    /// The same with more flags for what is restored: another `--initial-cluster-token` makes another etcd cluster id.
+    pub(crate) fn start_as(&self, etcdutl: &Path, snapshot: &Path, flags: &[&str]) -> Result {
         fs::remove_dir_all(&self.data)?;
         let mut restore = Command::new(etcdutl);
         restore.args(["snapshot", "restore"]).arg(snapshot).arg("--data-dir").arg(&self.data).args(&self.initial);
+        restore.args(flags);
         run(&mut restore).context("restore a snapshot")?;
         self.process.start()
     }

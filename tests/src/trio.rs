@@ -260,9 +260,18 @@ impl Trio {
 
     /// Goes back to a snapshot, under the same etcd cluster id; returns when all members serve again.
     pub async fn restore(&self, snapshot: &Snapshot) -> Result {
+        self.restore_with(snapshot, &[]).await
+    }
+
+    /// The same as etcd's manual has it, under another etcd cluster id.
+    pub async fn restore_as_another(&self, snapshot: &Snapshot) -> Result {
+        self.restore_with(snapshot, &["--initial-cluster-token", "another"]).await
+    }
+
+    async fn restore_with(&self, snapshot: &Snapshot, flags: &[&str]) -> Result {
         self.kill()?;
         let etcdutl = self.ground.bed.parts.bin("etcdutl")?;
-        self.members.iter().try_for_each(|member| member.start_from(&etcdutl, &snapshot.file))?;
+        self.members.iter().try_for_each(|member| member.start_as(&etcdutl, snapshot.file(), flags))?;
         self.ready().await
     }
 
