@@ -2,9 +2,10 @@
 //! can, until an operator accepts it.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use harness::{Agent, Cluster, Fleet, Result, Said};
+use harness::{Agent, Cluster, Expected, Fleet, Load, Result, SOON, Said, eventually};
 use serde_json::{Value, json};
 
 use crate::lies::{addresses, manual};
@@ -13,6 +14,12 @@ use crate::membership::told;
 /// Endpoints of the service before and after.
 const ALL: u8 = 60;
 const HALF: u8 = 30;
+
+/// Between two queries.
+const PERIOD: Duration = Duration::from_millis(5);
+
+/// Fewer answers would prove little.
+const ENOUGH: usize = 100;
 
 /// What an agent says of east, once it says this.
 async fn east(agent: &Agent, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
@@ -98,5 +105,44 @@ fn what_nobody_can_confirm_is_held_until_an_operator_accepts_it() -> Result {
         east(&agent, "holds nothing", owned_and_well).await?;
         ensure!(endpoints().await? == HALF);
         told(&agent, &name, &addresses(HALF)).await
+    })
+}
+
+#[test]
+fn a_new_owner_whose_lists_lack_what_is_there_withdraws_nothing() -> Result {
+    Fleet::shared(async |fleet| {
+        let (ns, cluster) = (fleet.namespace("brake").await?, fleet.cluster("east"));
+        for service in ["web", "api"] {
+            cluster.apply(&ns, &manual(service, HALF)).await?;
+        }
+        let agent = agent_of(fleet, &ns).await?;
+        let elsewhere = fleet.agent("west").start().await?;
+        let name = format!("web.{ns}.global");
+        told(&elsewhere, &name, &addresses(HALF)).await?;
+        told(&elsewhere, &format!("api.{ns}.global"), &addresses(HALF)).await?;
+        east(&agent, "is published", owned_and_well).await?;
+        let load = Load::start(&[elsewhere.dns()], &name, Expected::exactly(&addresses(HALF)), PERIOD);
+
+        // The next owner lists through somebody who leaves out the slice of `web`, and gets it when it asks for it.
+        agent.terminate().await?;
+        let liar = cluster.liar("endpointslices", "web-1")?;
+        agent.reconfigure(|config| {
+            config["clusters"][0]["kubernetes"]["kubeconfig"] = json!(liar.kubeconfig());
+        })?;
+        agent.start().await?;
+        agent.wait_until("held what it missed", |_| agent.logs().contains("misses 30 of 60 endpoints")).await?;
+        east(&agent, "holds nothing", owned_and_well).await?;
+        ensure!(liar.lies() > 0, "nobody was lied to");
+        told(&agent, &name, &addresses(HALF)).await?;
+        let status = elsewhere.status().await?;
+        let export = &status["services"][format!("{ns}/web")]["exports"][0];
+        ensure!(export["ready"] == HALF && export["endpoints"] == HALF, "{export}");
+        eventually(SOON, "enough is asked", async || {
+            let counts = load.counts();
+            ensure!(counts.right >= ENOUGH, "{counts}");
+            Ok(())
+        })
+        .await?;
+        load.stop().await?.flawless(ENOUGH)
     })
 }

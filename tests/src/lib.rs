@@ -26,7 +26,7 @@
 //! agents have for it.
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
-//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `remote_secret` and `proxy` (what
+//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `remote_secret`, `proxy` and `liar` (what
 //! agents elsewhere get of a cluster), `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`,
 //! `network`, `place`, `control_plane`, `process`.
 
@@ -38,6 +38,7 @@ mod cluster;
 mod cut;
 mod dig;
 mod leaks;
+mod liar;
 mod load;
 mod manifest;
 mod namespace;
@@ -77,6 +78,7 @@ pub use hickory_proto::op::ResponseCode;
 pub use hickory_proto::rr::RecordType;
 pub use istiod::Istiod;
 pub use leaks::Leaks;
+pub use liar::Liar;
 pub use load::{Counts, Expected, Load};
 pub use namespace::Namespace;
 pub use observer::{Findings, Observer};
