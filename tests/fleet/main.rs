@@ -19,3 +19,4 @@ mod removal;
 mod rights;
 mod spare;
 mod trio;
+mod watches;
