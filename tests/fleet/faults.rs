@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Expected, Fleet, Load, RecordType, Result, SOON, eventually};
+use harness::{Agent, Expected, Fleet, Load, RecordType, ResponseCode, Result, SOON, eventually};
+use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use crate::federation::{answers, converged, pods};
+use crate::membership::told;
 
 /// How long whatever dies stays dead.
 const OUTAGE: Duration = Duration::from_secs(30);
@@ -99,7 +101,7 @@ fn an_agent_without_a_store_says_so_and_serves_what_it_can() -> Result {
         // What its own cluster has is answered; of anything else nobody can say that it does not exist.
         answers(east, &name, &pods(east, &ns, "web").await?).await?;
         let absent = agent.dig(&format!("nobody.{ns}.global"), RecordType::A).await?;
-        assert_eq!(absent.code, harness::ResponseCode::ServFail, "{absent}");
+        assert_eq!(absent.code, ResponseCode::ServFail, "{absent}");
         let status = agent.status().await?;
         assert_eq!(status["ready"], false, "{status}");
         assert_eq!(status["store"]["state"], "never-read", "{status}");
@@ -111,7 +113,7 @@ fn an_agent_without_a_store_says_so_and_serves_what_it_can() -> Result {
         agent.wait_until("it publishes", |status| status["clusters"]["east"]["synced"] == true).await?;
         answers(east, &name, &pods(east, &ns, "web").await?).await?;
         let absent = agent.dig(&format!("nobody.{ns}.global"), RecordType::A).await?;
-        assert_eq!(absent.code, harness::ResponseCode::NXDomain, "{absent}");
+        assert_eq!(absent.code, ResponseCode::NXDomain, "{absent}");
         Ok(())
     })
 }
@@ -169,7 +171,71 @@ fn refused_credentials_are_named_and_nothing_stops() -> Result {
             })
             .await?;
         let reply = agent.dig("web.nobody.global", RecordType::A).await?;
-        assert_ne!(reply.code, harness::ResponseCode::NoError, "{reply}");
+        assert_ne!(reply.code, ResponseCode::NoError, "{reply}");
         Ok(())
+    })
+}
+
+#[test]
+fn an_agent_that_starts_where_nothing_answers_knows_what_it_knew() -> Result {
+    Fleet::exclusive(async |fleet| {
+        let ns = fleet.namespace("alone").await?;
+        let [east, west] = ["east", "west"].map(|name| fleet.cluster(name));
+        east.deploy(&ns, "web", 2, 8080).await?;
+        west.deploy(&ns, "web", 1, 8080).await?;
+        let volume = tempfile::tempdir()?;
+        let of_west = fleet.agent("west").start().await?;
+        let agent = fleet.agent("east").config(|config| {
+            config["snapshot"] = serde_json::json!({ "directory": volume.path() });
+        });
+        let agent = agent.start().await?;
+        let name = format!("web.{ns}.global");
+        let both: BTreeSet<_> = pods(east, &ns, "web").await?.union(&pods(west, &ns, "web").await?).copied().collect();
+        told(&agent, &name, &both).await?;
+        let is_kept = |status: &Value| {
+            let is_all = status["clusters"]["east"]["synced"] == true && status["local"] == 0;
+            is_all
+                && status["snapshot"]["state"] == "kept"
+                && status["snapshot"]["position"] == status["store"]["position"]
+        };
+        let before = agent.wait_until("keeps all of it", is_kept).await?;
+        let vip = agent.vip_dns().udp(&name, RecordType::A).await?.addresses();
+
+        // Everything dies that it could ask.
+        fleet.store().etcd().kill()?;
+        for cluster in fleet.clusters() {
+            cluster.component("kube-apiserver")?.kill()?;
+        }
+        agent.kill()?;
+        of_west.kill()?;
+        agent.start().await?;
+        agent.ready().await?;
+        let reply = agent.dig(&name, RecordType::A).await?;
+        assert_eq!(reply.addresses(), both, "{reply}");
+        let reply = agent.vip_dns().udp(&name, RecordType::A).await?;
+        assert_eq!(reply.addresses(), vip, "{reply}");
+        let unknown = agent.dig(&format!("nobody.{ns}.global"), RecordType::A).await?;
+        assert_eq!(unknown.code, ResponseCode::NXDomain, "{unknown}");
+        let status = agent.status().await?;
+        assert_eq!(
+            (&status["store"]["state"], &status["revision"]),
+            (&"snapshot".into(), &before["revision"]),
+            "{status}"
+        );
+        assert!(status["store"]["ageSeconds"].is_u64(), "{status}");
+        let file = volume.path().join("snapshot").display().to_string();
+        assert_eq!(status["snapshot"]["began"], file, "{status}");
+
+        // What comes back is followed again, and what changes then is seen.
+        fleet.store().etcd().start()?;
+        for cluster in fleet.clusters() {
+            cluster.component("kube-apiserver")?.start()?;
+            cluster.ready().await?;
+        }
+        fleet.store().ready().await?;
+        agent.wait_until("follows the store", |status| status["store"]["state"] == "followed").await?;
+        east.scale(&ns, "web", 1).await?;
+        let fewer: BTreeSet<_> = pods(east, &ns, "web").await?.union(&pods(west, &ns, "web").await?).copied().collect();
+        told(&agent, &name, &fewer).await
     })
 }
