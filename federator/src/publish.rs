@@ -135,6 +135,9 @@ pub async fn run(
     if ledger.is_removed() {
         return Ended::Buried;
     }
+    if !ledger.is_owner() {
+        return Ended::Deposed;
+    }
     if let (Some(meta), uid) = (ledger.meta(), &observed.borrow().meta.uid)
         && let Err(error) = check_uid(&config.cluster, &meta.uid, uid)
     {
@@ -194,14 +197,14 @@ fn heed(cluster: &ClusterId, ledger: &mut Ledger, gathered: &Gathered) -> Option
     if gathered.removed.contains(cluster) {
         return Some(Ended::Buried);
     }
-    let known = ledger.generation().value.as_ref().map(|known| known.id.clone());
-    if let Some((generation, modified)) = &gathered.generation {
-        // Revisions of two lives cannot be compared. If it is what was gathered that is late, it is soon not so any more.
+    let known = ledger.generation().map(|known| known.id.clone());
+    if let Some((generation, _)) = &gathered.generation {
+        // If it is what was gathered that is late, it is soon not so any more.
         if known.as_ref() != Some(&generation.id) {
             return Some(Ended::Reread);
         }
-        if *modified > ledger.generation().modified {
-            ledger.set_generation(generation.clone(), *modified);
+        if generation.settled {
+            ledger.settle();
         }
     }
     let stands = gathered.view.clusters().get(cluster).and_then(|known| known.hold.as_ref());
@@ -280,12 +283,11 @@ mod tests {
         let writes = vec![("generation".to_owned(), Some(generation("first").encode()))];
         now(store.commit(&Txn { writes, ..Txn::default() })).expect("it is there");
         let (mut ledger, _) = now(Ledger::read(&store, &id("east"), 1)).expect("it is there");
-        let modified = ledger.generation().modified;
         for (life, modified, expected) in [
-            ("first", modified, None),
-            ("first", modified + 1, None),
-            ("second", modified - 1, Some(Ended::Reread)),
-            ("second", modified + 2, Some(Ended::Reread)),
+            ("first", 2, None),
+            ("first", 3, None),
+            ("second", 1, Some(Ended::Reread)),
+            ("second", 3, Some(Ended::Reread)),
         ] {
             let gathered = Gathered { generation: Some((generation(life), modified)), ..Gathered::default() };
             assert_eq!(heed(&id("east"), &mut ledger, &gathered), expected, "{life} {modified}");

@@ -151,13 +151,14 @@ pub struct Guard {
     pub must: Must,
 }
 
-/// What can be asked of a key. Revision zero stands for a key that does not exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What can be asked of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Must {
-    /// It came to be at this revision.
-    Created(u64),
-    /// It was last written at this revision.
+    /// It was last written at this revision; zero stands for a key that does not exist.
     Modified(u64),
+    /// It holds just this. A revision can be that of another write, in a store that went back; what is unlike anything
+    /// else cannot.
+    Hold(Vec<u8>),
 }
 
 /// What became of a transaction.
@@ -190,9 +191,9 @@ pub enum StoreError {
 // === impl Guard ===
 
 impl Guard {
-    /// The key exists and came to be at `revision`.
-    pub fn created(key: impl Into<String>, revision: u64) -> Self {
-        Self { key: key.into(), must: Must::Created(revision) }
+    /// The key holds just this.
+    pub fn holds(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        Self { key: key.into(), must: Must::Hold(value.into()) }
     }
 
     /// The key was last written at `revision`, or does not exist when that is zero.

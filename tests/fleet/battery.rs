@@ -165,15 +165,15 @@ async fn guards_hold_or_nothing_is_done(store: &dyn Store) -> Result {
     let key = || entry("2", created, modified);
     for (guards, holds) in [
         (vec![], true),
-        (vec![Guard::created("key", created)], true),
-        (vec![Guard::created("key", modified)], false),
+        (vec![Guard::holds("key", "2")], true),
+        (vec![Guard::holds("key", "1")], false),
+        (vec![Guard::holds("key", "")], false),
         (vec![Guard::modified("key", modified)], true),
         (vec![Guard::modified("key", created)], false),
         (vec![Guard::absent("key")], false),
         (vec![Guard::absent("none")], true),
-        (vec![Guard::created("none", 0)], true),
-        (vec![Guard::created("none", created)], false),
-        (vec![Guard::created("key", created), Guard::absent("none")], true),
+        (vec![Guard::holds("none", "")], false),
+        (vec![Guard::holds("key", "2"), Guard::absent("none")], true),
         (vec![Guard::absent("none"), Guard::absent("key")], false),
     ] {
         let expected: BTreeMap<String, Option<Entry>> =

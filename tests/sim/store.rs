@@ -90,9 +90,9 @@ impl Etcd {
 
     fn holds(&self, guard: &Guard) -> bool {
         let entry = self.entries.get(&guard.key);
-        match guard.must {
-            Must::Created(revision) => entry.map_or(0, |entry| entry.created) == revision,
-            Must::Modified(revision) => entry.map_or(0, |entry| entry.modified) == revision,
+        match &guard.must {
+            Must::Modified(revision) => entry.map_or(0, |entry| entry.modified) == *revision,
+            Must::Hold(value) => entry.is_some_and(|entry| entry.value == *value),
         }
     }
 

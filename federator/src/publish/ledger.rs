@@ -3,7 +3,7 @@
 //! not values.
 
 use super::{batch::Batch, brake::Stood};
-use crate::store::{Entry, Store, StoreError};
+use crate::store::{Entry, Guard, Store, StoreError};
 use model::{
     cluster::{Hold, Meta, SetHash, State, Synced, Tombstone},
     generation::Generation,
@@ -24,10 +24,14 @@ pub struct Ledger {
     cluster: ClusterId,
     /// The tenure in which it is kept.
     epoch: u64,
+    /// Whether the owner key is that tenure's.
+    is_owner: bool,
+    /// What stands behind the keys that fence every transaction, as it stands there.
+    fences: BTreeMap<String, Option<Vec<u8>>>,
     meta: Option<Meta>,
     marker: Marker,
-    tombstone: Known<Option<Tombstone>>,
-    generation: Known<Option<Generation>>,
+    tombstone: Option<Tombstone>,
+    generation: Option<Generation>,
     state: Option<State>,
     hold: Known<Option<Hold>>,
     /// In the order of the keys. Lists, because most services have two records, and a map has room for eleven.
@@ -85,13 +89,17 @@ impl Ledger {
     /// [`StoreError`], when not all of it could be read.
     pub async fn read(store: &dyn Store, cluster: &ClusterId, epoch: u64) -> Result<(Self, Stood), StoreError> {
         let mut stood = Stood::default();
+        let of_cluster = [Key::Owner, Key::Synced, Key::Tombstone].map(|key| key(cluster.clone()));
+        let fences = of_cluster.into_iter().chain([Key::Generation]).map(|key| (key.to_string(), None)).collect();
         let mut ledger = Self {
             cluster: cluster.clone(),
             epoch,
+            is_owner: false,
+            fences,
             meta: None,
             marker: Marker::default(),
-            tombstone: Known::default(),
-            generation: Known::default(),
+            tombstone: None,
+            generation: None,
             state: None,
             hold: Known::default(),
             records: BTreeMap::new(),
@@ -101,8 +109,8 @@ impl Ledger {
             later: HashSet::new(),
         };
         // The generation and the tombstone first: what was read before a loss or a removal must not be written after it.
-        let fences = [Key::Generation.to_string(), Key::Tombstone(cluster.clone()).to_string()];
-        let own = fences.into_iter().chain([Key::cluster(cluster), Key::records_of(cluster)]);
+        let first = [Key::Generation.to_string(), Key::Tombstone(cluster.clone()).to_string()];
+        let own = first.into_iter().chain([Key::cluster(cluster), Key::records_of(cluster)]);
         for prefix in own.chain([Key::ORDERS.into(), Key::VIPS.into()]) {
             for (key, entry) in store.read(&prefix).await?.entries {
                 ledger.note(&key, Some(&entry));
@@ -122,6 +130,22 @@ impl Ledger {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether the cluster was this tenure's when it was read.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.is_owner
+    }
+
+    /// What must be true for any of its records to be written: nobody else is the owner, has written the marker, has
+    /// removed the cluster, or has found the store to have gone back. By what is there, not by revisions: a store that
+    /// went back gives out the same ones again.
+    pub fn fences(&self) -> impl Iterator<Item = Guard> {
+        self.fences.iter().map(|(key, value)| match value {
+            Some(value) => Guard::holds(key, value.clone()),
+            None => Guard::absent(key),
+        })
     }
 
     /// The services of this cluster that the store has records of.
@@ -154,27 +178,24 @@ impl Ledger {
         &self.marker
     }
 
-    /// The tombstone.
-    #[must_use]
-    pub fn tombstone(&self) -> &Known<Option<Tombstone>> {
-        &self.tombstone
-    }
-
     /// The life of the store in which the ledger was read.
     #[must_use]
-    pub fn generation(&self) -> &Known<Option<Generation>> {
-        &self.generation
+    pub fn generation(&self) -> Option<&Generation> {
+        self.generation.as_ref()
     }
 
     /// Whether everybody had the time to say again what a lost store held.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.generation.value.as_ref().is_some_and(|generation| generation.settled)
+        self.generation.as_ref().is_some_and(|generation| generation.settled)
     }
 
-    /// The same life of the store, said anew: it is settled now.
-    pub fn set_generation(&mut self, generation: Generation, modified: u64) {
-        self.generation = Known { value: Some(generation), modified };
+    /// That life is heard to be settled. A transaction finds out whether it is.
+    pub fn settle(&mut self) {
+        if let Some(generation) = self.generation.as_mut().filter(|generation| !generation.settled) {
+            generation.settled = true;
+            self.fences.insert(Key::Generation.to_string(), Some(generation.encode()));
+        }
     }
 
     /// Whether the cluster is said to be live or frozen.
@@ -204,7 +225,7 @@ impl Ledger {
     /// Whether the cluster is removed from the fleet.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.tombstone.value.as_ref().is_some_and(|tombstone| tombstone.removed)
+        self.tombstone.as_ref().is_some_and(|tombstone| tombstone.removed)
     }
 
     /// The order of a service's clusters.
@@ -249,26 +270,27 @@ impl Ledger {
         {
             return Surprise::DoneAlready(entry.modified);
         }
-        let tombstone = found.get(&Key::Tombstone(self.cluster.clone()).to_string());
-        let modified = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.modified);
-        if tombstone.is_some_and(|entry| modified(entry) != self.tombstone.modified) {
+        let is_other = |key: &str| {
+            let now = found.get(key).map(|entry| entry.as_ref().map(|entry| &entry.value));
+            now.is_some_and(|now| now != self.fences.get(key).and_then(Option::as_ref))
+        };
+        if is_other(&Key::Tombstone(self.cluster.clone()).to_string()) {
             return Surprise::Buried;
         }
-        let owner = found.get(&Key::Owner(self.cluster.clone()).to_string());
-        let still_owner = owner.is_none_or(|entry| modified(entry) == self.epoch);
         let generation = found.get(&Key::Generation.to_string()).and_then(Option::as_ref);
         let life = generation.and_then(|entry| Generation::decode(&entry.value).ok());
-        if life.map(|life| life.id) != self.generation.value.as_ref().map(|life| life.id.clone()) {
+        // It is never unsettled again, but in a store that went back.
+        let goes_on = |known: &Generation, life: &Generation| known.id == life.id && (life.settled || !known.settled);
+        if !self.generation.iter().zip(&life).any(|(known, life)| goes_on(known, life)) {
             return Surprise::AnotherLife;
         }
-        let same_marker = found.get(&marker).is_none_or(|entry| modified(entry) == self.marker.modified);
-        if !still_owner {
+        if is_other(&Key::Owner(self.cluster.clone()).to_string()) {
             return Surprise::NotOwner;
         }
-        if !same_marker {
+        if is_other(&marker) {
             return Surprise::Overwritten;
         }
-        for (key, entry) in found {
+        for (key, entry) in found.iter().filter(|(key, _)| **key != marker) {
             self.note(key, entry.as_ref());
         }
         Surprise::Learned
@@ -277,7 +299,13 @@ impl Ledger {
     /// Takes note of one key. What does not decode is treated as absent and so gets written again.
     fn note(&mut self, text: &str, entry: Option<&Entry>) {
         let Ok(key) = Key::parse(text) else { return };
+        if let Some(fence) = self.fences.get_mut(text) {
+            *fence = entry.map(|entry| entry.value.clone());
+        }
         match &key {
+            Key::Owner(id) if *id == self.cluster => {
+                self.is_owner = entry.is_some_and(|entry| entry.modified == self.epoch);
+            }
             Key::Meta(id) if *id == self.cluster => {
                 self.meta = entry.and_then(|entry| Meta::decode(&entry.value).ok());
             }
@@ -293,13 +321,10 @@ impl Ledger {
                 self.hold = Known { value, modified: entry.map_or(0, |entry| entry.modified) };
             }
             Key::Generation => {
-                let value = entry.and_then(|entry| Generation::decode(&entry.value).ok());
-                self.generation = Known { value, modified: entry.map_or(0, |entry| entry.modified) };
+                self.generation = entry.and_then(|entry| Generation::decode(&entry.value).ok());
             }
             Key::Tombstone(id) if *id == self.cluster => {
-                let modified = entry.map_or(0, |entry| entry.modified);
-                self.tombstone =
-                    Known { value: entry.and_then(|entry| Tombstone::decode(&entry.value).ok()), modified };
+                self.tombstone = entry.and_then(|entry| Tombstone::decode(&entry.value).ok());
             }
             Key::Head(id, service) | Key::Slice(id, service, _) if *id == self.cluster => {
                 let hash = entry.map(|entry| SetHash::of(text, &entry.value));

@@ -211,8 +211,7 @@ impl<'a> Draft<'a> {
     fn finish(mut self, held: &Held, settles: BTreeSet<ServiceKey>, all: bool) -> Option<Batch> {
         let (known, epoch) = (self.ledger.marker(), self.ledger.epoch());
         let cluster = &self.config.cluster;
-        let life = self.ledger.generation();
-        let generation = life.value.as_ref().map(|life| life.id.clone()).unwrap_or_default();
+        let generation = self.ledger.generation().map(|life| life.id.clone()).unwrap_or_default();
         if self.ledger.meta() != Some(&self.now.meta) {
             self.txn.writes.push((Key::Meta(cluster.clone()).to_string(), Some(self.now.meta.encode())));
         }
@@ -232,11 +231,7 @@ impl<'a> Draft<'a> {
         self.marker.sequence += 1;
         self.marker.source_version = self.now.source_version.clone();
         let marker = Key::Synced(cluster.clone()).to_string();
-        self.txn.guards.push(Guard::modified(Key::Owner(cluster.clone()).to_string(), epoch));
-        self.txn.guards.push(Guard::modified(&marker, known.modified));
-        let tombstone = Key::Tombstone(cluster.clone()).to_string();
-        self.txn.guards.push(Guard::modified(tombstone, self.ledger.tombstone().modified));
-        self.txn.guards.push(Guard::modified(Key::Generation.to_string(), life.modified));
+        self.txn.guards.extend(self.ledger.fences());
         self.txn.writes.push((marker, Some(self.marker.encode())));
         Some(Batch { txn: self.txn, marker: self.marker, settles })
     }

@@ -144,9 +144,9 @@ impl Store for Embedded {
 impl State {
     fn holds(&self, guard: &Guard) -> bool {
         let entry = self.entries.get(&guard.key);
-        match guard.must {
-            Must::Created(revision) => entry.map_or(0, |entry| entry.created) == revision,
-            Must::Modified(revision) => entry.map_or(0, |entry| entry.modified) == revision,
+        match &guard.must {
+            Must::Modified(revision) => entry.map_or(0, |entry| entry.modified) == *revision,
+            Must::Hold(value) => entry.is_some_and(|entry| entry.value == *value),
         }
     }
 
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(now(behind.next()), Err(StoreError::Compacted(8)));
         let mut watch = now(store.watch(8)).expect("it follows on what was kept");
         let txn = Txn {
-            guards: vec![Guard::created("a", 3), Guard::modified("a", 5)],
+            guards: vec![Guard::holds("a", "1"), Guard::modified("a", 5)],
             writes: vec![("a".to_owned(), Some(b"2".to_vec()))],
             ..Txn::default()
         };

@@ -153,9 +153,9 @@ impl Etcd {
 
     fn compare(&self, guard: &Guard) -> Compare {
         let key = self.key(&guard.key);
-        match guard.must {
-            Must::Created(revision) => Compare::create_revision(key, CompareOp::Equal, sign(revision)),
-            Must::Modified(revision) => Compare::mod_revision(key, CompareOp::Equal, sign(revision)),
+        match &guard.must {
+            Must::Modified(revision) => Compare::mod_revision(key, CompareOp::Equal, sign(*revision)),
+            Must::Hold(value) => Compare::value(key, CompareOp::Equal, value.clone()),
         }
     }
 }

@@ -57,13 +57,16 @@ proptest! {
                     Act::Commit(guards, writes, leased) => {
                         let there = embedded.read("").await.expect("it is there").entries;
                         let txns = [0, 1].map(|offset| {
-                            let guards = guards.iter().map(|(key, created, holds)| {
+                            let guards = guards.iter().map(|(key, by_value, holds)| {
                                 let key = format!("k{key}");
                                 let entry = there.get(&key);
-                                let revision = entry.map_or(0, |e| if *created { e.created } else { e.modified } + offset);
-                                let revision = if *holds { revision } else { revision + 1 };
-                                let must = if *created { Must::Created(revision) } else { Must::Modified(revision) };
-                                Guard { key, must }
+                                if *by_value {
+                                    let mut value = entry.map_or_else(Vec::new, |e| e.value.clone());
+                                    value.extend((!holds).then_some(0));
+                                    return Guard::holds(key, value);
+                                }
+                                let revision = entry.map_or(0, |e| e.modified + offset);
+                                Guard::modified(key, if *holds { revision } else { revision + 1 })
                             });
                             let writes: BTreeMap<_, _> =
                                 writes.iter().map(|(key, value)| (format!("k{key}"), value.map(|v| vec![v]))).collect();
