@@ -210,7 +210,7 @@ impl Fold {
 
     /// Whether what is known of a cluster is more than what an earlier process knew: what came since is not absent.
     fn is_new(&self, (id, known): (&ClusterId, &Standing)) -> bool {
-        !known.begun || known.is_removed() || self.own.get(id).is_some_and(|own| own.is_seen())
+        !known.begun || known.is_removed() || self.own.get(id).is_some_and(Own::is_seen)
     }
 
     /// The store is followed again, after what it holds was found to be what is known, but for what was missed, up to
