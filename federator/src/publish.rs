@@ -44,6 +44,9 @@ pub struct Config {
     pub clock: fn() -> SystemTime,
     /// How long endpoints are held at most that a comparison of everything would withdraw.
     pub hold: Duration,
+    /// Whether what is observed is what was held of a store that is lost: then there is nothing to do where anybody has
+    /// said since what there is.
+    pub is_memory: bool,
 }
 
 /// How publishing stands, for people and for whoever must know who owns the cluster.
@@ -137,6 +140,9 @@ pub async fn run(
     }
     if !ledger.is_owner() {
         return Ended::Deposed;
+    }
+    if config.is_memory && ledger.is_said() {
+        return Ended::Done;
     }
     if let (Some(meta), uid) = (ledger.meta(), &observed.borrow().meta.uid)
         && let Err(error) = check_uid(&config.cluster, &meta.uid, uid)
@@ -279,7 +285,7 @@ mod tests {
     #[test]
     fn another_life_of_the_store_is_another_whatever_its_revisions_are() {
         let store = Embedded::new();
-        let generation = |id: &str| Generation { id: id.into(), base: 0, settled: true };
+        let generation = |id: &str| Generation { id: id.into(), base: 0, settled: true, ..Generation::default() };
         let writes = vec![("generation".to_owned(), Some(generation("first").encode()))];
         now(store.commit(&Txn { writes, ..Txn::default() })).expect("it is there");
         let (mut ledger, _) = now(Ledger::read(&store, &id("east"), 1)).expect("it is there");

@@ -286,6 +286,9 @@ fn a_store_that_went_back_is_refused_until_it_is_adopted() -> Result {
         trio.restore(&snapshot).await?;
         let refused = answered().await?;
         ensure!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");
+        // Also what is read: it is older than what was seen.
+        let read = store.read("").await;
+        ensure!(matches!(read, Err(StoreError::WentBack(_))), "{read:?}");
         trio.restore_as_another(&snapshot).await?;
         let refused = answered().await?;
         ensure!(matches!(refused, Err(StoreError::WentBack(_))), "{refused:?}");

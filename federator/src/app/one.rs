@@ -135,6 +135,7 @@ impl One {
                 vips: self.config.vips,
                 clock: self.clock,
                 hold: self.config.hold,
+                is_memory: false,
             },
         };
         let (doubts, doubted) = watch::channel(Arc::default());

@@ -215,6 +215,7 @@ impl Stages {
                 zone: config.zone.clone(),
                 vips: config.vips,
                 hold: config.hold,
+                is_memory: true,
                 clock,
             },
         };

@@ -24,7 +24,7 @@ pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: u6
         ..Txn::default()
     };
     if let Committed::Done(revision) = store.commit(&txn).await? {
-        let Generation { id, base, settled } = generation;
+        let Generation { id, base, settled, .. } = generation;
         tracing::info!(generation = %id, base, settled, revision, "the store begins or settles a generation");
     }
     Ok(())

@@ -77,7 +77,7 @@ fn of(config: &Config, id: &ClusterId) -> Config {
     Config {
         agent: format!("{}/caretaker", config.agent),
         role: Role::Caretaker,
-        publish: publish::Config { cluster: id.clone(), ..config.publish.clone() },
+        publish: publish::Config { cluster: id.clone(), is_memory: true, ..config.publish.clone() },
         ..config.clone()
     }
 }

@@ -64,6 +64,7 @@ fn config(agent: &str) -> Config {
                 .expect("good ranges"),
             clock: || SystemTime::UNIX_EPOCH,
             hold: HOLD,
+            is_memory: false,
         },
     }
 }
@@ -284,7 +285,7 @@ async fn an_owner_whose_key_is_in_the_backup_writes_its_marker_anew() {
     let publisher = Publisher::start("east-1", store.clone(), observed([("demo/web", plain("10.0.0.1"))]));
     holds(&store, &publisher.observed).await;
     // What a rolled back store looks like in its next life: the owner stands there, with a marker of its own epoch.
-    let next = Generation { id: "next".into(), base: 1000, settled: false };
+    let next = Generation { id: "next".into(), base: 1000, settled: false, ..Generation::default() };
     let writes = vec![("generation".to_owned(), Some(next.encode()))];
     store.commit(&Txn { writes, ..Txn::default() }).await.expect("it is there");
     until(&store, |entries| *marker(entries).generation == *"next").await;
@@ -365,7 +366,7 @@ async fn a_publisher_that_slept_over_a_removal_cannot_write_one_key() {
         let store = Embedded::new();
         let config = config("east-1").publish;
         let now = observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]);
-        let life = Generation { id: "life".into(), base: 0, settled: true };
+        let life = Generation { id: "life".into(), base: 0, settled: true, ..Generation::default() };
         let writes =
             vec![("generation".to_owned(), Some(life.encode())), ("clusters/east/owner".to_owned(), Some(vec![]))];
         let owned = store.commit(&Txn { writes, ..Txn::default() }).await;

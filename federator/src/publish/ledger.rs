@@ -138,6 +138,13 @@ impl Ledger {
         self.is_owner
     }
 
+    /// Whether an owner in this life of the store has said all there is.
+    #[must_use]
+    pub fn is_said(&self) -> bool {
+        let Marker { synced, fits, .. } = &self.marker;
+        *fits && synced.is_complete() && self.generation().is_some_and(|life| life.id == synced.generation)
+    }
+
     /// What must be true for any of its records to be written: nobody else is the owner, has written the marker, has
     /// removed the cluster, or has found the store to have gone back. By what is there, not by revisions: a store that
     /// went back gives out the same ones again.

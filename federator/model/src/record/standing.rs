@@ -11,13 +11,16 @@ use prost::Message;
 
 impl Record for Generation {
     fn encode(&self) -> Vec<u8> {
-        wire::Generation { id: self.id.to_string(), base: self.base, settled: self.settled, reader: 0 }.encode_to_vec()
+        let past = self.past.iter().map(ToString::to_string).collect();
+        wire::Generation { id: self.id.to_string(), base: self.base, settled: self.settled, past, reader: 0 }
+            .encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Generation::decode(bytes)?;
         check_reader(wire.reader)?;
-        Ok(Self { id: wire.id.into(), base: wire.base, settled: wire.settled })
+        let past = wire.past.into_iter().map(Into::into).collect();
+        Ok(Self { id: wire.id.into(), base: wire.base, settled: wire.settled, past })
     }
 }
 

@@ -95,7 +95,7 @@ fn the_small_ones_round_trip() {
     assert_eq!(Owner::decode(&owner.encode()), Ok(owner));
     let candidate = Candidate { role: Role::Caretaker, qualified: true, lease: 8 };
     assert_eq!(Candidate::decode(&candidate.encode()), Ok(candidate));
-    let generation = Generation { id: "g".into(), base: 9, settled: true };
+    let generation = Generation { id: "g".into(), base: 9, settled: true, past: vec!["f".into(), "e".into()] };
     assert_eq!(Generation::decode(&generation.encode()), Ok(generation));
     let state = State { frozen: true, since: 10, reason: "r".into() };
     assert_eq!(State::decode(&state.encode()), Ok(state));

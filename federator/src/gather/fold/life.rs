@@ -42,13 +42,16 @@ impl Fold {
             (Some((known, _)), Some(stands)) if known.id == stands.id => {
                 !self.is_lost && snapshot.revision >= self.reached && !self.went_back(&snapshot.entries)
             }
-            (Some(_), Some(stands)) => stands.revision(snapshot.revision) > seen,
+            (Some((known, _)), Some(stands)) => {
+                !known.past.contains(&stands.id) && stands.revision(snapshot.revision) > seen
+            }
         };
         if is_good {
             return Judgement::Good;
         }
         let over = entry.map_or(0, |entry| entry.modified);
-        Judgement::Propose(Generation::after(seen, snapshot.revision, id), over)
+        let before = self.generation.iter().map(|(known, _)| known).chain(&stands);
+        Judgement::Propose(Generation::after(seen, snapshot.revision, id, before), over)
     }
 
     /// Whether what is known of clusters stands here too, or something later: some of all keys, enough to tell whether a

@@ -259,7 +259,7 @@ fn owners_and_foreign_keys_do_not_move_the_revision() {
 /// A store with one service and all that belongs to it, in a life of this name.
 fn living(life: &str, address: &str) -> Embedded {
     let store = Embedded::new();
-    let generation = Generation { id: life.into(), base: 0, settled: true };
+    let generation = Generation { id: life.into(), base: 0, settled: true, ..Generation::default() };
     let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, 1), v6: V6 };
     write_past(&store, vec![("generation".to_owned(), Some(generation.encode()))]);
     write(
@@ -384,7 +384,13 @@ fn what_an_earlier_process_knew_makes_nothing_absent() {
         fold.begin(loaded());
         assert_eq!(said(&fold), (false, true));
         let empty = Embedded::new();
-        write(&empty, &[("generation", Some(Generation { id: "second".into(), base: 100, settled: false }.encode()))]);
+        write(
+            &empty,
+            &[(
+                "generation",
+                Some(Generation { id: "second".into(), base: 100, settled: false, ..Generation::default() }.encode()),
+            )],
+        );
         fold.replace(&snapshot(&empty));
         fold.found(0);
         assert_eq!((web(&fold), said(&fold)), ("10.0.0.1".to_owned(), (false, true)));
@@ -405,6 +411,23 @@ fn what_an_earlier_process_knew_makes_nothing_absent() {
     let mut watch = now(store.watch(all.revision + 1)).expect("it is there");
     fold.apply(&now(watch.next()).expect("a change"));
     assert_eq!((said(&fold), fold.result().begun), ((true, true), false));
+}
+
+#[test]
+fn an_earlier_life_is_none_that_follows_however_far_it_has_come() {
+    let store = living("first", "10.0.0.1");
+    let backup = snapshot(&store);
+    let mut fold = fold(&[]);
+    fold.replace(&backup);
+    let Judgement::Propose(second, over) = fold.judge(&snapshot(&Embedded::new()), "second") else {
+        panic!("it is an empty one")
+    };
+    assert_eq!((&second.past, over), (&vec!["first".into()], 0));
+    let empty = Embedded::new();
+    write(&empty, &[("generation", Some(second.encode()))]);
+    fold.replace(&snapshot(&empty));
+    let later = Snapshot { revision: backup.revision + 1000, ..backup };
+    assert!(matches!(fold.judge(&later, "third"), Judgement::Propose(third, _) if third.past.len() == 2));
 }
 
 #[test]
@@ -597,7 +620,7 @@ fn what_was_held_of_a_lost_store_does_not_come_back_with_a_readmission() {
     let mut fold = fold(&[]);
     fold.replace(&snapshot(&living("first", "10.0.0.1")));
     let store = Embedded::new();
-    let generation = Generation { id: "second".into(), base: 100, settled: false };
+    let generation = Generation { id: "second".into(), base: 100, settled: false, ..Generation::default() };
     write_past(&store, vec![("generation".to_owned(), Some(generation.encode()))]);
     fold.replace(&snapshot(&store));
     assert_eq!(web(&fold), "10.0.0.1", "it is held");

@@ -35,7 +35,7 @@ impl Bed {
     /// Takes over a store with these contents.
     fn over(contents: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let store = Embedded::new();
-        let generation = Generation { id: "life".into(), base: 0, settled: true };
+        let generation = Generation { id: "life".into(), base: 0, settled: true, ..Generation::default() };
         write(&store, [("generation".to_owned(), Some(generation.encode()))]);
         write(&store, contents.into_iter().map(|(key, value)| (key, Some(value))));
         let config = Config {
@@ -46,6 +46,7 @@ impl Bed {
                 .expect("good ranges"),
             clock: || UNIX_EPOCH,
             hold: std::time::Duration::from_secs(600),
+            is_memory: false,
         };
         let epoch = write(&store, [("clusters/east/owner".to_owned(), Some(vec![]))]);
         let (ledger, stood) = now(Ledger::read(&store, &config.cluster, epoch)).expect("a ledger");
@@ -467,7 +468,7 @@ fn until_a_generation_is_settled_nothing_is_given_out_or_taken_away() {
     let mut bed = Bed::over([]);
     let mut seen = observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]);
     bed.settle(&seen);
-    let unsettled = |settled| Generation { id: "life".into(), base: 0, settled };
+    let unsettled = |settled| Generation { id: "life".into(), base: 0, settled, ..Generation::default() };
     write(&bed.store, [("generation".to_owned(), Some(unsettled(false).encode()))]);
     bed.read();
 
@@ -566,7 +567,7 @@ fn a_key_stays_until_everything_was_compared_and_written() {
     let batch = bed.plan(&seen, &todo).expect("there is work");
     assert!(batch.txn.writes.iter().all(|(key, _)| !key.ends_with("/hold")), "{batch:?}");
     seen.partial = false;
-    let unsettled = Generation { id: "life".into(), base: 0, settled: false };
+    let unsettled = Generation { id: "life".into(), base: 0, settled: false, ..Generation::default() };
     write(&bed.store, [("generation".to_owned(), Some(unsettled.encode()))]);
     bed.read();
     assert_eq!(bed.plan(&seen, &todo), None);

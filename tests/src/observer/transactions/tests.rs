@@ -207,8 +207,9 @@ fn what_was_decided_outlives_the_store() {
 
 #[test]
 fn a_store_lives_as_often_as_it_has_forgotten() {
-    let generation =
-        |id: &str, base, settled| ("generation".to_owned(), Some(Generation { id: id.into(), base, settled }.encode()));
+    let generation = |id: &str, base, settled| {
+        ("generation".to_owned(), Some(Generation { id: id.into(), base, settled, ..Generation::default() }.encode()))
+    };
     let mut bench = Bench::new();
     bench.accepts(vec![generation("a", 0, false)]);
     bench.accepts(vec![generation("a", 0, true)]);

@@ -11,6 +11,9 @@ pub struct Generation {
     /// Whether every agent has had the time to say again what it holds. Until then nothing is swept or given out.
     #[prost(bool, tag = "3")]
     pub settled: bool,
+    /// The ids of the generations before it, the latest first: a store that was put back to one of them is not a later one.
+    #[prost(string, repeated, tag = "4")]
+    pub past: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "15")]
     pub reader: u32,
 }
