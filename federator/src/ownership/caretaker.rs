@@ -89,6 +89,8 @@ fn held(gathered: &Gathered, id: &ClusterId) -> Observed {
         meta: known.meta.unwrap_or_default(),
         source_version: known.synced.map(|synced| synced.source_version).unwrap_or_default(),
         synced: true,
+        // What else stands there may be as true.
+        partial: true,
         frozen_since: Some(Instant::now()),
         ..Observed::default()
     };

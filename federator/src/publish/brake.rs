@@ -53,6 +53,8 @@ pub struct Before<'a> {
     pub went_back: bool,
     /// The time, in seconds since 1970.
     pub at: i64,
+    /// Whether what is seen is only remembered: then nothing that stands there is known to be gone.
+    pub is_memory: bool,
 }
 
 /// The endpoints that are held.
@@ -87,12 +89,13 @@ impl Stood {
             if seen.is_none() && now.partial {
                 return true;
             }
-            gone.put(service, withdrawn(&stood, seen));
+            let is_held = if before.is_memory { |_| true } else { is_useful };
+            gone.put(service, withdrawn(&stood, seen, is_held));
             false
         });
         let total = *self.total.get_or_insert(all);
         let count = gone.hold.endpoints;
-        if count < FEWEST || count * 100 <= total * SHARE {
+        if !before.is_memory && (count < FEWEST || count * 100 <= total * SHARE) {
             // What an earlier owner held is held on, though the rest of it was released.
             let was_held = |_: &str, _: &Place, health| before.hold.is_some() && health == Health::Held;
             gone.keep(was_held);
@@ -107,7 +110,12 @@ impl Stood {
                 gone.hold = Hold { since: *since, reason: reason.clone(), went_back: *went_back, ..gone.hold };
             }
             None => {
-                let reason = format!("an owner that read everything anew misses {count} of {total} endpoints").into();
+                let who = if before.is_memory {
+                    "what is remembered of a lost store"
+                } else {
+                    "an owner that read everything anew"
+                };
+                let reason = format!("{who} misses {count} of {total} endpoints").into();
                 gone.hold = Hold { since: before.at, reason, went_back: before.went_back, ..gone.hold };
             }
         }
@@ -202,7 +210,7 @@ impl Held {
         for export in self.services.values_mut() {
             let demoted = |(name, slice): (&Arc<str>, &Arc<Slice>)| {
                 let mut slice = Slice::clone(slice);
-                slice.endpoints.iter_mut().for_each(|endpoint| endpoint.health = Health::Held);
+                slice.endpoints.iter_mut().for_each(|endpoint| endpoint.health = endpoint.health.max(Health::Held));
                 (name.clone(), Arc::new(slice))
             };
             let slices = export.slices.iter().map(demoted).collect();
@@ -273,13 +281,12 @@ fn export(records: &[(Key, Vec<u8>)]) -> Option<Export> {
     Some(Export { head: Arc::new(head), slices: records.iter().filter_map(slice).collect() })
 }
 
-/// The endpoints that stood there, could be used, and are not named any more, each in its slice.
-fn withdrawn(stood: &Export, seen: Option<&Export>) -> Export {
+/// The endpoints that stood there, are of such a health, and are not named any more, each in its slice.
+fn withdrawn(stood: &Export, seen: Option<&Export>, of: fn(Health) -> bool) -> Export {
     let seen = seen.map(|seen| places(seen, |_| true)).unwrap_or_default();
     let mut slices: BTreeMap<Arc<str>, Arc<Slice>> = BTreeMap::new();
     for (name, slice) in &stood.slices {
-        let gone =
-            slice.endpoints.iter().filter(|endpoint| is_useful(endpoint.health) && !seen.contains(&place(endpoint)));
+        let gone = slice.endpoints.iter().filter(|endpoint| of(endpoint.health) && !seen.contains(&place(endpoint)));
         let gone: Vec<_> = gone.cloned().collect();
         if gone.is_empty() {
             continue;

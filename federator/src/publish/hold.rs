@@ -110,6 +110,7 @@ impl Holding {
             hold: ledger.hold().value.as_ref(),
             went_back: !ledger.marker().synced.is_reached_by(&now.source_version),
             at: i64::try_from(clock.as_secs()).unwrap_or_default(),
+            is_memory: config.is_memory,
         };
         let found = stood.compare(now, before);
         if !now.partial {

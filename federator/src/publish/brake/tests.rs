@@ -6,7 +6,7 @@ use model::{export::Endpoint, tracked::Tracked};
 use proptest::prelude::*;
 use std::ops::Range;
 
-const BEFORE: Before<'static> = Before { hold: None, went_back: false, at: 7 };
+const BEFORE: Before<'static> = Before { hold: None, went_back: false, at: 7, is_memory: false };
 
 /// The store's records of these exports.
 fn stood(exports: &Observed) -> Stood {
@@ -104,12 +104,13 @@ fn the_next_owner_holds_on_what_is_left_of_it_and_forgets_no_time() {
     let first = stood(&before).compare(&seen, BEFORE);
     let hold = first.hold().cloned().expect("it holds");
     let left = amended(&first, &seen, &before);
-    let compare =
-        |seen: &Observed, hold: Option<&Hold>| stood(&left).compare(seen, Before { hold, went_back: true, at: 99 });
+    let compare = |seen: &Observed, hold: Option<&Hold>| {
+        stood(&left).compare(seen, Before { hold, went_back: true, at: 99, is_memory: false })
+    };
     // The same: nothing begins anew.
     assert_eq!(compare(&seen, Some(&hold)).hold(), Some(&hold));
     // Before the first owner came to write it all, too.
-    let again = stood(&before).compare(&seen, Before { hold: Some(&hold), went_back: true, at: 99 });
+    let again = stood(&before).compare(&seen, Before { hold: Some(&hold), went_back: true, at: 99, is_memory: false });
     assert_eq!(again.hold(), Some(&hold));
     // Most are seen again: the rest is held, few as they are.
     let most = observed([("demo/web", plain(&addresses(5..60)))]);
@@ -127,6 +128,21 @@ fn the_next_owner_holds_on_what_is_left_of_it_and_forgets_no_time() {
     assert!(!compare(&less, Some(&accepted)).hold.accepted);
     // Nobody holds them any more.
     assert_eq!(number(&compare(&most, None)), 0);
+}
+
+#[test]
+fn what_is_only_remembered_takes_nothing_away() {
+    let mut slice = slice("http:80", "10.0.0.1 10.0.0.2 10.0.0.3");
+    slice.endpoints[1].health = Health::NotReady;
+    let before = observed([("demo/web", export(head("http:80"), [slice]))]);
+    let seen = observed([("demo/web", plain("10.0.0.3"))]);
+    assert_eq!(number(&stood(&before).compare(&seen, BEFORE)), 0);
+    let held = stood(&before).compare(&seen, Before { is_memory: true, ..BEFORE });
+    assert_eq!(number(&held), 2);
+    let all = amended(&held, &seen, &before);
+    let web = all.exports.get(&key("demo/web")).expect("it is there");
+    let health = web.endpoints().map(|member| member.endpoint.health).collect::<BTreeSet<_>>();
+    assert_eq!(health, BTreeSet::from([Health::Ready, Health::Held, Health::NotReady]));
 }
 
 #[test]

@@ -467,7 +467,9 @@ proptest! {
 fn until_a_generation_is_settled_nothing_is_given_out_or_taken_away() {
     let mut bed = Bed::over([]);
     let mut seen = observed([("demo/web", plain("10.0.0.1")), ("demo/api", plain("10.0.0.2"))]);
+    assert!(!bed.ledger.is_said());
     bed.settle(&seen);
+    assert!(bed.ledger.is_said());
     let unsettled = |settled| Generation { id: "life".into(), base: 0, settled, ..Generation::default() };
     write(&bed.store, [("generation".to_owned(), Some(unsettled(false).encode()))]);
     bed.read();
@@ -517,7 +519,7 @@ fn braked() -> (Bed, Observed) {
     let mut bed = Bed::over(contents.filter(|(key, _)| !key.ends_with("/owner")));
     let seen = observed([("demo/web", plain(&addresses(20..40)))]);
     let hold = bed.ledger.hold().value.clone();
-    bed.held = bed.stood.compare(&seen, Before { hold: hold.as_ref(), went_back: false, at: 7 });
+    bed.held = bed.stood.compare(&seen, Before { hold: hold.as_ref(), went_back: false, at: 7, is_memory: false });
     (bed, seen)
 }
 
