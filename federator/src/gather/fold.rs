@@ -328,8 +328,9 @@ impl Fold {
             *aside = entries.collect();
             return self.release_shared(touched);
         }
-        let there: HashSet<&Key> = shared().map(|note| &note.key).collect();
-        for key in self.shared_keys().into_iter().filter(|key| !there.contains(key)) {
+        let held = self.shared_keys();
+        let there: HashSet<&Key> = shared().map(|note| &note.key).filter(|_| !held.is_empty()).collect();
+        for key in held.into_iter().filter(|key| !there.contains(key)) {
             let text = key.to_string();
             self.note_shared(Note { key, text: &text, entry: None, stamp: Stamp::default() }, touched);
         }

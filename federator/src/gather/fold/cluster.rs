@@ -2,7 +2,7 @@
 
 use super::{
     Fold, Note, Seats,
-    standing::{Count, Stamp, Stamped, Standing, decode},
+    standing::{Count, Stamp, Stamped, Standing, decode, decode_with},
 };
 use crate::store::Entry;
 use model::{
@@ -88,6 +88,7 @@ impl Fold {
                 None => {}
             }
         }
+        let mut held = self.record_keys(|_| true);
         for (id, notes) in by_cluster {
             let standing = self.clusters.entry(id.clone()).or_default();
             standing.seats = Seats::default();
@@ -116,7 +117,8 @@ impl Fold {
             let is_another = before.get(&id).is_some_and(|before| number(standing) > *before);
             // Of one that never had anything there is nothing to keep.
             if marker.is_some() || standing.is_removed() || is_another || !standing.is_known() {
-                self.sweep(&id, &notes.iter().map(|note| &note.key).collect(), touched);
+                let held = held.remove(&id).unwrap_or_default();
+                self.sweep(&id, held, &notes.iter().map(|note| &note.key).collect(), touched);
             }
             notes.into_iter().for_each(|note| self.note_of_cluster(note, touched));
         }
@@ -128,16 +130,25 @@ impl Fold {
         marker.is_some_and(|marker| marker.is_complete() && *marker.generation == *life && count.fits(marker))
     }
 
-    /// Drops all of a cluster that is used and is none of these keys.
-    fn sweep(&mut self, id: &ClusterId, there: &HashSet<&Key>, touched: &mut BTreeSet<ServiceKey>) {
-        let mut gone =
-            vec![Key::Meta(id.clone()), Key::Synced(id.clone()), Key::State(id.clone()), Key::Hold(id.clone())];
+    /// The keys of all records that are used, of these clusters; in one go, because there are many services.
+    fn record_keys(&self, of: impl Fn(&ClusterId) -> bool) -> BTreeMap<ClusterId, Vec<Key>> {
+        let mut keys: BTreeMap<ClusterId, Vec<Key>> = BTreeMap::new();
         for (service, known) in &self.services {
-            let Some((head, slices)) = known.stamps(id) else { continue };
-            gone.extend(head.exists().then(|| Key::Head(id.clone(), service.clone())));
-            gone.extend(slices.map(|(name, _)| Key::Slice(id.clone(), service.clone(), name.clone())));
+            for id in known.clusters().filter(|id| of(id)) {
+                let Some((head, slices)) = known.stamps(id) else { continue };
+                let keys = keys.entry(id.clone()).or_default();
+                keys.extend(head.exists().then(|| Key::Head(id.clone(), service.clone())));
+                keys.extend(slices.map(|(name, _)| Key::Slice(id.clone(), service.clone(), name.clone())));
+            }
         }
-        for key in gone.into_iter().filter(|key| !there.contains(key)) {
+        keys
+    }
+
+    /// Drops what is held of a cluster, its records among it, and is none of the keys that are there.
+    fn sweep(&mut self, id: &ClusterId, records: Vec<Key>, there: &HashSet<&Key>, touched: &mut BTreeSet<ServiceKey>) {
+        let of_itself = [Key::Meta, Key::Synced, Key::State, Key::Hold].map(|key| key(id.clone()));
+        let gone = records.into_iter().chain(of_itself);
+        for key in gone.filter(|key| !there.contains(key)) {
             let text = key.to_string();
             self.note_of_cluster(Note { key, text: &text, entry: None, stamp: Stamp::default() }, touched);
         }
@@ -169,7 +180,8 @@ impl Fold {
         standing.begun = false;
         let entries = standing.aside.take().unwrap_or_default();
         let keys: Vec<Key> = entries.keys().filter_map(|text| Key::parse(text).ok()).collect();
-        self.sweep(id, &keys.iter().collect(), touched);
+        let held = self.record_keys(|known| known == id).remove(id).unwrap_or_default();
+        self.sweep(id, held, &keys.iter().collect(), touched);
         for (text, entry) in &entries {
             if let Some(note) = self.read(text, Some(entry)) {
                 self.note_of_cluster(note, touched);
@@ -193,9 +205,10 @@ impl Fold {
             return;
         }
         let Note { key, text, entry, stamp } = note;
+        let is_record = key.is_record();
         let outcome = match key {
             Key::Head(id, service) => {
-                let (head, outcome) = decode::<Head>(entry);
+                let (head, outcome) = decode_with(entry, |bytes| Head::decode_sharing(bytes, &mut self.shared));
                 let head = Stamped { value: head.map(Arc::new), stamp };
                 let before = self.services.entry(service.clone()).or_default().set_head(&id, head);
                 self.recount(&id, before, stamp);
@@ -203,11 +216,7 @@ impl Fold {
                 outcome
             }
             Key::Slice(id, service, name) => {
-                let (slice, outcome) = match entry.map(|entry| Slice::decode_sharing(&entry.value, &mut self.shared)) {
-                    Some(Ok(slice)) => (Some(slice), Ok(())),
-                    Some(Err(error)) => (None, Err(error.to_string())),
-                    None => (None, Ok(())),
-                };
+                let (slice, outcome) = decode_with(entry, |bytes| Slice::decode_sharing(bytes, &mut self.shared));
                 let value = slice.map(|slice| self.once(&id, &service, &name, slice));
                 let known = self.services.entry(service.clone()).or_default();
                 let before = known.set_slice(&id, name, Stamped { value, stamp });
@@ -218,6 +227,9 @@ impl Fold {
             _ => standing.set(&key, entry, stamp),
         };
         self.quarantine(text, outcome);
+        if is_record {
+            return;
+        }
         let standing = self.clusters.entry(id.clone()).or_default();
         standing.marked |= standing.is_synced();
         let cluster = standing.in_view();

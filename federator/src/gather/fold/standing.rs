@@ -4,7 +4,7 @@
 use crate::store::Entry;
 use model::{
     cluster::{Hold, Meta, SetHash, State, Synced, Tombstone},
-    record::Record,
+    record::{Record, RecordError},
     seat::{Candidate, Owner},
     view::Cluster,
 };
@@ -161,7 +161,15 @@ impl Standing {
 
 /// A value and what is wrong with it.
 pub(super) fn decode<R: Record>(entry: Option<&Entry>) -> (Option<R>, Result<(), String>) {
-    match entry.map(|entry| R::decode(&entry.value)) {
+    decode_with(entry, R::decode)
+}
+
+/// The same, read by `read`.
+pub(super) fn decode_with<R>(
+    entry: Option<&Entry>,
+    read: impl FnOnce(&[u8]) -> Result<R, RecordError>,
+) -> (Option<R>, Result<(), String>) {
+    match entry.map(|entry| read(&entry.value)) {
         Some(Ok(record)) => (Some(record), Ok(())),
         Some(Err(error)) => (None, Err(error.to_string())),
         None => (None, Ok(())),
