@@ -22,8 +22,7 @@ use harness::{Parts, Result, require_sandbox};
 use crate::machine;
 use crate::report::{Table, figure, median};
 use change::{Cost, Round};
-use member::Counts;
-use memory::Measured;
+use memory::Large;
 use rate::Phase;
 use shape::Shape;
 
@@ -89,8 +88,7 @@ pub(crate) fn run(options: &Options) -> Result {
                 let (clusters, services) = (options.clusters, options.services);
                 let shape = Shape { clusters, services, slices: 1, endpoints: 10, shared };
                 let directory = root.join("large");
-                let (measured, store) = memory::measure(&parts, &directory, &shape).await?;
-                starts.push((name, shape, measured, store));
+                starts.push((name, shape, memory::measure(&parts, &directory, &shape).await?));
                 fs::remove_dir_all(&directory)?;
             }
             report_memory(&starts);
@@ -114,10 +112,10 @@ const fn agent_ports(number: usize) -> u16 {
     5400 + 10 * number as u16
 }
 
-fn report_memory(starts: &[(&str, Shape, Measured, Counts)]) {
+fn report_memory(starts: &[(&str, Shape, Large)]) {
     let mut table =
         Table::new(["", "services", "endpoints", "ready s", "all written s", "CPU s", "resident MiB", "peak MiB"]);
-    for (name, shape, measured, _) in starts {
+    for (name, shape, Large { measured, .. }) in starts {
         let seconds = [measured.ready, measured.emitted, measured.cpu].map(|time| format!("{:.1}", time.as_secs_f64()));
         let memory = [measured.memory.resident, measured.memory.peak].map(|bytes| format!("{:.0}", bytes as f64 / MIB));
         let size = [shape.names(), shape.all_endpoints()].map(|count| count.to_string());
@@ -125,18 +123,24 @@ fn report_memory(starts: &[(&str, Shape, Measured, Counts)]) {
     }
     table.print();
     let mut table = Table::new(["etcd", "keys", "file MiB", "of it in use MiB"]);
-    for (name, _, _, store) in starts {
-        let figures = [store.puts, store.size / MIB, store.in_use / MIB].map(|figure| format!("{figure:.0}"));
+    for (name, _, Large { counts, .. }) in starts {
+        let figures = [counts.puts, counts.size / MIB, counts.in_use / MIB].map(|figure| format!("{figure:.0}"));
         table.row([(*name).to_owned()].into_iter().chain(figures).collect::<Vec<_>>());
     }
     table.print();
-    let worst =
-        |of: &dyn Fn(&Measured) -> f64| starts.iter().map(|(_, _, measured, _)| of(measured)).fold(0.0, f64::max);
-    figure("rss_million_endpoints_mb", worst(&|measured| measured.memory.resident as f64 / MIB), "MiB");
-    figure("peak_million_endpoints_mb", worst(&|measured| measured.memory.peak as f64 / MIB), "MiB");
-    figure("cold_start_s", worst(&|measured| measured.ready.as_secs_f64()), "s");
-    let sizes = starts.iter().map(|(_, _, _, store)| store.size / MIB);
-    figure("etcd_million_endpoints_mb", sizes.fold(0.0, f64::max), "MiB");
+    let mut table = Table::new(["begun with a snapshot", "answers s", "CPU s", "file MiB"]);
+    for (name, _, Large { again, .. }) in starts {
+        let figures = [again.answers.as_secs_f64(), again.cpu.as_secs_f64()].map(|time| format!("{time:.2}"));
+        let size = format!("{:.0}", again.bytes / MIB);
+        table.row([(*name).to_owned()].into_iter().chain(figures).chain([size]).collect::<Vec<_>>());
+    }
+    table.print();
+    let worst = |of: &dyn Fn(&Large) -> f64| starts.iter().map(|(_, _, large)| of(large)).fold(0.0, f64::max);
+    figure("rss_million_endpoints_mb", worst(&|large| large.measured.memory.resident as f64 / MIB), "MiB");
+    figure("peak_million_endpoints_mb", worst(&|large| large.measured.memory.peak as f64 / MIB), "MiB");
+    figure("cold_start_s", worst(&|large| large.measured.ready.as_secs_f64()), "s");
+    figure("snapshot_start_s", worst(&|large| large.again.answers.as_secs_f64()), "s");
+    figure("etcd_million_endpoints_mb", worst(&|large| large.counts.size / MIB), "MiB");
 }
 
 fn report_changes(options: &Options, rounds: &[Round]) {

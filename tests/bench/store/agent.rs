@@ -12,7 +12,6 @@ use harness::{Result, eventually};
 use serde_json::json;
 
 use super::http;
-use super::member::Member;
 use super::shape::NETWORK;
 use crate::ask::Asker;
 use crate::cpu;
@@ -49,8 +48,8 @@ pub(super) struct Memory {
 // === impl Agent ===
 
 impl Agent {
-    /// Starts it on ports of its own.
-    pub(super) fn start(directory: &Path, etcd: &Member, root: &str, port: u16) -> Result<Self> {
+    /// Starts it on ports of its own, with the etcd of this URL. What an earlier one has kept there it begins with.
+    pub(super) fn start(directory: &Path, etcd: &str, root: &str, port: u16) -> Result<Self> {
         let (home, emit) = (directory.join("home"), directory.join("emit"));
         fs::create_dir_all(&home)?;
         fs::write(home.join("home.yaml"), HOME)?;
@@ -58,12 +57,13 @@ impl Agent {
         let config = json!({
             "cluster": "home",
             "clusters": [{"id": "home", "directory": home, "network": NETWORK}],
-            "store": {"etcd": {"endpoints": [etcd.endpoint()], "root": root}},
+            "store": {"etcd": {"endpoints": [etcd], "root": root}},
             "dns": {"listeners": [
                 {"address": address(0), "mode": "endpoints"},
                 {"address": address(1), "mode": "vip"},
             ]},
             "emit": {"directory": emit},
+            "snapshot": {"directory": directory.join("snapshot")},
             "admin": {"address": address(2)},
             "log": {"filter": "warn"},
         });
@@ -105,6 +105,23 @@ impl Agent {
         })
         .await?;
         Ok(self.started.elapsed())
+    }
+
+    /// Waits until it answers a host with its virtual address, whatever else it does not know; says how long that was
+    /// since its start.
+    pub(super) async fn answers(&self, host: &str, vip: Ipv4Addr) -> Result<Duration> {
+        let asker = Asker::new(self.vip, host)?;
+        Ok(asker.until(vip, START)?.at - self.started)
+    }
+
+    /// Waits until it has kept what it knows for its next start; returns the size of that.
+    pub(super) async fn kept(&self) -> Result<f64> {
+        let bytes = async || {
+            let bytes = self.metric("federator_snapshot_bytes")?;
+            ensure!(bytes > 0.0, "nothing is kept yet");
+            Ok(bytes)
+        };
+        eventually(START, "the snapshot is written", bytes).await
     }
 
     /// Waits until it has seen a revision.

@@ -56,7 +56,8 @@ pub(super) async fn measure(options: &Options, parts: &Parts, directory: &Path) 
     for (number, shape) in [SMALL, large, DEEP, WIDE].into_iter().enumerate() {
         let root = format!("/fleet-{number}");
         etcd.fill(&root, &shape).await?;
-        let agent = Agent::start(&directory.join(root.trim_matches('/')), &etcd, &root, agent_ports(number))?;
+        let agent =
+            Agent::start(&directory.join(root.trim_matches('/')), &etcd.endpoint(), &root, agent_ports(number))?;
         super::memory::settled(&agent, &shape).await?;
         fleets.push(Fleet { shape, store: etcd.store(&root).await?, agent, changes: 0 });
     }

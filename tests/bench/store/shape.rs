@@ -77,6 +77,12 @@ impl Shape {
         Ok(self.service(cluster, number)?.host(ZONE))
     }
 
+    /// The host that is read last, and its virtual address.
+    pub(super) fn last(&self) -> Result<(String, Ipv4Addr)> {
+        let (cluster, service) = (if self.shared { 0 } else { self.clusters - 1 }, self.services - 1);
+        Ok((self.host(cluster, service)?, self.vip(cluster, service).v4))
+    }
+
     /// All that one cluster asserts, its marker and what it says of itself last.
     pub(super) fn records(&self, cluster: u32) -> Result<Vec<Write>> {
         let id = Self::cluster(cluster)?;
