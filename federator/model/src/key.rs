@@ -74,6 +74,9 @@ impl Key {
     /// All that is known of clusters themselves.
     pub const CLUSTERS: &'static str = "clusters/";
 
+    /// All records of services.
+    pub const RECORDS: &'static str = "records/";
+
     /// All orders.
     pub const ORDERS: &'static str = "order/";
 

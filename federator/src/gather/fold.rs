@@ -32,7 +32,9 @@ use own::Own;
 pub use standing::Seats;
 use standing::{Stamp, Stamped, Standing, decode};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
+    slice,
     sync::Arc,
 };
 use vips::Vips;
@@ -251,17 +253,12 @@ impl Fold {
         let gone: Vec<String> =
             self.quarantined.keys().filter(|key| !snapshot.entries.contains_key(*key)).cloned().collect();
         gone.iter().for_each(|key| self.quarantine(key, Ok(())));
-        let notes: Vec<Note<'_>> =
-            snapshot.entries.iter().filter_map(|(key, entry)| self.read(key, Some(entry))).collect();
-        if let Some(note) = notes.iter().find(|note| note.key == Key::Generation) {
-            self.note_generation(note.entry);
-        }
+        self.note_generation(snapshot.entries.get(&Key::Generation.to_string()));
         self.reached = snapshot.revision;
         self.position = Some(snapshot.revision);
         self.store = StoreHealth::Followed;
-        self.raise(&notes);
-        self.replace_shared(&notes, &mut touched);
-        self.replace_clusters(notes, &mut touched);
+        self.replace_shared(&snapshot.entries, &mut touched);
+        self.replace_clusters(&snapshot.entries, &mut touched);
         self.note_old_markers();
         self.merge(touched);
         self.see_for_itself();
@@ -321,20 +318,28 @@ impl Fold {
     }
 
     /// Drops orders and virtual addresses that are not there any more, and takes over those that are.
-    fn replace_shared(&mut self, notes: &[Note<'_>], touched: &mut BTreeSet<ServiceKey>) {
-        let shared = || notes.iter().filter(|note| note.key.is_shared());
-        if let Some(aside) = &mut self.aside {
-            let entries = shared().filter_map(|note| Some((note.text.to_owned(), note.entry?.clone())));
-            *aside = entries.collect();
-            return self.release_shared(touched);
+    fn replace_shared(&mut self, entries: &BTreeMap<String, Entry>, touched: &mut BTreeSet<ServiceKey>) {
+        let is_aside = self.aside.is_some();
+        if is_aside {
+            self.aside = Some(BTreeMap::new());
+        } else {
+            for key in self.shared_keys() {
+                let text = key.to_string();
+                if !entries.contains_key(&text) {
+                    self.note_shared(Note { key, text: &text, entry: None, stamp: Stamp::default() }, touched);
+                }
+            }
         }
-        let held = self.shared_keys();
-        let there: HashSet<&Key> = shared().map(|note| &note.key).filter(|_| !held.is_empty()).collect();
-        for key in held.into_iter().filter(|key| !there.contains(key)) {
-            let text = key.to_string();
-            self.note_shared(Note { key, text: &text, entry: None, stamp: Stamp::default() }, touched);
+        // Taken one by one, because there are very many: lists of them would be most of what a start needs.
+        for (text, entry) in [Key::ORDERS, Key::VIPS].into_iter().flat_map(|prefix| under(entries, prefix)) {
+            if let Some(note) = self.read(text, Some(entry)) {
+                self.raise(slice::from_ref(&note));
+                self.note_shared(note, touched);
+            }
         }
-        shared().for_each(|note| self.note_shared(note.clone(), touched));
+        if is_aside {
+            self.release_shared(touched);
+        }
     }
 
     /// The keys of all orders and virtual addresses that are held.
@@ -460,6 +465,12 @@ impl Fold {
         let removed = self.clusters.values().filter(|known| known.is_removed());
         self.view.set_digest(removed.fold(self.digest, |sum, known| sum.minus(known.count.hash)));
     }
+}
+
+/// The entries whose keys begin with this.
+fn under<'a>(entries: &'a BTreeMap<String, Entry>, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Entry)> {
+    let from = (Bound::Included(prefix), Bound::Unbounded);
+    entries.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
 }
 
 /// The service whose host this is, if it is one of the zone's.

@@ -3,6 +3,7 @@
 use super::{
     Fold, Note, Seats,
     standing::{Count, Stamp, Stamped, Standing, decode, decode_with},
+    under,
 };
 use crate::store::Entry;
 use model::{
@@ -15,6 +16,7 @@ use model::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    slice,
     sync::Arc,
 };
 
@@ -71,7 +73,7 @@ impl Fold {
 
     /// Takes over what the store says of every cluster, and drops what it does not say any more, where it vouches for
     /// that. Of a cluster that has no marker it says nothing, not even that something is gone.
-    pub(super) fn replace_clusters(&mut self, notes: Vec<Note<'_>>, touched: &mut BTreeSet<ServiceKey>) {
+    pub(super) fn replace_clusters(&mut self, entries: &BTreeMap<String, Entry>, touched: &mut BTreeSet<ServiceKey>) {
         let mut by_cluster: BTreeMap<ClusterId, Vec<Note<'_>>> =
             self.clusters.keys().map(|id| (id.clone(), Vec::new())).collect();
         let number = |standing: &Standing| standing.tombstone.value.as_ref().map_or(0, |tombstone| tombstone.number);
@@ -81,15 +83,38 @@ impl Fold {
         for standing in self.clusters.values_mut() {
             (standing.tombstone.stamp, standing.tombstone_number) = (Stamp::default(), 0);
         }
-        for note in notes {
+        let many = [Key::RECORDS, Key::ORDERS, Key::VIPS];
+        for (text, entry) in entries.iter().filter(|(text, _)| !many.iter().any(|prefix| text.starts_with(prefix))) {
+            let Some(note) = self.read(text, Some(entry)) else { continue };
+            self.raise(slice::from_ref(&note));
             match note.key.owned_by() {
                 Some(_) if matches!(note.key, Key::Tombstone(_)) => self.note_tombstone(&note, touched),
                 Some(id) => by_cluster.entry(id.clone()).or_default().push(note),
                 None => {}
             }
         }
+        let mut last = "";
+        for (text, entry) in under(entries, Key::RECORDS) {
+            let id = text[Key::RECORDS.len()..].split_once('/').map_or("", |(id, _)| id);
+            if !id.is_empty() && id == last {
+                continue;
+            }
+            match ClusterId::parse(id) {
+                Ok(known) => {
+                    by_cluster.entry(known).or_default();
+                    last = id;
+                }
+                // No key of ours.
+                Err(_) => drop(self.read(text, Some(entry))),
+            }
+        }
         let mut held = self.record_keys(|_| true);
-        for (id, notes) in by_cluster {
+        for (id, mut notes) in by_cluster {
+            // One cluster after the other, because there are very many records.
+            let prefix = Key::records_of(&id);
+            let records = under(entries, &prefix).map(|(text, entry)| self.read(text, Some(entry)));
+            notes.extend(records.flatten());
+            self.raise(&notes);
             let standing = self.clusters.entry(id.clone()).or_default();
             standing.seats = Seats::default();
             Arc::make_mut(&mut self.seats).remove(&id);
