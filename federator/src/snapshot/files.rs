@@ -4,9 +4,9 @@
 
 use super::{
     Found, Loaded, SnapshotError, Terms,
-    format::{Head, Identity, Item, Mark, ReadError, Reader, Writer},
+    format::{Head, Identity, Item, Mark, Packed, ReadError, Reader, Writer},
 };
-use crate::store::{Entry, Snapshot};
+use crate::store::Entry;
 use axum::body::Bytes;
 use std::{
     collections::BTreeMap,
@@ -140,13 +140,15 @@ impl Files {
     }
 
     /// Puts this whole state in the place of whatever there is. When that fails, there is what there was.
-    pub(super) fn replace(&mut self, whole: &Snapshot, written: SystemTime) -> io::Result<()> {
+    pub(super) fn replace(&mut self, whole: &Packed, written: SystemTime) -> io::Result<()> {
         self.hold()?;
         self.current = None;
-        let head = Head { identity: self.identity.clone(), position: whole.revision, written };
+        let head = Head { identity: self.identity.clone(), position: whole.position, written };
         self.current = Some(self.rewrite(|out| {
             let mut base = Writer::new(out, &head)?;
-            whole.entries.iter().try_for_each(|(key, entry)| base.add(&Item::of(key, Some(entry))))?;
+            for item in whole.items() {
+                base.add(&item.map_err(io::Error::other)?)?;
+            }
             let end = base.end()?;
             io::Result::Ok((end, end))
         })?);

@@ -2,7 +2,10 @@
 //! notes never waits: what has not been written yet is held with the last change of each key, and when that becomes
 //! too much it is let go, and a whole state asked for. Trouble with the disk is said and outlived.
 
-use super::files::{Files, Given};
+use super::{
+    files::{Files, Given},
+    format::Packed,
+};
 use crate::store::{Batch, Entry, Snapshot};
 use std::{
     collections::BTreeMap,
@@ -125,7 +128,7 @@ struct Work {
 #[derive(Debug)]
 enum Whole {
     /// As the store was read.
-    Read(Snapshot),
+    Read(Packed),
     /// What this process began with, and was not its own.
     Given(Given),
 }
@@ -136,8 +139,9 @@ impl Notes {
     /// This is everything now: what was read whole.
     pub fn replaced(&self, whole: Snapshot) {
         let Some(held) = &self.0 else { return };
+        let whole = Packed::from(whole);
         held.send_modify(|held| {
-            held.work = Work { position: whole.revision, whole: Some(Whole::Read(whole)), ..Work::default() };
+            held.work = Work { position: whole.position, whole: Some(Whole::Read(whole)), ..Work::default() };
             held.gap = Gap::None;
         });
     }

@@ -33,7 +33,7 @@ async fn its_own_is_taken_first_and_what_is_wrong_is_said() {
     assert_eq!(status, Status { stand: Stand::Waiting, ..Status::default() });
 
     let mut files = Files::new(home.path().to_owned(), identity());
-    files.replace(&whole(5, "a=1"), at_second(970)).unwrap();
+    files.replace(&whole(5, "a=1").into(), at_second(970)).unwrap();
     drop(files);
     // Nobody is asked for what is here.
     let Begun { loaded, kept, .. } = begun(home.path(), &["nobody.invalid:1"]).await;
@@ -55,7 +55,7 @@ async fn its_own_is_taken_first_and_what_is_wrong_is_said() {
 async fn what_is_too_old_is_there_for_what_does_not_age() {
     let home = tempfile::tempdir().unwrap();
     let mut files = Files::new(home.path().to_owned(), identity());
-    files.replace(&whole(5, "a=1"), at_second(900)).unwrap();
+    files.replace(&whole(5, "a=1").into(), at_second(900)).unwrap();
     drop(files);
     let Begun { loaded, outdated, kept, .. } = begun(home.path(), &[]).await;
     assert_eq!((loaded, outdated.map(|loaded| loaded.position)), (None, Some(5)));
@@ -66,7 +66,7 @@ async fn what_is_too_old_is_there_for_what_does_not_age() {
     let mut foreign = identity();
     foreign.cluster = "foreign".to_owned();
     let mut files = Files::new(home.path().to_owned(), foreign);
-    files.replace(&whole(5, "a=1"), at_second(900)).unwrap();
+    files.replace(&whole(5, "a=1").into(), at_second(900)).unwrap();
     drop(files);
     let Begun { loaded, outdated, .. } = begun(home.path(), &[]).await;
     assert_eq!((loaded, outdated), (None, None));

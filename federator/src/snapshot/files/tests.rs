@@ -1,6 +1,7 @@
 //! Proves that whatever fails, and wherever a file is cut, there is a state that was there, or a refusal.
 
 use super::*;
+use crate::store::Snapshot;
 use proptest::prelude::*;
 use std::{
     sync::{
@@ -126,7 +127,7 @@ proptest! {
             let outcome = match &act {
                 Act::Replace(entries) => {
                     let entries = entries.iter().filter_map(|(key, entry)| Some((key.clone(), entry.clone()?))).collect();
-                    files.replace(&Snapshot { revision: position, entries }, at_second(1000))
+                    files.replace(&Snapshot { revision: position, entries }.into(), at_second(1000))
                 }
                 Act::Append(changes) => files.append(position, at_second(1000), changes),
                 Act::Merge => files.merge(),
@@ -158,7 +159,7 @@ fn a_long_log_becomes_part_of_the_base() {
     let home = tempfile::tempdir().unwrap();
     let mut files = files(&home);
     files.merge_above = 2000;
-    files.replace(&whole(1, "b=1 d=2 e=3"), at_second(1000)).unwrap();
+    files.replace(&whole(1, "b=1 d=2 e=3").into(), at_second(1000)).unwrap();
     files.append(2, at_second(1000), &map("a=0 d c=4 f=5")).unwrap();
     files.merge().unwrap();
     assert_eq!(files.bytes(), fs::metadata(files.path()).unwrap().len());
@@ -176,7 +177,7 @@ fn a_long_log_becomes_part_of_the_base() {
 fn a_cut_log_goes_on_where_it_was_cut() {
     let home = tempfile::tempdir().unwrap();
     let mut first = files(&home);
-    first.replace(&whole(1, "a=1"), at_second(1000)).unwrap();
+    first.replace(&whole(1, "a=1").into(), at_second(1000)).unwrap();
     first.append(2, at_second(1000), &map("b=2")).unwrap();
     let (end, path, directory) = (first.bytes(), first.path(), first.directory.clone());
     first.append(3, at_second(1000), &map("c=3")).unwrap();
@@ -193,7 +194,7 @@ fn what_is_refused_stays_until_there_is_something_better() {
     let home = tempfile::tempdir().unwrap();
     let mut files = files(&home);
     assert!(files.load(&terms()).unwrap().is_none());
-    files.replace(&whole(1, "a=1"), at_second(1000)).unwrap();
+    files.replace(&whole(1, "a=1").into(), at_second(1000)).unwrap();
     let directory = files.directory.clone();
     let refused = |terms: &Terms, says: &str| {
         let mut other = Files::new(directory.clone(), identity());
@@ -219,7 +220,7 @@ fn what_is_refused_stays_until_there_is_something_better() {
     let bytes = fs::read(files.path()).unwrap();
     fs::write(files.path(), &bytes[..40]).unwrap();
     refused(&terms(), "it is torn: it ends at byte 12, within its base");
-    files.replace(&whole(2, "b=2"), at_second(1000)).unwrap();
+    files.replace(&whole(2, "b=2").into(), at_second(1000)).unwrap();
     is(&directory, "2: b=2");
 }
 
@@ -227,14 +228,14 @@ fn what_is_refused_stays_until_there_is_something_better() {
 fn one_process_writes_and_others_read() {
     let home = tempfile::tempdir().unwrap();
     let mut first = files(&home);
-    first.replace(&whole(1, "a=1"), at_second(1000)).unwrap();
+    first.replace(&whole(1, "a=1").into(), at_second(1000)).unwrap();
     let mut second = files(&home);
     assert_eq!(show(&second.load(&terms()).unwrap().unwrap()), "1: a=1");
     assert!(!second.is_current());
-    let error = second.replace(&whole(2, "b=2"), at_second(1000)).unwrap_err().to_string();
+    let error = second.replace(&whole(2, "b=2").into(), at_second(1000)).unwrap_err().to_string();
     assert!(error.contains("/lock: another agent writes its snapshot there"), "{error}");
     drop(first);
-    second.replace(&whole(2, "b=2"), at_second(1000)).unwrap();
+    second.replace(&whole(2, "b=2").into(), at_second(1000)).unwrap();
     is(&second.directory, "2: b=2");
 }
 
@@ -242,11 +243,11 @@ fn one_process_writes_and_others_read() {
 fn nothing_is_written_where_nobody_would_read_it() {
     let home = tempfile::tempdir().unwrap();
     let mut files = files(&home);
-    files.replace(&whole(1, "a=1"), at_second(1000)).unwrap();
+    files.replace(&whole(1, "a=1").into(), at_second(1000)).unwrap();
     fs::remove_file(files.path()).unwrap();
     let error = files.append(2, at_second(1000), &map("b=2")).unwrap_err().to_string();
     assert!(error.ends_with("snapshot: somebody took the snapshot away") && !files.is_current(), "{error}");
-    files.replace(&whole(2, "a=1 b=2"), at_second(1000)).unwrap();
+    files.replace(&whole(2, "a=1 b=2").into(), at_second(1000)).unwrap();
     is(&files.directory, "2: a=1 b=2");
 }
 
@@ -256,7 +257,7 @@ fn a_directory_that_cannot_be_had_is_named() {
     let path = home.path().join("file");
     fs::write(&path, "").unwrap();
     let mut files = Files::new(path.clone(), identity());
-    let error = files.replace(&whole(1, "a=1"), at_second(1000)).unwrap_err().to_string();
+    let error = files.replace(&whole(1, "a=1").into(), at_second(1000)).unwrap_err().to_string();
     assert!(error.starts_with(&path.display().to_string()), "{error}");
     assert!(Files::new(path.join("below"), identity()).load(&terms()).is_err());
 }

@@ -190,7 +190,7 @@ async fn a_whole_state_that_could_not_be_written_is_asked_for_again() {
 async fn where_another_process_writes_this_one_waits_for_its_turn() {
     let home = tempfile::tempdir().unwrap();
     let mut other = Files::new(home.path().to_owned(), identity());
-    other.replace(&whole(1, "a=1"), clock()).unwrap();
+    other.replace(&whole(1, "a=1").into(), clock()).unwrap();
     let mut kept = start_in(home, |_| {});
     kept.notes.wanted().await;
     kept.notes.replaced(whole(2, "a=2"));
@@ -217,7 +217,7 @@ async fn notes_that_nobody_keeps_cost_nothing() {
 async fn what_was_given_is_written_as_it_came_and_followed_by_what_comes() {
     let other = tempfile::tempdir().unwrap();
     let mut theirs = Files::new(other.path().to_owned(), identity());
-    theirs.replace(&whole(5, "a=1"), at_second(950)).unwrap();
+    theirs.replace(&whole(5, "a=1").into(), at_second(950)).unwrap();
     let Found { loaded, base, end, .. } = Found::open(&theirs.path()).unwrap();
     let given = Given { bytes: std::fs::read(theirs.path()).unwrap().into(), base, end };
     let home = tempfile::tempdir().unwrap();

@@ -35,7 +35,7 @@ fn kept() -> (TempDir, Files) {
     // More than is read at once, on either side.
     let large = crate::store::Entry { value: vec![7; 2 * CHUNK], created: 1, modified: 1 };
     state.entries.insert("b".to_owned(), large);
-    files.replace(&state, at_second(1000)).unwrap();
+    files.replace(&state.into(), at_second(1000)).unwrap();
     (home, files)
 }
 
