@@ -89,6 +89,11 @@ impl ClusterId {
         Ok(Self(label))
     }
 
+    /// Whether it is held elsewhere too.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0.0) > 1
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -197,10 +197,21 @@ impl Record for Order {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::decode_sharing(bytes, &mut Shared::default())
+    }
+}
+
+impl Order {
+    /// Reads it back, and holds what it has in common with others only once.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    pub fn decode_sharing(bytes: &[u8], shared: &mut Shared) -> Result<Self, RecordError> {
         let wire = wire::Order::decode(bytes)?;
         check_reader(wire.reader)?;
-        let clusters = wire.clusters.iter().map(|id| ClusterId::parse(id)).collect::<Result<_, _>>()?;
-        Ok(Self(clusters))
+        shared.sweep();
+        let clusters = wire.clusters.iter().map(|id| ClusterId::parse(id).map(|id| shared.cluster(id)));
+        Ok(Self(clusters.collect::<Result<_, _>>()?))
     }
 }
 

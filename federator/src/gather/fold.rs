@@ -30,7 +30,7 @@ use model::{
 };
 use own::Own;
 pub use standing::Seats;
-use standing::{Stamp, Stamped, Standing, decode};
+use standing::{Stamp, Stamped, Standing, decode, decode_with};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
@@ -365,7 +365,7 @@ impl Fold {
         }
         let (before, outcome) = match key {
             Key::Order(service) => {
-                let (value, outcome) = decode::<Order>(entry);
+                let (value, outcome) = decode_with(entry, |bytes| Order::decode_sharing(bytes, &mut self.shared));
                 touched.insert(service.clone());
                 let known = self.services.entry(service).or_default();
                 (std::mem::replace(&mut known.order, Stamped { value, stamp }).stamp, outcome)

@@ -10,6 +10,7 @@ use crate::{
         Address, Endpoint, Health, Port, Slice, TargetPort, Traits, Workload, can_be_a_label, can_be_an_endpoint,
     },
     locality::{Levels, Network},
+    name::ClusterId,
     wire,
 };
 use prost::Message;
@@ -29,6 +30,7 @@ const MANY_KINDS: usize = 8;
 /// What records that were decoded with it have in common.
 #[derive(Debug, Default)]
 pub struct Shared {
+    clusters: HashSet<ClusterId>,
     texts: HashSet<Arc<str>>,
     ports: HashSet<Arc<[Port]>>,
     targets: HashSet<Arc<[TargetPort]>>,
@@ -128,6 +130,14 @@ impl Shared {
         once(&mut self.texts, text)
     }
 
+    pub(super) fn cluster(&mut self, id: ClusterId) -> ClusterId {
+        if let Some(known) = self.clusters.get(&id) {
+            return known.clone();
+        }
+        self.clusters.insert(id.clone());
+        id
+    }
+
     pub(super) fn ports(&mut self, ports: Vec<Port>) -> Arc<[Port]> {
         once(&mut self.ports, ports)
     }
@@ -136,11 +146,12 @@ impl Shared {
     pub(super) fn sweep(&mut self) {
         let size = |shared: &Self| {
             let lists = shared.ports.len() + shared.targets.len();
-            lists + shared.texts.len() + shared.traits.len() + shared.workloads.len()
+            lists + shared.clusters.len() + shared.texts.len() + shared.traits.len() + shared.workloads.len()
         };
         if size(self) < self.sweep.max(FIRST_SWEEP) {
             return;
         }
+        self.clusters.retain(ClusterId::is_shared);
         self.ports.retain(|ports| Arc::strong_count(ports) > 1);
         self.targets.retain(|targets| Arc::strong_count(targets) > 1);
         self.traits.retain(|traits| Arc::strong_count(traits) > 1);
@@ -180,8 +191,12 @@ fn health_from_wire(wire: &wire::Endpoint) -> Health {
 
 /// Whether two endpoints of one slice have the same traits.
 fn is_alike(a: &wire::Endpoint, b: &wire::Endpoint) -> bool {
-    let texts = [a, b].map(|wire| [&wire.zone, &wire.region, &wire.subzone, &wire.network, &wire.hostname]);
-    a.workload == b.workload && texts[0] == texts[1]
+    a.workload == b.workload
+        && a.zone == b.zone
+        && a.region == b.region
+        && a.subzone == b.subzone
+        && a.network == b.network
+        && a.hostname == b.hostname
 }
 
 fn traits_from_wire(

@@ -217,7 +217,9 @@ impl Fold {
     /// Takes note of a key of one cluster. A value that does not decode counts as none, so that who reads the store
     /// anew holds the same View.
     pub(super) fn note_of_cluster(&mut self, note: Note<'_>, touched: &mut BTreeSet<ServiceKey>) {
-        let Some(id) = note.key.owned_by().cloned() else { return };
+        // The id is held once, and not with every record.
+        let Some(id) = note.key.owned_by() else { return };
+        let id = self.clusters.get_key_value(id).map_or(id, |(known, _)| known).clone();
         if matches!(note.key, Key::Owner(_) | Key::Candidate(..)) {
             return self.note_seat(&note);
         }
@@ -232,7 +234,7 @@ impl Fold {
         let Note { key, text, entry, stamp } = note;
         let is_record = key.is_record();
         let outcome = match key {
-            Key::Head(id, service) => {
+            Key::Head(_, service) => {
                 let (head, outcome) = decode_with(entry, |bytes| Head::decode_sharing(bytes, &mut self.shared));
                 let head = Stamped { value: head.map(Arc::new), stamp };
                 let before = self.services.entry(service.clone()).or_default().set_head(&id, head);
@@ -240,7 +242,7 @@ impl Fold {
                 touched.insert(service);
                 outcome
             }
-            Key::Slice(id, service, name) => {
+            Key::Slice(_, service, name) => {
                 let (slice, outcome) = decode_with(entry, |bytes| Slice::decode_sharing(bytes, &mut self.shared));
                 let value = slice.map(|slice| self.once(&id, &service, &name, slice));
                 let known = self.services.entry(service.clone()).or_default();

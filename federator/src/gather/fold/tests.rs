@@ -217,7 +217,8 @@ fn a_record_that_does_not_decode_is_set_aside_alone_and_heals() {
 #[test]
 fn whatever_stands_beside_records_is_set_aside_when_everything_is_read() {
     let store = Embedded::new();
-    let strange = ["records/", "records/UP/demo/web/head", "records/east", "records/east/x", "records/west", "recordsx"];
+    let strange =
+        ["records/", "records/UP/demo/web/head", "records/east", "records/east/x", "records/west", "recordsx"];
     let all = strange.map(|key| (key, Some(vec![])));
     write(&store, &[&all[..], &[(HEAD, Some(head("http:80").encode()))]].concat());
     let fold = fold_of(&store);
