@@ -7,14 +7,20 @@ pub mod import;
 pub mod service_entry;
 
 use crate::config::rules::ImportRules;
-use model::{merge::Service, name::ServiceKey, reach::Networks, tracked::Since, view::View};
+use model::{
+    merge::Service,
+    name::ServiceKey,
+    reach::Networks,
+    tracked::{Since, Tracked},
+    view::View,
+};
 use std::sync::Arc;
 
 /// Which services have to be projected again.
 #[derive(Debug, Default)]
 pub struct Cursor {
-    /// Sequence of the services last projected.
-    seen: u64,
+    /// The services last projected. It is a part of the View that they were in, and costs nothing of its own.
+    last: Tracked<ServiceKey, Arc<Service>>,
     /// The networks they were projected with: they decide what can be used of every service.
     networks: Arc<Networks>,
     rules: ImportRules,
@@ -22,15 +28,13 @@ pub struct Cursor {
     anew: bool,
 }
 
-/// The services to project again, and whether everything else that was projected is to be dropped.
+/// What is to be projected again.
 #[derive(Debug)]
-pub struct Due<'a> {
+pub struct Due {
     /// What is imported of a service, or `None` where it is gone or nothing of it is.
-    pub services: Vec<(&'a ServiceKey, Option<Arc<Service>>)>,
+    pub services: Vec<(ServiceKey, Option<Arc<Service>>)>,
     /// The networks to project them with.
     pub networks: Arc<Networks>,
-    /// All services are there, so what is not among them is gone.
-    pub everything: bool,
 }
 
 // === impl Cursor ===
@@ -43,21 +47,25 @@ impl Cursor {
     }
 
     /// What is due in `view`; it counts as done from now on.
-    pub fn advance<'a>(&mut self, view: &'a View) -> Due<'a> {
+    pub fn advance(&mut self, view: &View) -> Due {
         let mut moved = std::mem::take(&mut self.anew);
         if !self.networks.hold(view) {
             self.networks = Arc::new(Networks::new(view));
             moved = true;
         }
-        let since = view.services().since(self.seen);
-        self.seen = view.services().sequence();
+        let now = view.services();
         let imported = |service| import::imported(&self.rules, service);
-        let (services, everything) = match since {
+        let services = match now.since(self.last.sequence()) {
             Since::Changes(changed) if !moved => {
-                (changed.into_iter().map(|(key, service)| (key, service.and_then(imported))).collect(), false)
+                changed.into_iter().map(|(key, service)| (key.clone(), service.and_then(imported))).collect()
             }
-            _ => (view.services().iter().map(|(key, service)| (key, imported(service))).collect(), true),
+            _ => {
+                let gone = self.last.iter().map(|(key, _)| key).filter(|key| now.get(key).is_none());
+                let there = now.iter().map(|(key, service)| (key.clone(), imported(service)));
+                gone.map(|key| (key.clone(), None)).chain(there).collect()
+            }
         };
-        Due { services, networks: self.networks.clone(), everything }
+        self.last = now.clone();
+        Due { services, networks: self.networks.clone() }
     }
 }

@@ -11,11 +11,7 @@ use crate::{
 use dns::{Apex, Name, Node, Zone, ZoneError};
 use model::{name::ServiceKey, reach::Place};
 use names::Namer;
-use std::{
-    collections::{BTreeMap, HashSet},
-    str::FromStr as _,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, str::FromStr as _, sync::Arc};
 
 /// What a zone projection needs to know.
 #[derive(Clone, Debug)]
@@ -38,8 +34,6 @@ pub struct Zones {
     config: Config,
     cursor: Cursor,
     modes: BTreeMap<AnswerMode, Mode>,
-    /// Services with names, to know what to take away when everything is projected again.
-    named: HashSet<ServiceKey>,
     revision_name: Name,
     serial: u32,
 }
@@ -92,7 +86,7 @@ impl Zones {
             zones.insert(mode, Mode { namer, zone });
         }
         let serial = config.serial;
-        Ok(Self { config, cursor: Cursor::default(), modes: zones, named: HashSet::new(), revision_name, serial })
+        Ok(Self { config, cursor: Cursor::default(), modes: zones, revision_name, serial })
     }
 
     /// Sets what is imported, from the next update on.
@@ -102,26 +96,13 @@ impl Zones {
 
     /// Brings the zones to what was gathered, and hands them out.
     pub fn update(&mut self, gathered: &Gathered) -> BTreeMap<AnswerMode, Arc<Zone>> {
-        let view = &gathered.view;
-        let mut due = self.cursor.advance(view);
+        let due = self.cursor.advance(&gathered.view);
         self.serial = self.serial.wrapping_add(1);
         let revision = revision_text(gathered);
-        let gone: Vec<_> = match due.everything {
-            true => self.named.iter().filter(|key| view.services().get(key).is_none()).cloned().collect(),
-            false => Vec::new(),
-        };
-        due.services.extend(gone.iter().map(|key| (key, None)));
-        for (key, service) in &due.services {
-            match service {
-                Some(_) => self.named.insert((*key).clone()),
-                None => self.named.remove(key),
-            };
-        }
         for mode in self.modes.values_mut() {
             for (key, service) in &due.services {
-                let nodes =
-                    service.as_deref().map(|service| mode.namer.names(&due.networks, service)).unwrap_or_default();
-                mode.put(key, nodes);
+                let nodes = service.as_deref().map(|service| mode.namer.names(&due.networks, service));
+                mode.put(key, nodes.unwrap_or_default());
             }
             let txt = Node { ttl: 0, txt: vec![revision.clone()], ..Node::default() };
             if let Err(error) = mode.zone.set(&self.revision_name, txt) {
@@ -144,7 +125,8 @@ impl Zones {
 impl Mode {
     /// Replaces the names of a service.
     fn put(&mut self, key: &ServiceKey, nodes: Vec<(Name, Node)>) {
-        let Some(owner) = self.namer.owner(key) else { return };
+        let owner = nodes.first().map(|(own, _)| own.clone()).or_else(|| self.namer.owner(key));
+        let Some(owner) = owner else { return };
         // Names are made of checked labels, so only their length can be wrong, or that they hold too much.
         match self.zone.set_all(&owner, nodes) {
             Ok((_, left_out)) => {

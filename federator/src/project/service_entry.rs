@@ -14,11 +14,7 @@ use model::{
     reach::{Networks, Place, Usable, offer},
     tracked::Tracked,
 };
-use std::{
-    borrow::Cow,
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 /// Most endpoints of one ServiceEntry (its CRD).
 const MAX_ENDPOINTS: usize = 4096;
@@ -50,8 +46,6 @@ pub struct ServiceEntries {
     place: Arc<Place>,
     cursor: Cursor,
     desired: Tracked<ObjectKey, Desired>,
-    /// Where the entry of a service is, which moves when the cluster gets or loses the service itself.
-    placed: HashMap<ServiceKey, ObjectKey>,
 }
 
 // === impl ServiceEntries ===
@@ -61,7 +55,7 @@ impl ServiceEntries {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let place = Arc::new(config.place.clone());
-        Self { config, place, cursor: Cursor::default(), desired: Tracked::new(), placed: HashMap::new() }
+        Self { config, place, cursor: Cursor::default(), desired: Tracked::new() }
     }
 
     /// Sets what is imported, from the next update on.
@@ -73,18 +67,13 @@ impl ServiceEntries {
     pub fn update(&mut self, gathered: &Gathered) -> Tracked<ObjectKey, Desired> {
         let view = &gathered.view;
         let due = self.cursor.advance(view);
-        if due.everything {
-            let gone: Vec<_> = self.placed.keys().filter(|key| view.services().get(key).is_none()).cloned().collect();
-            for key in gone {
-                self.put(&key, None);
-            }
-        }
         for (key, service) in due.services {
+            let host: Arc<str> = key.host(&self.config.zone).into();
             let made = service.map(|service| Made {
                 place: self.place.clone(),
                 networks: due.networks.clone(),
                 service,
-                host: key.host(&self.config.zone).into(),
+                host: host.clone(),
             });
             let desired = made.and_then(|made| {
                 let entry = made.entry();
@@ -93,7 +82,7 @@ impl ServiceEntries {
                 let useful = !entry.ports.is_empty();
                 useful.then(|| (at, Desired::new(Arc::new(made), hash, view.revision())))
             });
-            self.put(key, desired);
+            self.put(&key, &host, desired);
         }
         self.desired.clone()
     }
@@ -105,13 +94,15 @@ impl ServiceEntries {
         ObjectKey { namespace, name: made.host.clone() }
     }
 
-    fn put(&mut self, key: &ServiceKey, desired: Option<(ObjectKey, Desired)>) {
-        let at = desired.as_ref().map(|(at, _)| at.clone());
-        if let Some(before) = self.placed.remove(key).filter(|before| Some(before) != at.as_ref()) {
-            self.desired.set(before, None);
+    /// Sets or removes the entry of a service, which moves when the cluster gets or loses the service itself.
+    fn put(&mut self, key: &ServiceKey, host: &Arc<str>, desired: Option<(ObjectKey, Desired)>) {
+        for namespace in [key.namespace.as_str().into(), self.config.namespace.clone()] {
+            let at = ObjectKey { namespace, name: host.clone() };
+            if desired.as_ref().is_none_or(|(wanted, _)| *wanted != at) {
+                self.desired.set(at, None);
+            }
         }
         if let Some((at, desired)) = desired {
-            self.placed.insert(key.clone(), at.clone());
             self.desired.set(at, Some(desired));
         }
     }

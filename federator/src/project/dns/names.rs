@@ -79,7 +79,8 @@ impl Namer {
     /// A service's own name; `None` when it is too long for DNS.
     #[must_use]
     pub fn owner(&self, service: &ServiceKey) -> Option<Name> {
-        name(&service.host(&self.zone))
+        let labels = [service.name.as_str(), service.namespace.as_str()].into_iter().chain(self.zone.split('.'));
+        Name::from_labels(labels.map(str::as_bytes)).ok()
     }
 
     /// The ClusterIP here, while it has ready endpoints here.
@@ -94,7 +95,7 @@ impl Namer {
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
         for port in &*service.ports {
             let srv = Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() };
-            names.extend(self.srv(service, port, vec![srv]));
+            names.extend(self.srv(apex, port, vec![srv]));
         }
         names
     }
@@ -127,7 +128,7 @@ impl Namer {
                 }
             }
             targets.truncate(MAX_TARGETS);
-            names.extend(self.srv(service, port, targets));
+            names.extend(self.srv(apex, port, targets));
         }
         for (host, addresses) in hosts {
             names.extend(name(&host).map(|name| (name, self.node(addresses, None))));
@@ -136,12 +137,12 @@ impl Namer {
     }
 
     /// `_port._protocol.<svc>…`; a port without a name has none.
-    fn srv(&self, service: &Service, port: &Port, srv: Vec<Srv>) -> Option<(Name, Node)> {
+    fn srv(&self, apex: &Name, port: &Port, srv: Vec<Srv>) -> Option<(Name, Node)> {
         if port.name.is_empty() || srv.is_empty() {
             return None;
         }
-        let protocol = port.protocol.srv_label();
-        let name = name(&format!("_{}.{protocol}.{}", port.name, service.key.host(&self.zone)))?;
+        let (port, protocol) = (format!("_{}", port.name), port.protocol.srv_label());
+        let name = Name::from_labels([port.as_bytes(), protocol.as_bytes()].into_iter().chain(apex.iter())).ok()?;
         Some((name, Node { ttl: self.ttl, srv, ..Node::default() }))
     }
 
