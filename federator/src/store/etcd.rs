@@ -32,9 +32,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Keys in one page of a read. etcd counts for each page all keys that are left, so small ones make a large read
+/// Keys in the first page of a read. etcd counts for each page all keys that are left, so small ones make a large read
 /// quadratic: 204,000 keys took minutes by 500, and seconds by this.
 const PAGE: i64 = 10_000;
+
+/// Bytes of keys and values in every further page, about: addresses are small, and slices may be large.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Most keys in one page, however small they are: what comes next may be larger, and etcd holds all of a page.
+const LARGEST_PAGE: i64 = 20_000;
 
 /// How often a read is begun anew because what it was reading was compacted.
 const READS: usize = 5;
@@ -130,6 +136,7 @@ impl Etcd {
                 snapshot.revision = page.header().map_or(0, |header| unsign(header.revision()));
             }
             snapshot.entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
+            limit = next_limit(page.kvs().len(), page.kvs().iter().map(|kv| kv.key().len() + kv.value().len()).sum());
             match page.kvs().last() {
                 Some(last) if page.more() => start = [last.key(), b"\0"].concat(),
                 _ => return Ok(snapshot),
@@ -229,6 +236,12 @@ impl Store for Etcd {
     }
 }
 
+/// How many keys the next page is to have, after one of so many keys and bytes.
+fn next_limit(keys: usize, bytes: usize) -> i64 {
+    let fitting = keys.saturating_mul(PAGE_BYTES) / bytes.max(1);
+    i64::try_from(fitting).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE)
+}
+
 /// The end of the range of all keys with this prefix. Our prefixes end in `/` or letters, never in `0xff`.
 fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -245,4 +258,22 @@ fn unsign(revision: i64) -> u64 {
 
 fn sign(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_of_about_as_many_bytes() {
+        for (keys, bytes, next) in [
+            (0, 0, 1),
+            (10_000, 1_000_000, LARGEST_PAGE),
+            (10_000, 8 << 20, 10_000),
+            (100, 8 << 20, 100),
+            (1, 9 << 20, 1),
+        ] {
+            assert_eq!(next_limit(keys, bytes), next, "{keys} keys of {bytes} bytes");
+        }
+    }
 }
