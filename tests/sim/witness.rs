@@ -33,12 +33,15 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
+/// By generation and revision: who saw it first, and what.
+type Seen = BTreeMap<(Arc<str>, u64), (Who, SetHash, String)>;
+
 /// What there really is, and what all witnesses know together.
 #[derive(Clone)]
 pub(crate) struct Scene {
     pub(crate) sources: Arc<Vec<Source>>,
     /// What was seen at each revision.
-    revisions: Arc<Mutex<BTreeMap<(Arc<str>, u64), (Who, SetHash, String)>>>,
+    revisions: Arc<Mutex<Seen>>,
     /// When an administrator last did something to a cluster, and whether it was to take it back.
     pub(crate) acts: Arc<Mutex<BTreeMap<ClusterId, (Instant, bool)>>>,
     /// The generations in which the store went back, while nobody had noticed.

@@ -57,7 +57,7 @@ impl LinkWatch {
     /// How often watches were broken, and when it is found out that this one is silent, if it is.
     fn silence(&mut self) -> (u64, Option<Instant>) {
         let weather = self.weather.borrow_and_update();
-        self.deaf_since = self.deaf_since.or(weather.silent_since.filter(|since| self.opened <= *since));
+        self.deaf_since = self.deaf_since.or_else(|| weather.silent_since.filter(|since| self.opened <= *since));
         // A cut that ends in time was no more than a delay.
         let cut = weather.cut.map(|(_, since)| since.max(self.opened));
         (weather.breaks, cut.into_iter().chain(self.deaf_since).min().map(|since| since + KEEP_ALIVE))

@@ -24,10 +24,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 /// Revisions of a real etcd begin at one, those of the embedded store at zero.
-fn later<T: Clone>(entries: &BTreeMap<T, Entry>) -> BTreeMap<T, Entry>
-where
-    T: Ord,
-{
+fn later<T: Clone + Ord>(entries: &BTreeMap<T, Entry>) -> BTreeMap<T, Entry> {
     let later = |entry: &Entry| Entry { created: entry.created + 1, modified: entry.modified + 1, ..entry.clone() };
     entries.iter().map(|(key, entry)| (key.clone(), later(entry))).collect()
 }
