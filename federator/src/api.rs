@@ -77,5 +77,5 @@ pub struct Own {
     /// What is seen.
     pub observed: watch::Receiver<Observed>,
     /// How publishing stands.
-    pub published: watch::Receiver<publish::Status>,
+    pub published: watch::Receiver<publish::status::Status>,
 }

@@ -10,7 +10,7 @@ use crate::{
     condition::{Conditions, Reason},
     gather::{Gathered, StoreHealth, fold::Seats},
     observe::{Observed, object::ObjectName},
-    publish::{self, Ended, PublishError, Status, check_uid},
+    publish::{self, Ended, PublishError, check_uid, status::Status},
     store::{Committed, Guard, Lease, LeaseId, Store, StoreError, Txn},
 };
 use model::{

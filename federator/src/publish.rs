@@ -8,10 +8,10 @@ pub mod brake;
 pub mod hold;
 pub mod ledger;
 pub mod plan;
+pub mod status;
 
 use crate::{
     backoff::Backoff,
-    condition::Conditions,
     gather::Gathered,
     observe::{Observed, object::ObjectName},
     store::{Committed, Store, StoreError},
@@ -24,6 +24,7 @@ use model::{
     tracked::Since,
     vip::VipRanges,
 };
+use status::{Settled, Status};
 use std::{
     collections::BTreeSet,
     sync::Arc,
@@ -47,30 +48,6 @@ pub struct Config {
     /// Whether what is observed is what was held of a store that is lost: then there is nothing to do where anybody has
     /// said since what there is.
     pub is_memory: bool,
-}
-
-/// How publishing stands, for people and for whoever must know who owns the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Whether this agent is the owner.
-    pub owner: bool,
-    /// The agent that is the owner instead, when that is known.
-    pub standing_by_for: Option<String>,
-    /// How far the store holds what was observed, as long as this agent is the owner.
-    pub settled: Option<Settled>,
-    /// What is wrong, for people.
-    pub trouble: Option<String>,
-    /// What is wrong, by name.
-    pub conditions: Conditions,
-}
-
-/// The store, at a revision, holds what was observed up to a sequence number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Of the observed exports.
-    pub sequence: u64,
-    /// Of the store.
-    pub revision: u64,
 }
 
 /// Why publishing ended for good.

@@ -13,7 +13,7 @@ use federator::{
     gather::{self, Begin, Gathered, OwnCluster, OwnClusters},
     observe::Observed,
     ownership::{self, caretaker},
-    publish::{self, Status},
+    publish::{self, status::Status},
     store::Store,
 };
 use model::{name::ClusterId, seat::Role, vip::VipRanges};

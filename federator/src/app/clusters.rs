@@ -207,7 +207,7 @@ impl Clusters {
 
     fn start(&mut self, id: &ClusterId, reached: Reached, place: Place) {
         let (observed, seen) = watch::channel(Observed::default());
-        let (status, published) = watch::channel(publish::Status::default());
+        let (status, published) = watch::channel(publish::status::Status::default());
         let home = *id == self.config.cluster;
         let role = if home || self.config.is_embedded() { Role::Home } else { Role::Deputy };
         let cluster = OwnCluster { observed: seen.clone(), published: published.clone(), awaited: role == Role::Home };

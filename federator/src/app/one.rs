@@ -46,7 +46,7 @@ pub(super) struct One {
     pub(super) place: Place,
     pub(super) rules: watch::Receiver<ExportRules>,
     pub(super) observed: watch::Sender<Observed>,
-    pub(super) status: watch::Sender<publish::Status>,
+    pub(super) status: watch::Sender<publish::status::Status>,
     pub(super) claims: Claims,
     /// What this agent is to the cluster.
     pub(super) role: Role,
@@ -88,7 +88,7 @@ impl One {
             let mut observed = Observed::default();
             observed.conditions.set(reason, Some(why));
             self.observed.send_replace(observed);
-            self.status.send_replace(publish::Status::default());
+            self.status.send_replace(publish::status::Status::default());
             if stop.run_until_cancelled(self.another_chance(&ended)).await.is_none() {
                 return Ok(());
             }

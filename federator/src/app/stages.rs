@@ -256,7 +256,7 @@ impl Stages {
     async fn emit(
         &mut self,
         config: &Config,
-        home: Option<watch::Receiver<publish::Status>>,
+        home: Option<watch::Receiver<publish::status::Status>>,
         desired: watch::Receiver<Tracked<ObjectKey, Desired>>,
     ) -> Result<watch::Receiver<emit::Status>, AppError> {
         let status = watch::Sender::new(emit::Status::default());

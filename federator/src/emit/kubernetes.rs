@@ -36,7 +36,7 @@ pub struct Config {
     /// A client of the cluster's API server.
     pub client: Client,
     /// How publishing of the cluster stands: its owner is the one that writes.
-    pub published: watch::Receiver<publish::Status>,
+    pub published: watch::Receiver<publish::status::Status>,
 }
 
 /// What became of a write.

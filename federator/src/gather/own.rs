@@ -3,7 +3,7 @@
 
 use crate::{
     observe::Observed,
-    publish::{self, Settled},
+    publish::status::{Settled, Status},
 };
 use futures::StreamExt as _;
 use model::name::ClusterId;
@@ -39,7 +39,7 @@ pub struct OwnCluster {
     /// What is seen of it.
     pub observed: watch::Receiver<Observed>,
     /// How publishing it stands.
-    pub published: watch::Receiver<publish::Status>,
+    pub published: watch::Receiver<Status>,
     /// Whether names may be absent only once it was looked at. One that is another agent's to look at is not waited for.
     pub awaited: bool,
 }
@@ -52,7 +52,7 @@ type Turns<T> = VecDeque<(ClusterId, WatchStream<T>)>;
 pub(super) struct Own {
     clusters: watch::Receiver<OwnClusters>,
     seen: Turns<Observed>,
-    published: Turns<publish::Status>,
+    published: Turns<Status>,
     /// Ends when clusters that were never seen have had the time to be.
     first_look: Option<Pin<Box<Sleep>>>,
 }

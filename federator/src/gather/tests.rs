@@ -43,7 +43,7 @@ impl Gatherer {
         let (own, seen) = watch::channel(Observed::default());
         let (sender, gathered) = watch::channel(Gathered::default());
         let mut task = JoinSet::new();
-        let (_, published) = watch::channel(publish::Status::default());
+        let (_, published) = watch::channel(publish::status::Status::default());
         let own_cluster = OwnCluster { observed: seen, published, awaited: true };
         let (_, clusters) =
             watch::channel(OwnClusters { complete: true, clusters: BTreeMap::from([(id("own"), own_cluster)]) });

@@ -7,7 +7,7 @@ use crate::{
     condition::Reason,
     gather::Gathered,
     observe::Observed,
-    publish::{self, Status},
+    publish::{self, status::Status},
     store::Store,
 };
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};

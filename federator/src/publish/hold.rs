@@ -3,9 +3,10 @@
 //! gone, or at once: by the operator, or at the grace. Knows nothing of what the store is told.
 
 use super::{
-    Config, Status,
+    Config,
     brake::{Before, Held, Stood},
     ledger::Ledger,
+    status::Status,
 };
 use crate::{
     condition::Reason,

@@ -3,7 +3,7 @@
 //! cluster's publisher says that all of what was seen is in it.
 
 use super::{Fold, StoreHealth};
-use crate::{observe::Observed, publish::Settled};
+use crate::{observe::Observed, publish::status::Settled};
 use model::{
     export::Slice,
     name::{ClusterId, ServiceKey},

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     condition::Reason,
     observe::Observed,
-    publish::Settled,
+    publish::status::Settled,
     store::{Committed, Store as _, Txn, embedded::Embedded},
     testing::{as_owner, head, id, key, meta, now, observed, plain, slice},
 };
