@@ -109,7 +109,8 @@ impl Holding {
         let clock = (config.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
         let before = Before {
             hold: ledger.hold().value.as_ref(),
-            went_back: !ledger.marker().synced.is_reached_by(&now.source_version),
+            // What is remembered is older anyway, and says nothing of the source.
+            went_back: !config.is_memory && !ledger.marker().synced.is_reached_by(&now.source_version),
             at: i64::try_from(clock.as_secs()).unwrap_or_default(),
             is_memory: config.is_memory,
         };
