@@ -32,7 +32,7 @@ use own::Own;
 pub use standing::Seats;
 use standing::{Stamp, Stamped, Standing, decode, decode_with};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Bound,
     slice,
     sync::Arc,
@@ -249,7 +249,7 @@ impl Fold {
     /// Takes over everything that stands in the store, and drops what does not, as far as its markers vouch for it.
     /// Whether the store is one to be believed is for [`Self::judge`], before.
     pub fn replace(&mut self, snapshot: &Snapshot) {
-        let mut touched = BTreeSet::new();
+        let mut touched = HashSet::new();
         let gone: Vec<String> =
             self.quarantined.keys().filter(|key| !snapshot.entries.contains_key(*key)).cloned().collect();
         gone.iter().for_each(|key| self.quarantine(key, Ok(())));
@@ -278,7 +278,7 @@ impl Fold {
         self.position = self.position.max(Some(batch.revision));
         self.catch_up();
         self.raise(&notes);
-        let mut touched = BTreeSet::new();
+        let mut touched = HashSet::new();
         for note in notes {
             match &note.key {
                 Key::Generation => self.note_generation(note.entry),
@@ -318,7 +318,7 @@ impl Fold {
     }
 
     /// Drops orders and virtual addresses that are not there any more, and takes over those that are.
-    fn replace_shared(&mut self, entries: &BTreeMap<String, Entry>, touched: &mut BTreeSet<ServiceKey>) {
+    fn replace_shared(&mut self, entries: &BTreeMap<String, Entry>, touched: &mut HashSet<ServiceKey>) {
         let is_aside = self.aside.is_some();
         if is_aside {
             self.aside = Some(BTreeMap::new());
@@ -354,7 +354,7 @@ impl Fold {
     }
 
     /// Takes note of an order or of a virtual address.
-    fn note_shared(&mut self, note: Note<'_>, touched: &mut BTreeSet<ServiceKey>) {
+    fn note_shared(&mut self, note: Note<'_>, touched: &mut HashSet<ServiceKey>) {
         let Note { key, text, entry, stamp } = note;
         if let Some(aside) = &mut self.aside {
             match entry {
@@ -396,7 +396,7 @@ impl Fold {
     }
 
     /// Takes note of a tombstone. Its number never goes back: a store that was restored may have an earlier one.
-    fn note_tombstone(&mut self, note: &Note<'_>, touched: &mut BTreeSet<ServiceKey>) {
+    fn note_tombstone(&mut self, note: &Note<'_>, touched: &mut HashSet<ServiceKey>) {
         let Key::Tombstone(id) = &note.key else { return };
         let (tombstone, outcome) = decode::<Tombstone>(note.entry);
         self.quarantine(note.text, outcome);
@@ -446,8 +446,10 @@ impl Fold {
     }
 
     /// Merges the touched services again.
-    fn merge(&mut self, touched: BTreeSet<ServiceKey>) {
+    fn merge(&mut self, touched: HashSet<ServiceKey>) {
         self.judge_vips();
+        let mut touched: Vec<ServiceKey> = touched.into_iter().collect();
+        touched.sort_unstable();
         for key in touched {
             let Some(known) = self.services.get_mut(&key) else {
                 continue;

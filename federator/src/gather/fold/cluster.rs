@@ -73,7 +73,7 @@ impl Fold {
 
     /// Takes over what the store says of every cluster, and drops what it does not say any more, where it vouches for
     /// that. Of a cluster that has no marker it says nothing, not even that something is gone.
-    pub(super) fn replace_clusters(&mut self, entries: &BTreeMap<String, Entry>, touched: &mut BTreeSet<ServiceKey>) {
+    pub(super) fn replace_clusters(&mut self, entries: &BTreeMap<String, Entry>, touched: &mut HashSet<ServiceKey>) {
         let mut by_cluster: BTreeMap<ClusterId, Vec<Note<'_>>> =
             self.clusters.keys().map(|id| (id.clone(), Vec::new())).collect();
         let number = |standing: &Standing| standing.tombstone.value.as_ref().map_or(0, |tombstone| tombstone.number);
@@ -170,7 +170,7 @@ impl Fold {
     }
 
     /// Drops what is held of a cluster, its records among it, and is none of the keys that are there.
-    fn sweep(&mut self, id: &ClusterId, records: Vec<Key>, there: &HashSet<&Key>, touched: &mut BTreeSet<ServiceKey>) {
+    fn sweep(&mut self, id: &ClusterId, records: Vec<Key>, there: &HashSet<&Key>, touched: &mut HashSet<ServiceKey>) {
         let of_itself = [Key::Meta, Key::Synced, Key::State, Key::Hold].map(|key| key(id.clone()));
         let gone = records.into_iter().chain(of_itself);
         for key in gone.filter(|key| !there.contains(key)) {
@@ -180,7 +180,7 @@ impl Fold {
     }
 
     /// Takes the store's word again where a marker vouches for it.
-    pub(super) fn release_clusters(&mut self, touched: &mut BTreeSet<ServiceKey>) {
+    pub(super) fn release_clusters(&mut self, touched: &mut HashSet<ServiceKey>) {
         let kept: Vec<ClusterId> =
             self.clusters.iter().filter(|(_, known)| known.aside.is_some()).map(|(id, _)| id.clone()).collect();
         for id in kept {
@@ -200,7 +200,7 @@ impl Fold {
     }
 
     /// The store's word is taken, whatever it is: what was held beside it is given up.
-    pub(super) fn release(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+    pub(super) fn release(&mut self, id: &ClusterId, touched: &mut HashSet<ServiceKey>) {
         let Some(standing) = self.clusters.get_mut(id) else { return };
         standing.begun = false;
         let entries = standing.aside.take().unwrap_or_default();
@@ -216,7 +216,7 @@ impl Fold {
 
     /// Takes note of a key of one cluster. A value that does not decode counts as none, so that who reads the store
     /// anew holds the same View.
-    pub(super) fn note_of_cluster(&mut self, note: Note<'_>, touched: &mut BTreeSet<ServiceKey>) {
+    pub(super) fn note_of_cluster(&mut self, note: Note<'_>, touched: &mut HashSet<ServiceKey>) {
         // The id is held once, and not with every record.
         let Some(id) = note.key.owned_by() else { return };
         let id = self.clusters.get_key_value(id).map_or(id, |(known, _)| known).clone();

@@ -12,7 +12,7 @@ use model::{
     record::{Order, Record as _, RecordError, VipHost},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
 };
 
@@ -109,7 +109,7 @@ impl Fold {
     }
 
     /// Takes over orders and virtual addresses once everybody has said again what it held.
-    pub(super) fn release_shared(&mut self, touched: &mut BTreeSet<ServiceKey>) {
+    pub(super) fn release_shared(&mut self, touched: &mut HashSet<ServiceKey>) {
         if !self.generation.as_ref().is_some_and(|(generation, _)| generation.settled) {
             return;
         }

@@ -10,7 +10,7 @@ use model::{
     tracked::Since,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -73,7 +73,7 @@ impl Fold {
     /// whether these are all. Says whether it matters.
     pub fn own(&mut self, clusters: &BTreeMap<ClusterId, bool>, complete: bool) -> bool {
         let gone: Vec<_> = self.own.keys().filter(|id| !clusters.contains_key(*id)).cloned().collect();
-        let mut touched = BTreeSet::new();
+        let mut touched = HashSet::new();
         for id in &gone {
             self.unsee(id, &mut touched);
             self.own.remove(id);
@@ -123,7 +123,7 @@ impl Fold {
     fn see(&mut self, id: &ClusterId) -> bool {
         let Some(own) = self.own.get(id) else { return false };
         let counted = own.counts();
-        let mut touched = BTreeSet::new();
+        let mut touched = HashSet::new();
         match self.use_of(id, own) {
             Use::All => self.fold_in(id, &mut touched),
             Use::Differences => self.give_way(id, &mut touched),
@@ -181,7 +181,7 @@ impl Fold {
 
     /// Somebody else publishes the cluster: the store's word counts for every service of which it says what was seen, and
     /// goes on to count for it.
-    fn give_way(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+    fn give_way(&mut self, id: &ClusterId, touched: &mut HashSet<ServiceKey>) {
         let Some(own) = self.own.get_mut(id) else { return };
         own.differs.retain(|key| {
             let Some(known) = self.services.get_mut(key) else { return false };
@@ -200,7 +200,7 @@ impl Fold {
     }
 
     /// Folds in what is new in an own cluster's observation.
-    fn fold_in(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+    fn fold_in(&mut self, id: &ClusterId, touched: &mut HashSet<ServiceKey>) {
         let standing = self.clusters.entry(id.clone()).or_default();
         let (is_synced, marker) = (standing.is_synced(), standing.synced.stamp.modified);
         let Some(own) = self.own.get_mut(id) else { return };
@@ -250,7 +250,7 @@ impl Fold {
     }
 
     /// The store's word on a cluster counts: what this agent saw itself is not used any more.
-    fn unsee(&mut self, id: &ClusterId, touched: &mut BTreeSet<ServiceKey>) {
+    fn unsee(&mut self, id: &ClusterId, touched: &mut HashSet<ServiceKey>) {
         let Some(own) = self.own.get_mut(id).filter(|own| own.counts()) else {
             return;
         };

@@ -14,7 +14,10 @@ use model::{
     record::{Record as _, VipHost},
 };
 use proptest::prelude::*;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 const HEAD: &str = "records/east/demo/web/head";
 /// An IPv6 virtual address.

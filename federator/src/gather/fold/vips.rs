@@ -5,7 +5,7 @@
 use super::{Fold, service_of, standing::Stamped};
 use model::{cluster::SetHash, key::Key, name::ServiceKey, record::VipHost, vip::Vip};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -15,7 +15,7 @@ use std::{
 pub(super) struct Vips {
     addresses: HashMap<IpAddr, Holder>,
     /// Keys of pairs that may agree no longer, or may agree now.
-    unjudged: BTreeSet<Key>,
+    unjudged: HashSet<Key>,
 }
 
 /// Whose an address is said to be.
@@ -57,7 +57,7 @@ impl Vips {
 
 impl Fold {
     /// Takes note of whose an address is said to be; what was known of it is dropped where there is no key any more.
-    pub(super) fn note_address(&mut self, address: IpAddr, host: Stamped<VipHost>, touched: &mut BTreeSet<ServiceKey>) {
+    pub(super) fn note_address(&mut self, address: IpAddr, host: Stamped<VipHost>, touched: &mut HashSet<ServiceKey>) {
         let service = host.value.and_then(|VipHost(host)| service_of(&host, &self.zone));
         // Its name is held once: most services are known by then.
         let service = service.map(|key| self.services.get_key_value(&key).map_or(key, |(known, _)| known.clone()));
