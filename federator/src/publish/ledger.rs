@@ -36,6 +36,7 @@ pub struct Ledger {
     hold: Known<Option<Hold>>,
     /// In the order of the keys. Lists, because most services have two records, and a map has room for eleven.
     records: BTreeMap<ServiceKey, Vec<(Key, SetHash)>>,
+    /// Of services that this cluster has a part in, here and below: what there is of others is learnt when it matters.
     orders: HashMap<ServiceKey, Known<Order>>,
     hosts: HashMap<Arc<str>, Known<Option<Vip>>>,
     taken: HashSet<IpAddr>,
@@ -113,7 +114,9 @@ impl Ledger {
         let own = first.into_iter().chain([Key::cluster(cluster), Key::records_of(cluster)]);
         for prefix in own.chain([Key::ORDERS.into(), Key::VIPS.into()]) {
             for (key, entry) in store.read(&prefix).await?.entries {
-                ledger.note(&key, Some(&entry));
+                if !ledger.is_of_others(&key) {
+                    ledger.note(&key, Some(&entry));
+                }
                 stood.note(&key, entry.value);
             }
         }
@@ -301,6 +304,21 @@ impl Ledger {
             self.note(key, entry.as_ref());
         }
         Surprise::Learned
+    }
+
+    /// Whether a key is the order or the host of a service that this cluster has no part in. A fleet has very many of
+    /// them; one that this cluster comes to export is learnt when it is to be written over as if it were not there.
+    fn is_of_others(&self, key: &str) -> bool {
+        let service = match Key::parse(key) {
+            Ok(Key::Order(service)) => Some(service),
+            Ok(Key::VipOfHost(host)) => {
+                let mut labels = host.splitn(3, '.');
+                let (name, namespace) = (labels.next(), labels.next());
+                name.zip(namespace).and_then(|(name, namespace)| ServiceKey::parse(namespace, name).ok())
+            }
+            _ => None,
+        };
+        service.is_some_and(|service| !self.records.contains_key(&service))
     }
 
     /// Takes note of one key. What does not decode is treated as absent and so gets written again.
