@@ -114,7 +114,7 @@ impl Ledger {
         let own = first.into_iter().chain([Key::cluster(cluster), Key::records_of(cluster)]);
         for prefix in own.chain([Key::ORDERS.into(), Key::VIPS.into()]) {
             for (key, entry) in store.read(&prefix).await?.entries {
-                if !ledger.is_of_others(&key) {
+                if !ledger.is_of_others(&key, &entry) {
                     ledger.note(&key, Some(&entry));
                 }
                 stood.note(&key, entry.value);
@@ -308,8 +308,11 @@ impl Ledger {
 
     /// Whether a key is the order or the host of a service that this cluster has no part in. A fleet has very many of
     /// them; one that this cluster comes to export is learnt when it is to be written over as if it were not there.
-    fn is_of_others(&self, key: &str) -> bool {
+    fn is_of_others(&self, key: &str, entry: &Entry) -> bool {
+        let is_ours = |order: Order| order.0.contains(&self.cluster);
         let service = match Key::parse(key) {
+            // A store that was restored may have its place and not its records.
+            Ok(Key::Order(_)) if Order::decode(&entry.value).is_ok_and(is_ours) => None,
             Ok(Key::Order(service)) => Some(service),
             Ok(Key::VipOfHost(host)) => {
                 let mut labels = host.splitn(3, '.');
@@ -318,7 +321,9 @@ impl Ledger {
             }
             _ => None,
         };
-        service.is_some_and(|service| !self.records.contains_key(&service))
+        // Orders are read before hosts.
+        let has_part = |service: &ServiceKey| self.records.contains_key(service) || self.orders.contains_key(service);
+        service.is_some_and(|service| !has_part(&service))
     }
 
     /// Takes note of one key. What does not decode is treated as absent and so gets written again.

@@ -495,6 +495,25 @@ fn until_a_generation_is_settled_nothing_is_given_out_or_taken_away() {
 }
 
 #[test]
+fn a_place_without_records_is_known_and_services_of_others_are_not() {
+    let seen = observed([("demo/web", plain("10.0.0.1"))]);
+    let mut bed = Bed::over([]);
+    bed.settle(&seen);
+    let others = [("order/demo/api".to_owned(), Order(vec![id("west")]).encode())];
+    let contents = bed.entries().into_iter().map(|(key, entry)| (key, entry.value));
+    let left = contents.filter(|(key, _)| !key.starts_with("records/") && !key.ends_with("/owner"));
+    let mut bed = Bed::over(left.chain(others));
+    assert!(bed.ledger.order(&key("demo/web")).is_some() && bed.ledger.vip("web.demo.global").is_some());
+    assert!(bed.ledger.order(&key("demo/api")).is_none());
+    // So it is published also while nothing is given out.
+    let unsettled = Generation { id: "life".into(), base: 0, settled: false, ..Generation::default() };
+    write(&bed.store, [("generation".to_owned(), Some(unsettled.encode()))]);
+    bed.read();
+    let batch = bed.plan(&seen, &bed.todo(&seen)).expect("there is work");
+    assert_eq!(batch.settles, BTreeSet::from([key("demo/web")]));
+}
+
+#[test]
 fn records_that_somebody_wrote_past_the_owner_are_repaired_with_a_new_marker() {
     let mut bed = Bed::over([]);
     let seen = observed([("demo/web", plain("10.0.0.1"))]);
