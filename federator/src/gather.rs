@@ -110,7 +110,8 @@ pub async fn run(
     own: watch::Receiver<OwnClusters>,
     gathered: watch::Sender<Gathered>,
 ) {
-    let mut stage = Stage { fold: Fold::new(&config.zone), seen: Seen::default(), notes: begin.notes, gathered };
+    let alone = config.first_grace.is_zero();
+    let mut stage = Stage { fold: Fold::new(&config.zone), alone, seen: Seen::default(), notes: begin.notes, gathered };
     if let Some(loaded) = begin.loaded {
         stage.fold.begin(loaded);
         stage.hand_on();
@@ -253,6 +254,8 @@ async fn open(store: &dyn Store, position: Option<u64>) -> Result<Opened, StoreE
 /// The fold, and where its results go.
 struct Stage {
     fold: Fold,
+    /// Whether nobody else can have used the store.
+    alone: bool,
     seen: Seen,
     notes: Notes,
     gathered: watch::Sender<Gathered>,
@@ -280,7 +283,7 @@ impl Stage {
     fn observed(&mut self, news: News) {
         let matters = match news {
             News::FirstLookOver => {
-                self.fold.give_up_on_the_unseen();
+                self.fold.give_up_on_the_unseen(self.alone);
                 true
             }
             News::Clusters(clusters, complete) => self.fold.own(&clusters, complete),

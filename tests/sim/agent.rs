@@ -1,18 +1,25 @@
-//! An agent: a name that lives, is killed, and lives again, each time without anything it knew before.
+//! An agent: a name that lives, is killed, and lives again, each time without anything it knew before, but for what its
+//! disk may hold.
 
 use crate::{
     dice::Dice,
-    journal::Journal,
+    journal::{Journal, locked},
     link::{Link, Shore, Weather, Who},
     stages::Stages,
     tasks::{Process, Tasks},
     witness::Scene,
 };
-use federator::gather::Gathered;
+use federator::{gather::Gathered, snapshot::Loaded};
 use model::name::ClusterId;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// What outlives an agent: a snapshot of some time.
+pub(crate) type Disk = Arc<Mutex<Option<Loaded>>>;
 
 /// An agent, alive or not.
 pub(crate) struct Agent {
@@ -22,6 +29,7 @@ pub(crate) struct Agent {
     /// The clusters that it can observe, and whether it reaches their API servers.
     pub(crate) reach: BTreeMap<ClusterId, watch::Sender<bool>>,
     pub(crate) weather: watch::Sender<Weather>,
+    disk: Disk,
     pub(crate) lives: u32,
     pub(crate) life: Option<Life>,
 }
@@ -53,6 +61,7 @@ impl Agent {
             home: home.clone(),
             reach: observes.map(|id| (id, watch::Sender::new(true))).collect(),
             weather: watch::Sender::new(Weather::calm()),
+            disk: Disk::default(),
             lives: 0,
             life: None,
         }
@@ -70,7 +79,13 @@ impl Agent {
         let process = around.tasks.process();
         let link = Link::new(who.clone(), around, self.weather.subscribe());
         let shutdown = CancellationToken::new();
-        let stages = Stages { who, process, around, store: Arc::new(link), shutdown: shutdown.clone() };
+        // The volume may be a new one.
+        let loaded = around.dice.once_in(2).then(|| locked(&self.disk).clone()).flatten();
+        if let Some(loaded) = &loaded {
+            around.journal.note(format_args!("{who} knows what was at {}", loaded.position));
+        }
+        let disk = self.disk.clone();
+        let stages = Stages { who, process, around, store: Arc::new(link), loaded, disk, shutdown: shutdown.clone() };
         let gathered = stages.start(&self.home, &self.reach);
         self.life = Some(Life { process, gathered, shutdown });
     }

@@ -2,7 +2,7 @@
 //! and eyes on its clusters. The only file that knows.
 
 use crate::{
-    agent::Surroundings,
+    agent::{Disk, Surroundings},
     eye::Eye,
     link::Who,
     tasks::{Process, WORLD},
@@ -14,6 +14,7 @@ use federator::{
     observe::Observed,
     ownership::{self, caretaker},
     publish::{self, status::Status},
+    snapshot::Loaded,
     store::Store,
 };
 use model::{name::ClusterId, seat::Role, vip::VipRanges};
@@ -30,6 +31,10 @@ pub(crate) struct Stages<'a> {
     pub(crate) process: Process,
     pub(crate) around: &'a Surroundings,
     pub(crate) store: Arc<dyn Store>,
+    /// What an earlier life knew.
+    pub(crate) loaded: Option<Loaded>,
+    /// Where this one keeps what it knows.
+    pub(crate) disk: Disk,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -62,7 +67,7 @@ impl Stages<'_> {
         }
         self.care(home, seen.clone());
         self.gather(OwnClusters { complete: true, clusters }, gathered);
-        let witness = Witness::new(self.who.clone(), self.around);
+        let witness = Witness::new(self.who.clone(), self.around, self.disk.clone());
         self.around.tasks.spawn(WORLD, witness.watch(seen.clone()));
         seen
     }
@@ -126,8 +131,9 @@ impl Stages<'_> {
         // Of the thread's generator, as the daemon's are.
         let new_id = || format!("{:08x}", fastrand::u32(..));
         let (_, own) = watch::channel(own);
+        let begin = Begin { loaded: self.loaded.clone(), ..Begin::default() };
         let config = gather::Config { zone: ZONE.into(), grace, first_grace, new_id };
-        self.run(gather::run(config, self.store.clone(), Begin::default(), own, gathered));
+        self.run(gather::run(config, self.store.clone(), begin, own, gathered));
     }
 
     /// Notes how publishing stands.

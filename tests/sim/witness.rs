@@ -2,15 +2,18 @@
 //! Nothing that is up may go, nothing may go back, and what is given out stays.
 
 use crate::{
-    agent::Surroundings,
+    agent::{Disk, Surroundings},
     dice::Dice,
     journal::{Journal, locked},
     link::{Shore, Who},
     source::Source,
+    stages::ZONE,
+    world,
 };
 use federator::{
-    gather::{Gathered, StoreHealth},
+    gather::{Gathered, StoreHealth, fold::Fold},
     ownership::rules::Timing,
+    snapshot::Loaded,
 };
 use model::{
     cluster::SetHash,
@@ -60,6 +63,8 @@ pub(crate) struct Witness {
     scene: Scene,
     shore: Shore,
     journal: Journal,
+    dice: Dice,
+    disk: Disk,
     started: Instant,
     /// Whether it has followed the store.
     has_read: bool,
@@ -119,13 +124,15 @@ impl Scene {
 // === impl Witness ===
 
 impl Witness {
-    pub(crate) fn new(who: Who, around: &Surroundings) -> Self {
-        let Surroundings { journal, shore, scene, .. } = around.clone();
+    pub(crate) fn new(who: Who, around: &Surroundings, disk: Disk) -> Self {
+        let Surroundings { journal, shore, scene, dice, .. } = around.clone();
         Self {
             who,
             scene,
             shore,
             journal,
+            dice,
+            disk,
             started: Instant::now(),
             has_read: false,
             view: View::default(),
@@ -165,6 +172,7 @@ impl Witness {
         if *local == 0 && now.aside.is_empty() {
             self.agrees(now);
         }
+        self.keep(now);
         self.view = view.clone();
     }
 
@@ -278,6 +286,22 @@ impl Witness {
         if *first != digest {
             let now = text();
             self.broken(format_args!("holds not what {who} held at {}:\n{before}\nbut\n{now}", view.revision()));
+        }
+    }
+
+    /// Keeps what is known, at times, where that is what stands in the store now: a snapshot is a little late at any time.
+    fn keep(&self, now: &Gathered) {
+        if now.store != StoreHealth::Followed || !now.aside.is_empty() || now.local != 0 || !self.dice.once_in(4) {
+            return;
+        }
+        let all = self.shore.with(|etcd| (etcd.revision == now.position).then(|| etcd.read("")));
+        let Some(all) = all else { return };
+        // One number may be that of two states.
+        let mut fold = Fold::new(&ZONE.into());
+        fold.replace(&all);
+        if fold.view().digest() == now.view.digest() {
+            let (position, entries) = (all.revision, all.entries.into_iter().collect());
+            *locked(&self.disk) = Some(Loaded { position, written: world::clock(), entries });
         }
     }
 

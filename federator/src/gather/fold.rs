@@ -174,7 +174,7 @@ impl Fold {
         // that came later holds none that anybody has known.
         let settled = |(id, own): (&ClusterId, &Own)| own.is_settled(self.is_synced(id)) || removed(id);
         let seen =
-            self.given_up || self.own.iter().all(settled) && self.clusters.iter().all(|known| self.is_new(known));
+            (self.given_up || self.own.iter().all(settled)) && self.clusters.iter().all(|known| self.is_new(known));
         let used = || self.own.iter().filter(|(id, own)| own.counts() && !removed(id)).map(|(id, _)| id);
         let readable = !self.clusters.values().any(Standing::is_unreadable);
         Gathered {
@@ -232,9 +232,13 @@ impl Fold {
         }
     }
 
-    /// Clusters that were never seen have had the time to be: they are a trouble of their own from now on.
-    pub fn give_up_on_the_unseen(&mut self) {
+    /// Clusters that were never seen have had the time to be: they are a trouble of their own from now on. Those that only
+    /// this agent could see are, too; all of them, where it is `alone` with its store.
+    pub fn give_up_on_the_unseen(&mut self, alone: bool) {
         self.given_up = true;
+        for (id, known) in &mut self.clusters {
+            known.begun &= !alone && self.own.get(id).is_none_or(Own::is_late);
+        }
     }
 
     /// Takes over what an earlier process knew, as the first thing that this one knows.

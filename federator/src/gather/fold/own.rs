@@ -61,6 +61,11 @@ impl Own {
         self.late || self.is_seen() || is_marked && !(self.publishes && self.seen.partial)
     }
 
+    /// Whether it was not among the first, or is another agent's to look at.
+    pub(super) fn is_late(&self) -> bool {
+        self.late
+    }
+
     pub(super) fn slice(&self, service: &ServiceKey, name: &str) -> Option<&Arc<Slice>> {
         self.seen.exports.get(service)?.slices.get(name)
     }

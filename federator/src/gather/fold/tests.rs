@@ -412,8 +412,10 @@ fn what_an_earlier_process_knew_makes_nothing_absent() {
         fold.observed(&id(own), observed([]));
         assert_eq!(said(&fold), (is_own, true));
         if !is_own {
-            // Everybody's failure it does not become for long.
-            fold.give_up_on_the_unseen();
+            // Everybody's failure it does not become for long, where nobody else can speak for it.
+            fold.give_up_on_the_unseen(false);
+            assert_eq!(said(&fold), (false, true), "somebody else is to say what there is");
+            fold.give_up_on_the_unseen(true);
             assert_eq!(said(&fold), (true, true));
         }
     }
@@ -726,7 +728,7 @@ fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
     assert!(fold.observed(&id("east"), observed([])), "it matters");
     assert!(complete(&fold));
     fold.observed(&id("east"), unreadable());
-    fold.give_up_on_the_unseen();
+    fold.give_up_on_the_unseen(false);
     assert!(complete(&fold), "it had its time");
 }
 
