@@ -10,36 +10,35 @@ use crate::{
     publish::{self, status::Status},
     store::Store,
 };
-use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use futures::{FutureExt as _, future::BoxFuture};
 use model::{name::ClusterId, seat::Role};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Takes care until nobody gathers any more. Of `config`, the cluster is another each time.
 pub async fn run(config: Config, store: Arc<dyn Store>, mut gathered: watch::Receiver<Gathered>) {
-    let mut cared_for: BTreeSet<ClusterId> = BTreeSet::new();
-    let mut cares = FuturesUnordered::new();
+    // Polled in their order. (A `FuturesUnordered` goes by who was woken first, which is not the same in every run.)
+    let mut cares: BTreeMap<ClusterId, BoxFuture<'static, ()>> = BTreeMap::new();
     loop {
         let now = gathered.borrow_and_update().clone();
         let settled = now.generation.as_ref().is_some_and(|(generation, _)| generation.settled);
-        for id in now.aside.iter().filter(|_| settled) {
-            if !cared_for.contains(id) && !now.removed.contains(id) {
-                cared_for.insert(id.clone());
-                let care = care(of(&config, id), store.clone(), gathered.clone(), held(&now, id));
-                cares.push(care.map({
-                    let id = id.clone();
-                    move |()| id
-                }));
-            }
+        for id in now.aside.iter().filter(|id| settled && !now.removed.contains(*id)) {
+            cares
+                .entry(id.clone())
+                .or_insert_with(|| care(of(&config, id), store.clone(), gathered.clone(), held(&now, id)).boxed());
         }
+        let ended = poll_fn(|context| {
+            let mut ended = cares.iter_mut().filter_map(|(id, care)| care.poll_unpin(context).is_ready().then_some(id));
+            ended.next().cloned().map_or(Poll::Pending, Poll::Ready)
+        });
         tokio::select! {
             biased;
             changed = gathered.changed() => if changed.is_err() {
                 return;
             },
-            Some(id) = cares.next() => {
-                cared_for.remove(&id);
+            id = ended => {
+                cares.remove(&id);
             }
         }
     }
