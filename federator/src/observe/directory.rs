@@ -1,6 +1,6 @@
 //! A cluster as a directory of manifests: for a laptop, a demo, and GitOps. Edits are picked up as the kernel tells
-//! of them, and at the latest when it is looked at again. A file that cannot be read keeps what it last held, and
-//! the others go on. Knows nothing of Kubernetes beyond the manifests.
+//! of them, and at the latest when it is looked at again. A file that cannot be read keeps what it last held, and so does
+//! one that is being written; the others go on. Knows nothing of Kubernetes beyond the manifests.
 
 use super::{
     Observed,
@@ -25,6 +25,13 @@ use tokio::{
 
 /// How often the directory is looked at without being told: not every file system tells of changes.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// What changed so lately may be in the middle of it: editors empty a file and fill it, or take it away and put another
+/// in its place.
+const STANDS_STILL: Duration = Duration::from_millis(20);
+
+/// Why a file is not believed that held something. Whoever writes it may take long.
+const EMPTY: &str = "it is empty now; to take away what it held, remove it";
 
 /// What one directory source needs.
 #[derive(Clone, Debug)]
@@ -62,6 +69,8 @@ struct Directory {
     objects: BTreeMap<ObjectName, BTreeMap<PathBuf, Said>>,
     /// The files that cannot be read as they are, so that only a change makes them be tried again.
     unreadable: BTreeMap<PathBuf, [u8; 32]>,
+    /// Whether something is being changed, and must be looked at again soon.
+    unsettled: bool,
     looks: u64,
 }
 
@@ -91,7 +100,7 @@ pub async fn run(config: Config, observed: watch::Sender<Observed>) {
         tokio::select! {
             () = changed.notified() => {}
             // Not every file system tells of changes.
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(if directory.unsettled { STANDS_STILL } else { LOOK_AGAIN }) => {}
             Ok(()) = rules.changed() => {
                 directory.index.set_rules(rules.borrow_and_update().clone());
                 observed.send_replace(directory.index.flush());
@@ -120,12 +129,21 @@ impl Directory {
         index.set_network(config.network.clone());
         index.set_root_namespace(&config.root_namespace);
         index.set_rules(config.rules.borrow().clone());
-        Self { config, index, files: BTreeMap::new(), objects: BTreeMap::new(), unreadable: BTreeMap::new(), looks: 0 }
+        Self {
+            config,
+            index,
+            files: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            unsettled: false,
+            looks: 0,
+        }
     }
 
     /// Reads what changed; `None` when nothing did.
     fn look(&mut self) -> Option<Observed> {
         let mut changed = !self.index.observed().synced;
+        self.unsettled = false;
         let found = match manifests(&self.config.path) {
             Ok(found) => {
                 changed |= self.set_trouble(None);
@@ -138,7 +156,11 @@ impl Directory {
             }
         };
         let known = self.files.keys().chain(self.unreadable.keys());
-        let gone: BTreeSet<PathBuf> = known.filter(|path| !found.contains(*path)).cloned().collect();
+        let mut gone: BTreeSet<PathBuf> = known.filter(|path| !found.contains(*path)).cloned().collect();
+        if !gone.is_empty() && is_changing(&self.config.path) {
+            self.unsettled = true;
+            gone.clear();
+        }
         // Files first, objects then: what moved from one to another is at no time in none.
         let mut touched = BTreeSet::new();
         for path in gone {
@@ -197,6 +219,15 @@ impl Directory {
         }
         if self.unreadable.get(path) == Some(&digest) {
             return false;
+        }
+        if let Some(file) = self.files.get(path) {
+            if is_changing(path) {
+                self.unsettled = true;
+                return false;
+            }
+            if text.trim().is_empty() && !file.objects.is_empty() {
+                return self.complain(path, digest, EMPTY.to_owned());
+            }
         }
         let manifest = match Manifest::parse(&text) {
             Ok(manifest) => manifest,
@@ -294,6 +325,12 @@ fn manifests(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// Whether a file or directory was changed just now. Who cannot tell says no.
+fn is_changing(path: &Path) -> bool {
+    let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
+    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|since| since < STANDS_STILL))
 }
 
 fn read_limited(path: &Path) -> io::Result<String> {

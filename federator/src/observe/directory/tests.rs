@@ -4,7 +4,7 @@
 use super::*;
 use crate::testing::configured;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 fn service(name: &str) -> String {
@@ -45,8 +45,20 @@ impl Bench {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// Looks, and expects news: these services, each with its first port, and this left out.
+    /// Lets time pass for all that was changed.
+    fn settle(&self) {
+        let directory = self.path("");
+        let files = fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+        for path in files.chain([directory.clone()]) {
+            if let Ok(file) = fs::File::open(path) {
+                file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
+            }
+        }
+    }
+
+    /// Looks when all stands still, and expects news: these services, each with its first port, and this left out.
     fn check(&mut self, services: &[&str], left_out: &[&str]) -> Observed {
+        self.settle();
         let seen = self.directory.look().expect("news");
         let show = |export: &model::export::Export| match export.head.ports.first() {
             Some(port) => format!(":{}", port.number),
@@ -161,6 +173,24 @@ fn an_unreadable_file_keeps_what_it_last_held_and_the_others_go_on() {
     bench.check(&["c"], &[]);
 }
 
+/// An editor empties a file and fills it, or removes it and makes another, and we may look in between.
+#[test]
+fn a_file_that_is_being_changed_keeps_what_it_held() {
+    let mut bench = Bench::new(&[("a.yaml", &service("a")), ("b.yaml", &service("b"))]);
+    bench.check(&["a", "b"], &[]);
+    bench.write("a.yaml", &service("c"));
+    fs::remove_file(bench.path("b.yaml")).unwrap();
+    assert!(bench.directory.look().is_none() && bench.directory.unsettled);
+    bench.write("b.yaml", &service("d"));
+    bench.check(&["c", "d"], &[]);
+    assert!(!bench.directory.unsettled);
+    // However long it takes.
+    bench.write("a.yaml", "\n");
+    bench.check(&["c", "d"], &["file a.yaml: it is empty now"]);
+    bench.write("a.yaml", &service("a"));
+    bench.check(&["a", "d"], &[]);
+}
+
 #[test]
 fn a_malformed_object_in_a_good_file_keeps_what_it_was() {
     let both = |port: &str| format!("{}---\n{}", on_port("a", port), service("b"));
@@ -194,7 +224,7 @@ fn an_object_that_moves_to_another_file_does_not_vanish() {
     fs::remove_file(bench.path("m.yaml")).unwrap();
     bench.check(&["web"], &[]);
     bench.write("z.yaml", &on_port("web", "80"));
-    bench.write("a.yaml", "");
+    bench.write("a.yaml", "# in z.yaml\n");
     bench.check(&["web:80"], &[]);
     bench.write("a.yaml", &on_port("web", "80"));
     bench.write("z.yaml", &service("other"));
