@@ -206,8 +206,14 @@ impl One {
         let rules = self.rules.clone();
         match &self.reached {
             Reached::Directory(path) => {
-                let source =
-                    observe::directory::Config { path: path.clone(), network, default_locality, root_namespace, rules };
+                let source = observe::directory::Config {
+                    path: path.clone(),
+                    network,
+                    default_locality,
+                    root_namespace,
+                    rules,
+                    clock: self.clock,
+                };
                 Box::pin(observe::directory::run(source, self.observed.clone()))
             }
             Reached::ApiServer(connectors) => {

@@ -16,7 +16,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -46,6 +46,8 @@ pub struct Config {
     pub root_namespace: Arc<str>,
     /// What is exported.
     pub rules: watch::Receiver<ExportRules>,
+    /// The time of day, with which times of files are compared.
+    pub clock: fn() -> SystemTime,
 }
 
 /// What a file held when it was last readable.
@@ -157,7 +159,7 @@ impl Directory {
         };
         let known = self.files.keys().chain(self.unreadable.keys());
         let mut gone: BTreeSet<PathBuf> = known.filter(|path| !found.contains(*path)).cloned().collect();
-        if !gone.is_empty() && is_changing(&self.config.path) {
+        if !gone.is_empty() && self.is_changing(&self.config.path) {
             self.unsettled = true;
             gone.clear();
         }
@@ -186,6 +188,13 @@ impl Directory {
         observed.partial = partial;
         observed.synced = true;
         Some(self.index.flush())
+    }
+
+    /// Whether a file or directory was changed just now. One of the future was not.
+    fn is_changing(&self, path: &Path) -> bool {
+        let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
+        let since = changed.ok().and_then(|changed| (self.config.clock)().duration_since(changed).ok());
+        since.is_some_and(|since| since < STANDS_STILL)
     }
 
     fn in_trouble(&mut self) -> bool {
@@ -221,7 +230,7 @@ impl Directory {
             return false;
         }
         if let Some(file) = self.files.get(path) {
-            if is_changing(path) {
+            if self.is_changing(path) {
                 self.unsettled = true;
                 return false;
             }
@@ -325,12 +334,6 @@ fn manifests(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-/// Whether a file or directory was changed just now. Who cannot tell says no.
-fn is_changing(path: &Path) -> bool {
-    let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
-    changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|since| since < STANDS_STILL))
 }
 
 fn read_limited(path: &Path) -> io::Result<String> {
