@@ -54,8 +54,8 @@ pub struct Gathered {
     pub trouble: Option<String>,
     /// Keys whose values cannot be used, with the reason.
     pub quarantined: Arc<BTreeMap<String, String>>,
-    /// The life of the store that is followed, and the revision of the key that says so.
-    pub generation: Option<(Generation, u64)>,
+    /// The life of the store that is followed, and the key that says so.
+    pub generation: Option<(Generation, Arc<Entry>)>,
     /// The store's own revision up to which it was followed.
     pub position: u64,
     /// Who publishes each cluster, and who could.
@@ -173,6 +173,7 @@ async fn follow(
             if !stage.fold.is_same_life(generation.as_ref(), &clusters) {
                 return Some(StoreError::Compacted(0));
             }
+            stage.fold.resume_seats(&clusters.entries);
             // Whatever concerns a View is written together with something of a cluster.
             let missed = clusters.entries.values().map(|entry| entry.modified).max();
             (watch, missed.unwrap_or_default())
@@ -184,7 +185,7 @@ async fn follow(
                 (watch, 0)
             }
             Judgement::Propose(generation, over) => {
-                let proposed = life::propose(&**store, &generation, over).await;
+                let proposed = life::propose(&**store, &generation, over.as_deref()).await;
                 // Whoever was first: it is read, and judged, at once.
                 return Some(proposed.err().unwrap_or(StoreError::Compacted(0)));
             }
@@ -241,7 +242,8 @@ async fn open(store: &dyn Store, position: Option<u64>) -> Result<Opened, StoreE
             watch => {
                 let (watch, key) = (watch?, Key::Generation.to_string());
                 let generation = store.read(&key).await?.entries.remove(&key);
-                let clusters = store.read(Key::CLUSTERS).await?;
+                let mut clusters = store.read(Key::CLUSTERS).await?;
+                clusters.entries.extend(store.read(Key::TOMBSTONES).await?.entries);
                 return Ok(Opened::Resumed { generation, clusters, watch });
             }
         }

@@ -371,11 +371,14 @@ impl Part {
     /// Takes the cluster, if it is still vacant.
     async fn take(&mut self) -> Result<(), StoreError> {
         let lease = self.lease().await?;
-        let generation = self.channels.gathered.borrow().generation.as_ref().map_or(0, |(_, modified)| *modified);
+        let generation = self.channels.gathered.borrow().generation.as_ref().map(|(_, entry)| entry.value.clone());
         let key = Key::Owner(self.cluster().clone()).to_string();
         let owner = self.owner(self.config.agent.clone(), self.config.role, lease);
         let txn = Txn {
-            guards: vec![Guard::absent(&key), Guard::modified(Key::Generation.to_string(), generation)],
+            guards: vec![
+                Guard::absent(&key),
+                Guard::holds(Key::Generation.to_string(), generation.unwrap_or_default()),
+            ],
             leased: vec![(key, owner.encode(), lease)],
             ..Txn::default()
         };

@@ -254,7 +254,7 @@ async fn commit(
 mod tests {
     use super::*;
     use crate::{
-        store::{Txn, embedded::Embedded},
+        store::{Entry, Txn, embedded::Embedded},
         testing::{id, now},
     };
     use model::{generation::Generation, record::Record as _};
@@ -272,7 +272,8 @@ mod tests {
             ("second", 1, Some(Ended::Reread)),
             ("second", 3, Some(Ended::Reread)),
         ] {
-            let gathered = Gathered { generation: Some((generation(life), modified)), ..Gathered::default() };
+            let entry = Entry { value: generation(life).encode(), created: modified, modified };
+            let gathered = Gathered { generation: Some((generation(life), entry.into())), ..Gathered::default() };
             assert_eq!(heed(&id("east"), &mut ledger, &gathered), expected, "{life} {modified}");
         }
     }

@@ -15,11 +15,11 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// What outlives an agent: a snapshot of some time.
-pub(crate) type Disk = Arc<Mutex<Option<Loaded>>>;
+/// What outlives an agent: a snapshot, and when it was kept.
+pub(crate) type Disk = Arc<Mutex<Option<(Loaded, Instant)>>>;
 
 /// An agent, alive or not.
 pub(crate) struct Agent {
@@ -81,7 +81,7 @@ impl Agent {
         let shutdown = CancellationToken::new();
         // The volume may be a new one.
         let loaded = around.dice.once_in(2).then(|| locked(&self.disk).clone()).flatten();
-        if let Some(loaded) = &loaded {
+        if let Some((loaded, _)) = &loaded {
             around.journal.note(format_args!("{who} knows what was at {}", loaded.position));
         }
         let disk = self.disk.clone();

@@ -19,7 +19,7 @@ use federator::{
 };
 use model::{name::ClusterId, seat::Role, vip::VipRanges};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The zone of all hosts.
@@ -31,8 +31,8 @@ pub(crate) struct Stages<'a> {
     pub(crate) process: Process,
     pub(crate) around: &'a Surroundings,
     pub(crate) store: Arc<dyn Store>,
-    /// What an earlier life knew.
-    pub(crate) loaded: Option<Loaded>,
+    /// What an earlier life knew, and since when.
+    pub(crate) loaded: Option<(Loaded, Instant)>,
     /// Where this one keeps what it knows.
     pub(crate) disk: Disk,
     pub(crate) shutdown: CancellationToken,
@@ -67,7 +67,8 @@ impl Stages<'_> {
         }
         self.care(home, seen.clone());
         self.gather(OwnClusters { complete: true, clusters }, gathered);
-        let witness = Witness::new(self.who.clone(), self.around, self.disk.clone());
+        let known_since = self.loaded.as_ref().map(|(_, since)| *since);
+        let witness = Witness::new(self.who.clone(), self.around, self.disk.clone(), known_since);
         self.around.tasks.spawn(WORLD, witness.watch(seen.clone()));
         seen
     }
@@ -131,7 +132,8 @@ impl Stages<'_> {
         // Of the thread's generator, as the daemon's are.
         let new_id = || format!("{:08x}", fastrand::u32(..));
         let (_, own) = watch::channel(own);
-        let begin = Begin { loaded: self.loaded.clone(), ..Begin::default() };
+        let loaded = self.loaded.as_ref().map(|(loaded, _)| loaded.clone());
+        let begin = Begin { loaded, ..Begin::default() };
         let config = gather::Config { zone: ZONE.into(), grace, first_grace, new_id };
         self.run(gather::run(config, self.store.clone(), begin, own, gathered));
     }

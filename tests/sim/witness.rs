@@ -66,6 +66,8 @@ pub(crate) struct Witness {
     dice: Dice,
     disk: Disk,
     started: Instant,
+    /// When that was kept which it began with, until it was seen.
+    known_since: Option<Instant>,
     /// Whether it has followed the store.
     has_read: bool,
     view: View,
@@ -124,7 +126,7 @@ impl Scene {
 // === impl Witness ===
 
 impl Witness {
-    pub(crate) fn new(who: Who, around: &Surroundings, disk: Disk) -> Self {
+    pub(crate) fn new(who: Who, around: &Surroundings, disk: Disk, known_since: Option<Instant>) -> Self {
         let Surroundings { journal, shore, scene, dice, .. } = around.clone();
         Self {
             who,
@@ -134,6 +136,7 @@ impl Witness {
             dice,
             disk,
             started: Instant::now(),
+            known_since,
             has_read: false,
             view: View::default(),
             pods: BTreeMap::new(),
@@ -164,7 +167,9 @@ impl Witness {
             self.has_read = true;
             self.scene.forgot.fetch_or(self.scene.went_back(), Ordering::Relaxed);
         }
-        self.compare(now);
+        // What it began with may be gone since, and there again.
+        let since = self.known_since.take().unwrap_or_else(Instant::now);
+        self.compare(now, since);
         if *complete {
             self.misses_nothing(now);
         }
@@ -176,21 +181,28 @@ impl Witness {
         self.view = view.clone();
     }
 
-    /// Goes through what changed.
-    fn compare(&mut self, now: &Gathered) {
+    /// Goes through what changed; what is new was there `since`.
+    fn compare(&mut self, now: &Gathered, since: Instant) {
         let before = self.view.clone();
         for (key, service) in now.view.services().iter() {
             let old = before.services().get(key);
             if old.is_none_or(|old| !Arc::ptr_eq(old, service)) {
-                self.changed(key, old.map(|old| &**old), Some(service), now);
+                self.changed(key, old.map(|old| &**old), Some(service), now, since);
             }
         }
         for (key, old) in before.services().iter().filter(|(key, _)| now.view.services().get(key).is_none()) {
-            self.changed(key, Some(old), None, now);
+            self.changed(key, Some(old), None, now, since);
         }
     }
 
-    fn changed(&mut self, key: &ServiceKey, old: Option<&Service>, new: Option<&Service>, now: &Gathered) {
+    fn changed(
+        &mut self,
+        key: &ServiceKey,
+        old: Option<&Service>,
+        new: Option<&Service>,
+        now: &Gathered,
+        since: Instant,
+    ) {
         let (was, is) = (pods(old), pods(new));
         for (id, pod) in was.difference(&is) {
             let seen = self.pods.remove(&(id.clone(), key.clone(), *pod)).unwrap_or(self.started);
@@ -200,7 +212,7 @@ impl Witness {
             }
         }
         for (id, pod) in is.difference(&was) {
-            self.pods.insert((id.clone(), key.clone(), *pod), Instant::now());
+            self.pods.insert((id.clone(), key.clone(), *pod), since);
         }
         let (was, is) = (exporters(old), exporters(new));
         for id in was.difference(&is) {
@@ -210,7 +222,7 @@ impl Witness {
             }
         }
         for id in is.difference(&was) {
-            self.names.insert((id.clone(), key.clone()), Instant::now());
+            self.names.insert((id.clone(), key.clone()), since);
         }
         let Some(new) = new else { return };
         if let Some(vip) = new.vip {
@@ -301,7 +313,7 @@ impl Witness {
         fold.replace(&all);
         if fold.view().digest() == now.view.digest() {
             let (position, entries) = (all.revision, all.entries.into_iter().collect());
-            *locked(&self.disk) = Some(Loaded { position, written: world::clock(), entries });
+            *locked(&self.disk) = Some((Loaded { position, written: world::clock(), entries }, Instant::now()));
         }
     }
 

@@ -176,6 +176,10 @@ impl World {
                 let Gathered { store, complete, local, aside, .. } = gathered;
                 return Some(format!("{name} has not caught up: {store:?}, {complete}, {local}, {aside:?}"));
             }
+            // The last thing that is written by nobody's doing.
+            if !gathered.generation.as_ref().is_some_and(|(generation, _)| generation.settled) {
+                return Some(format!("{name} knows of no settled generation"));
+            }
             let (theirs, ours) = (expected.view.canonical(), gathered.view.canonical());
             if theirs != ours {
                 return Some(format!("{first} and {name} differ:\n{theirs}\nand\n{ours}"));

@@ -80,6 +80,9 @@ impl Key {
     /// All orders.
     pub const ORDERS: &'static str = "order/";
 
+    /// All that is known of removals.
+    pub const TOMBSTONES: &'static str = "tombstones/";
+
     /// All virtual addresses.
     pub const VIPS: &'static str = "vips/";
 
@@ -180,7 +183,7 @@ impl fmt::Display for Key {
             Self::Order(service) => write!(f, "order/{service}"),
             Self::VipOfHost(host) => write!(f, "vips/hosts/{host}"),
             Self::HostOfVip(address) => write!(f, "vips/addresses/{address}"),
-            Self::Tombstone(id) => write!(f, "tombstones/{id}"),
+            Self::Tombstone(id) => write!(f, "{}{id}", Self::TOMBSTONES),
         }
     }
 }

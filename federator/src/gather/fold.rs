@@ -55,8 +55,8 @@ pub struct Fold {
     reached: u64,
     /// The revision up to which something was missed, while it is followed again.
     missed: Option<u64>,
-    /// The life of the store that is followed, and the revision of the key that says so.
-    generation: Option<(Generation, u64)>,
+    /// The life of the store that is followed, and the key that says so.
+    generation: Option<(Generation, Arc<Entry>)>,
     /// Whether that life is over, though the store may not show it.
     is_lost: bool,
     clusters: BTreeMap<ClusterId, Standing>,
@@ -140,9 +140,9 @@ impl Fold {
         self.position
     }
 
-    /// The life of the store that is followed, and the revision of the key that says so.
-    pub fn generation(&self) -> Option<(&Generation, u64)> {
-        self.generation.as_ref().map(|(generation, modified)| (generation, *modified))
+    /// The life of the store that is followed, and the key that says so.
+    pub fn generation(&self) -> Option<&(Generation, Arc<Entry>)> {
+        self.generation.as_ref()
     }
 
     /// Whether something that the store says is kept aside, and what was known before is used.

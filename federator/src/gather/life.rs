@@ -16,13 +16,10 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
 /// Proposes a generation over the one that was read. Whether somebody else was faster does not matter: it is read again.
-pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: u64) -> Result<(), StoreError> {
+pub(super) async fn propose(store: &dyn Store, generation: &Generation, over: Option<&[u8]>) -> Result<(), StoreError> {
     let key = Key::Generation.to_string();
-    let txn = Txn {
-        guards: vec![Guard::modified(&key, over)],
-        writes: vec![(key, Some(generation.encode()))],
-        ..Txn::default()
-    };
+    let guard = over.map_or_else(|| Guard::absent(&key), |over| Guard::holds(&key, over));
+    let txn = Txn { guards: vec![guard], writes: vec![(key, Some(generation.encode()))], ..Txn::default() };
     if let Committed::Done(revision) = store.commit(&txn).await? {
         let Generation { id, base, settled, .. } = generation;
         tracing::info!(generation = %id, base, settled, revision, "the store begins or settles a generation");
@@ -54,22 +51,22 @@ impl Seen {
 impl Restored {
     /// What there is to do in the generation that is followed.
     pub(super) fn new(config: &Config, store: &Arc<dyn Store>, fold: &Fold, seen: &mut Seen) -> Self {
-        let Some((generation, modified)) = fold.generation() else { return Self(None) };
+        let Some((generation, entry)) = fold.generation().cloned() else { return Self(None) };
         let assertions = fold.assertions();
         if generation.settled {
             let store = store.clone();
-            let late = async move { assert_all(&*store, assertions, modified).await };
+            let late = async move { assert_all(&*store, assertions, &entry.value).await };
             return Self(Some(late.boxed()));
         }
         let is_first = assertions.is_empty() && fold.is_empty();
         let grace = if is_first { config.first_grace } else { config.grace };
-        let over = seen.first(generation) + grace;
-        let (store, settled) = (store.clone(), Generation { settled: true, ..generation.clone() });
+        let over = seen.first(&generation) + grace;
+        let (store, settled) = (store.clone(), Generation { settled: true, ..generation });
         let settle = async move {
-            assert_all(&*store, assertions, modified).await?;
+            assert_all(&*store, assertions, &entry.value).await?;
             // For the others to do the same; a clock of one's own is enough, for all begin at about the same time.
             sleep_until(over).await;
-            propose(&*store, &settled, modified).await
+            propose(&*store, &settled, Some(&entry.value)).await
         };
         Self(Some(settle.boxed()))
     }
@@ -83,11 +80,11 @@ impl Restored {
     }
 }
 
-/// Writes what is absent. What somebody else wrote meanwhile stands; and once the generation, as it was `modified`, is
+/// Writes what is absent. What somebody else wrote meanwhile stands; and once the generation has another value, and so is
 /// settled, nobody changes places.
-async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>, modified: u64) -> Result<(), StoreError> {
+async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>, generation: &[u8]) -> Result<(), StoreError> {
     let is_order = |assertion: &Assertion| assertion.iter().any(|(key, ..)| matches!(key, Key::Order(_)));
-    let unsettled = Guard::modified(Key::Generation.to_string(), modified);
+    let unsettled = Guard::holds(Key::Generation.to_string(), generation);
     let mut backoff = Backoff::default();
     let mut waiting = assertions;
     let mut together = MAX_WRITES;
@@ -117,7 +114,7 @@ async fn assert_all(store: &dyn Store, assertions: Vec<Assertion>, modified: u64
                 };
                 let is_settled = found
                     .get(&unsettled.key)
-                    .is_some_and(|entry| entry.as_ref().map_or(0, |entry| entry.modified) != modified);
+                    .is_some_and(|entry| entry.as_ref().is_none_or(|entry| entry.value != generation));
                 let before = waiting.len();
                 waiting.retain(|assertion| !(is_settled && is_order(assertion) || assertion.iter().any(stands)));
                 together = if waiting.len() == before { 1 } else { MAX_WRITES };

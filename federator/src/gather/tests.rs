@@ -155,6 +155,20 @@ async fn a_store_that_was_emptied_begins_another_life_and_loses_nothing() {
     assert!(vouched.view.canonical().contains("10.0.0.2") && vouched.view.canonical().contains("240.64.0.1"));
 }
 
+/// Two lives may have been begun at one revision.
+#[tokio::test(start_paused = true)]
+async fn a_life_is_settled_only_by_who_is_in_it() {
+    let store = Embedded::new();
+    let life = |id: &str, settled| Generation { id: id.into(), settled, ..Generation::default() };
+    life::propose(&store, &life("a", false), None).await.expect("it is there");
+    for (settled, over, expected) in [("b", "b", false), ("a", "a", true)] {
+        let over = life(over, false).encode();
+        life::propose(&store, &life(settled, true), Some(&over)).await.expect("it is there");
+        let entries = store.read("generation").await.expect("it is there").entries;
+        assert_eq!(entries["generation"].value, life("a", expected).encode());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_life_is_settled_though_the_watch_breaks_again_and_again() {
     let store = Embedded::new();

@@ -125,7 +125,7 @@ impl Rules {
     pub fn decide(&mut self, at: &Situation<'_>) -> Decision {
         let idle = Decision { look: at.role == Role::Home, stand: None, act: Act::Wait, again: None };
         if at.removed {
-            self.looks = false;
+            self.looks = idle.look;
             return idle;
         }
         let Some(seats) = at.seats else {

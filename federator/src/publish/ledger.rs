@@ -30,6 +30,9 @@ pub struct Ledger {
     fences: BTreeMap<String, Option<Vec<u8>>>,
     meta: Option<Meta>,
     marker: Marker,
+    /// Whether the marker was written before everybody had said what a lost store held, and is to say once more how far
+    /// the source has come: who held more waits for that.
+    is_early: bool,
     tombstone: Option<Tombstone>,
     generation: Option<Generation>,
     state: Option<State>,
@@ -99,6 +102,7 @@ impl Ledger {
             fences,
             meta: None,
             marker: Marker::default(),
+            is_early: false,
             tombstone: None,
             generation: None,
             state: None,
@@ -200,10 +204,17 @@ impl Ledger {
         self.generation.as_ref().is_some_and(|generation| generation.settled)
     }
 
+    /// Whether the marker is to say once more how far the source has come, when it has.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.is_early
+    }
+
     /// That life is heard to be settled. A transaction finds out whether it is.
     pub fn settle(&mut self) {
         if let Some(generation) = self.generation.as_mut().filter(|generation| !generation.settled) {
             generation.settled = true;
+            self.is_early = true;
             self.fences.insert(Key::Generation.to_string(), Some(generation.encode()));
         }
     }
@@ -264,6 +275,7 @@ impl Ledger {
 
     /// Takes over what a committed batch wrote.
     pub fn apply(&mut self, batch: &Batch, revision: u64) {
+        self.is_early &= batch.marker.source_version == self.marker.synced.source_version;
         for (key, value) in &batch.txn.writes {
             let entry =
                 value.as_ref().map(|value| Entry { value: value.clone(), created: revision, modified: revision });

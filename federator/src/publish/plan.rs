@@ -221,15 +221,17 @@ impl<'a> Draft<'a> {
             self.txn.writes.push((Key::State(cluster.clone()).to_string(), Some(state.encode())));
         }
         self.hold(held, all);
-        let is_marked = known.synced.epoch == epoch && known.synced.generation == generation && known.fits;
+        let is_late = !self.ledger.is_early() || known.synced.source_version == self.now.source_version;
+        let is_marked = known.synced.epoch == epoch && known.synced.generation == generation && known.fits && is_late;
         if self.txn.writes.is_empty() && (is_marked || !all) {
             return None;
         }
+        // A part of what was seen is not all there was at that version.
         if all {
             (self.marker.epoch, self.marker.generation) = (epoch, generation);
+            self.marker.source_version = self.now.source_version.clone();
         }
         self.marker.sequence += 1;
-        self.marker.source_version = self.now.source_version.clone();
         let marker = Key::Synced(cluster.clone()).to_string();
         self.txn.guards.extend(self.ledger.fences());
         self.txn.writes.push((marker, Some(self.marker.encode())));

@@ -127,7 +127,9 @@ impl Fold {
             for note in notes.iter().filter(|note| note.key.is_record()) {
                 count.change(Stamp::default(), note.stamp);
             }
-            let vouched = self.is_vouched(marker.as_ref(), count);
+            let hold = notes.iter().find(|note| matches!(note.key, Key::Hold(_))).and_then(|note| note.entry);
+            let vouched = self.is_vouched(marker.as_ref(), count)
+                && marker.as_ref().is_some_and(|marker| self.is_late_enough(&id, marker, hold));
             let standing = self.clusters.entry(id.clone()).or_default();
             if !standing.is_removed() && !vouched && (standing.aside.is_some() || standing.marked) {
                 if standing.aside.is_none() {
@@ -153,6 +155,19 @@ impl Fold {
     fn is_vouched(&self, marker: Option<&Synced>, count: Count) -> bool {
         let life = self.generation.as_ref().map_or("", |(generation, _)| &generation.id);
         marker.is_some_and(|marker| marker.is_complete() && *marker.generation == *life && count.fits(marker))
+    }
+
+    /// Whether whoever wrote a marker in another life of the store has seen as much as there was in the one that is held:
+    /// an owner may be behind its API server, and nobody but who held it knows what a lost store said. An operator may
+    /// accept less.
+    fn is_late_enough(&self, id: &ClusterId, marker: &Synced, hold: Option<&Entry>) -> bool {
+        let Some(standing) = self.clusters.get(id) else { return true };
+        let Some(held) = &standing.synced.value else { return true };
+        let is_accepted = || hold.is_some_and(|entry| Hold::decode(&entry.value).is_ok_and(|hold| hold.accepted));
+        held.generation == marker.generation
+            || held.is_reached_by(&marker.source_version)
+            || standing.count.fits(marker)
+            || is_accepted()
     }
 
     /// The keys of all records that are used, of these clusters; in one go, because there are many services.
@@ -192,7 +207,11 @@ impl Fold {
             let prefix = Key::records_of(&id);
             let records = || entries.iter().filter(|(key, _)| key.starts_with(&prefix));
             let complete = self.is_vouched(Some(&marker), Count { records: marker.records, hash: marker.hash });
-            if complete && self.is_vouched(Some(&marker), Count::of(records())) {
+            let hold = entries.get(&Key::Hold(id.clone()).to_string());
+            if complete
+                && self.is_late_enough(&id, &marker, hold)
+                && self.is_vouched(Some(&marker), Count::of(records()))
+            {
                 tracing::info!(cluster = %id, "a marker vouches for the store's word on it again");
                 self.release(&id, touched);
             }
@@ -288,6 +307,21 @@ impl Fold {
             all.remove(id);
         } else {
             all.insert(id.clone(), seats);
+        }
+    }
+
+    /// Takes who owns what as it stands where following is resumed; what is newer comes by itself. A store that went back a
+    /// little and has come as far again may lack an owner that nobody will ever take back.
+    pub fn resume_seats(&mut self, clusters: &BTreeMap<String, Entry>) {
+        for standing in self.clusters.values_mut() {
+            standing.seats = Seats::default();
+        }
+        self.seats = Arc::default();
+        let reached = self.reached;
+        for (text, entry) in clusters.iter().filter(|(_, entry)| entry.modified <= reached) {
+            if let Ok(key @ (Key::Owner(_) | Key::Candidate(..))) = Key::parse(text) {
+                self.note_seat(&Note { key, text, entry: Some(entry), stamp: Stamp::default() });
+            }
         }
     }
 

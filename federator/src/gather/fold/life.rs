@@ -14,6 +14,7 @@ use model::{
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 /// What is thought of a store.
@@ -21,9 +22,8 @@ use std::{
 pub enum Judgement {
     /// It is the one that was known, or one that others have judged already: it can be taken over.
     Good,
-    /// It is another, or nobody has used it yet: this generation is to be proposed, over the key as it was written at
-    /// this revision.
-    Propose(Generation, u64),
+    /// It is another, or nobody has used it yet: this generation is to be proposed, over what stands behind its key.
+    Propose(Generation, Option<Vec<u8>>),
 }
 
 /// Keys to be written together, each with its value and the revision of the write it goes over; zero where there is to
@@ -49,7 +49,7 @@ impl Fold {
         if is_good {
             return Judgement::Good;
         }
-        let over = entry.map_or(0, |entry| entry.modified);
+        let over = entry.map(|entry| entry.value.clone());
         let before = self.generation.iter().map(|(known, _)| known).chain(&stands);
         Judgement::Propose(Generation::after(seen, snapshot.revision, id, before), over)
     }
@@ -72,9 +72,9 @@ impl Fold {
                     .any(|(service, known)| older(Key::Order(service.clone()), known.order.stamp.modified)))
     }
 
-    /// Whether a marker or an owner is another than is known, and no later one: the store went back, though it may have
-    /// come as far again by other writes. One that is gone is another matter: leases run out, and an administrator takes
-    /// markers away.
+    /// Whether a marker, an owner or a tombstone is another than is known, and no later one: the store went back, though it
+    /// may have come as far again by other writes. One that is gone is another matter: leases run out, and an
+    /// administrator takes markers away.
     fn went_another_way(&self, entries: &BTreeMap<String, Entry>) -> bool {
         let another = |key: Key, known: u64| {
             let now = entries.get(&key.to_string()).map_or(0, |entry| entry.modified);
@@ -82,7 +82,9 @@ impl Fold {
         };
         self.clusters.iter().filter(|(_, known)| known.aside.is_none()).any(|(id, known)| {
             let owner = known.seats.owner.as_ref().map_or(0, |(_, epoch)| *epoch);
-            another(Key::Owner(id.clone()), owner) || another(Key::Synced(id.clone()), known.synced.stamp.modified)
+            another(Key::Owner(id.clone()), owner)
+                || another(Key::Synced(id.clone()), known.synced.stamp.modified)
+                || another(Key::Tombstone(id.clone()), known.tombstone.stamp.modified)
         })
     }
 
@@ -105,7 +107,7 @@ impl Fold {
             self.aside = Some(BTreeMap::new());
         }
         self.is_lost &= self.generation.as_ref().is_some_and(|(known, _)| known.id == now.id);
-        self.generation = Some((now, entry.modified));
+        self.generation = Some((now, Arc::new(entry.clone())));
     }
 
     /// Takes over orders and virtual addresses once everybody has said again what it held.
@@ -154,7 +156,7 @@ impl Fold {
                 theirs => theirs.and_then(Result::ok).unwrap_or_default(),
             };
             // What was held goes in front of what was lost; but in this life whoever said it first has said it.
-            let begun = self.generation.as_ref().map_or(0, |(_, modified)| *modified);
+            let begun = self.generation.as_ref().map_or(0, |(_, entry)| entry.modified);
             let is_said = stands.is_some_and(|entry| entry.modified > begun);
             let merged = if is_said { theirs.followed_by(order) } else { order.followed_by(&theirs) };
             if merged != theirs {

@@ -10,7 +10,7 @@ use crate::{
     testing::{as_owner, head, id, key, meta, now, observed, plain, slice},
 };
 use model::{
-    cluster::Synced,
+    cluster::{Hold, Synced},
     record::{Record as _, VipHost},
 };
 use proptest::prelude::*;
@@ -304,7 +304,7 @@ fn a_restored_store_takes_nothing_away_until_its_markers_are_new() {
 
     // It is emptied: another life is proposed, whose revisions count on.
     let emptied = Embedded::new();
-    let Judgement::Propose(next, 0) = fold.judge(&snapshot(&emptied), "second") else { panic!("it is another one") };
+    let Judgement::Propose(next, None) = fold.judge(&snapshot(&emptied), "second") else { panic!("it is another one") };
     assert!(next.base > 0 && !next.settled);
     write_past(&emptied, vec![("generation".to_owned(), Some(next.encode()))]);
     assert_eq!(fold.judge(&snapshot(&emptied), "x"), Judgement::Good);
@@ -350,7 +350,8 @@ fn a_removal_that_a_restored_store_lacks_is_said_again() {
     assert_eq!(web(&fold), "-");
 
     let Judgement::Propose(next, over) = fold.judge(&backup, "second") else { panic!("it is another one") };
-    let entry = Entry { value: next.encode(), created: over, modified: backup.revision + 1 };
+    assert_eq!(over.as_ref(), backup.entries.get("generation").map(|entry| &entry.value));
+    let entry = Entry { value: next.encode(), created: 1, modified: backup.revision + 1 };
     let mut restored = Snapshot { revision: backup.revision + 1, ..backup };
     restored.entries.insert("generation".to_owned(), entry);
     let said = (Key::Tombstone(id("east")), tombstone.clone(), 0);
@@ -439,7 +440,7 @@ fn an_earlier_life_is_none_that_follows_however_far_it_has_come() {
     let Judgement::Propose(second, over) = fold.judge(&snapshot(&Embedded::new()), "second") else {
         panic!("it is an empty one")
     };
-    assert_eq!((&second.past, over), (&vec!["first".into()], 0));
+    assert_eq!((&second.past, over), (&vec!["first".into()], None));
     let empty = Embedded::new();
     write(&empty, &[("generation", Some(second.encode()))]);
     fold.replace(&snapshot(&empty));
@@ -456,13 +457,80 @@ fn a_store_that_was_rolled_back_and_came_as_far_again_is_another_life() {
     let now = snapshot(&store);
     let generation = now.entries.get("generation").cloned();
     let reached = fold.position().expect("it was read");
-    for key in ["clusters/east/synced", "clusters/east/owner"] {
+    for key in ["clusters/east/synced", "clusters/east/owner", "tombstones/east"] {
         let mut other = now.clone();
         let value = now.entries["clusters/east/synced"].value.clone();
         other.entries.insert(key.to_owned(), Entry { value, created: reached - 1, modified: reached - 1 });
         assert!(!fold.is_same_life(generation.as_ref(), &other), "{key}");
         assert!(matches!(fold.judge(&other, "next"), Judgement::Propose(..)), "{key}");
     }
+}
+
+/// Nobody else knows what a lost store held, and an owner may be behind its API server.
+#[test]
+fn an_owner_in_another_life_that_has_seen_less_is_not_believed() {
+    let at = |store: &Embedded, version: &str, writes: &[(String, Option<Vec<u8>>)]| {
+        let mut all = as_owner(store, "east", 1, writes);
+        for (_, value) in all.iter_mut().filter(|(key, _)| key == "clusters/east/synced") {
+            let marker = Synced::decode(value.as_ref().expect("a marker")).expect("a marker");
+            *value = Some(Synced { source_version: version.into(), ..marker }.encode());
+        }
+        write_past(store, all);
+    };
+    let hold = Hold { accepted: true, ..Hold::default() }.encode();
+    for (version, hold, expected) in [
+        ("19", None, "10.0.0.1"),
+        ("20", None, "10.0.0.2"),
+        ("look 1", None, "10.0.0.2"),
+        ("19", Some(hold), "10.0.0.2"),
+    ] {
+        let store = living("first", "10.0.0.1");
+        at(&store, "20", &[]);
+        let mut fold = fold(&[]);
+        fold.replace(&snapshot(&store));
+        let emptied = Embedded::new();
+        let Judgement::Propose(next, _) = fold.judge(&snapshot(&emptied), "second") else {
+            panic!("it is another one")
+        };
+        write_past(&emptied, vec![("generation".to_owned(), Some(next.encode()))]);
+        let records = [(HEAD, head("http:80").encode()), (SLICE, slice("http:80", "10.0.0.2").encode())];
+        let records = records.map(|(key, value)| (key.to_owned(), Some(value)));
+        let hold = hold.map(|hold| ("clusters/east/hold".to_owned(), Some(hold)));
+        at(&emptied, version, &records.into_iter().chain(hold).collect::<Vec<_>>());
+        fold.replace(&snapshot(&emptied));
+        assert_eq!(web(&fold), expected, "{version}");
+        assert_eq!(fold.result().aside.is_empty(), expected == "10.0.0.2");
+        // As soon as it has seen as much; and what is the same is the same, whoever saw it when.
+        for (version, address) in [("1", "10.0.0.1"), ("20", "10.0.0.3")] {
+            let mut fold = self::fold(&[]);
+            fold.replace(&snapshot(&store));
+            fold.replace(&snapshot(&emptied));
+            let mut watch = now(emptied.watch(snapshot(&emptied).revision + 1)).expect("it is there");
+            at(&emptied, version, &[(SLICE.to_owned(), Some(slice("http:80", address).encode()))]);
+            fold.apply(&now(watch.next()).expect("a change"));
+            assert_eq!((web(&fold).as_str(), fold.result().aside.len()), (address, 0));
+        }
+    }
+}
+
+/// A store that went back by no more than an owner, and has come as far again, looks like the one that it was.
+#[test]
+fn who_owns_what_is_taken_as_it_stands_where_following_is_resumed() {
+    let store = living("first", "10.0.0.1");
+    let before = snapshot(&store);
+    write(&store, &[("clusters/east/owner", Some(vec![])), ("clusters/east/candidates/a", Some(vec![]))]);
+    let mut fold = fold(&[]);
+    fold.replace(&snapshot(&store));
+    let seats = |fold: &Fold| fold.result().seats.get(&id("east")).map(|seats| seats.owner.is_some());
+    assert_eq!(seats(&fold), Some(true));
+    fold.resume_seats(&before.entries);
+    assert_eq!(seats(&fold), None);
+    fold.resume_seats(&snapshot(&store).entries);
+    assert_eq!(seats(&fold), Some(true));
+    // What is newer is about to come.
+    write(&store, &[("clusters/east/owner", Some(vec![]))]);
+    fold.resume_seats(&snapshot(&store).entries);
+    assert_eq!(seats(&fold), Some(false));
 }
 
 #[test]

@@ -19,6 +19,7 @@ struct Bed {
     seats: Seats,
     frozen: bool,
     said: bool,
+    removed: bool,
     sight: Sight,
 }
 
@@ -34,6 +35,7 @@ impl Bed {
             seats: Seats::default(),
             frozen: false,
             said: true,
+            removed: false,
             sight: Sight::None,
         }
     }
@@ -68,7 +70,7 @@ impl Bed {
             seats: Some(&self.seats),
             frozen: self.frozen,
             said: self.said,
-            removed: false,
+            removed: self.removed,
             sight: self.sight,
         });
         let look = if decision.look { "looks" } else { "rests" };
@@ -197,6 +199,17 @@ fn who_looks_does_so_until_the_store_says_what_is_seen() {
         bed.said = true;
         assert_eq!(bed.at(102), "rests");
     }
+}
+
+#[test]
+fn who_looked_at_a_removed_cluster_does_so_on_until_the_store_says_what_is_seen() {
+    let mut bed = Bed::of(Role::Home).owned_by(Role::Home, 0);
+    (bed.removed, bed.said) = (true, false);
+    assert_eq!(bed.at(0), "looks");
+    bed.removed = false;
+    assert_eq!(bed.at(1), "looks stands");
+    bed.said = true;
+    assert_eq!(bed.at(2), "rests");
 }
 
 #[test]

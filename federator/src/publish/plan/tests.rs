@@ -494,6 +494,38 @@ fn until_a_generation_is_settled_nothing_is_given_out_or_taken_away() {
     bed.check_end(&seen);
 }
 
+/// Whoever held more of a lost store compares that with what he held.
+#[test]
+fn a_marker_says_how_far_the_source_was_when_all_of_it_was_in() {
+    let mut bed = Bed::over([]);
+    let mut seen = Observed { source_version: "1".into(), ..observed([("demo/web", plain("10.0.0.1"))]) };
+    bed.settle(&seen);
+    let settled = |settled| Generation { id: "life".into(), settled, ..Generation::default() }.encode();
+    write(&bed.store, [("generation".to_owned(), Some(settled(false)))]);
+    bed.read();
+    seen.exports.set(key("demo/web"), Some(plain("10.0.0.2")));
+    seen.exports.set(key("demo/new"), Some(plain("10.0.0.3")));
+    seen.source_version = "2".into();
+    let todo = bed.todo(&seen);
+    let version = |batch: Option<Batch>| batch.map(|batch| batch.marker.source_version.to_string());
+    assert_eq!(version(bed.plan(&seen, &todo)), Some("1".to_owned()), "not all of it is in");
+    seen.exports.set(key("demo/new"), None);
+    bed.settle(&seen);
+    assert_eq!(&*bed.ledger.marker().synced.source_version, "2");
+
+    // Once everybody has said what he held, it says so once more when there is something to say.
+    write(&bed.store, [("generation".to_owned(), Some(settled(true)))]);
+    bed.ledger.settle();
+    let none = BTreeSet::new();
+    assert_eq!(bed.plan(&seen, &none), None);
+    seen.source_version = "3".into();
+    let batch = bed.plan(&seen, &none).expect("the source has moved on");
+    assert_eq!((batch.txn.writes.len(), version(Some(batch.clone()))), (1, Some("3".to_owned())));
+    assert_eq!(bed.commit(&batch), None);
+    seen.source_version = "4".into();
+    assert_eq!(bed.plan(&seen, &none), None);
+}
+
 #[test]
 fn a_place_without_records_is_known_and_services_of_others_are_not() {
     let seen = observed([("demo/web", plain("10.0.0.1"))]);
