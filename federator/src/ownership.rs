@@ -112,9 +112,7 @@ pub async fn run(
         backoff: Backoff::default(),
     };
     let ended = shutdown.run_until_cancelled(part.take_part()).await;
-    if let Some(lease) = part.lease.take() {
-        lease.revoke().await;
-    }
+    part.give_up().await;
     ended.unwrap_or(Ok(()))
 }
 
@@ -239,11 +237,31 @@ impl Part {
         if let Some(since) = seen.frozen_since.filter(|_| self.config.role != Role::Caretaker) {
             return Sight::Blind(since);
         }
+        if self.epoch.is_some() || self.has_reached(&seen.source_version, gathered) {
+            Sight::Clear
+        } else {
+            Sight::None
+        }
+    }
+
+    /// Whether who has seen this much can say what is gone; an operator may say so too.
+    fn has_reached(&self, source_version: &str, gathered: &Gathered) -> bool {
         let known = gathered.view.clusters().get(self.cluster());
-        let marker = known.and_then(|cluster| cluster.synced.as_ref());
         let accepted = known.and_then(|cluster| cluster.hold.as_ref()).is_some_and(|hold| hold.accepted);
-        let reached = marker.is_none_or(|marker| marker.is_reached_by(&seen.source_version));
-        if reached || accepted || self.epoch.is_some() { Sight::Clear } else { Sight::None }
+        accepted
+            || known
+                .and_then(|cluster| cluster.synced.as_ref())
+                .is_none_or(|marker| marker.is_reached_by(source_version))
+    }
+
+    /// Whether this agent was handed the cluster though it sees less than was there: what it said of itself was late.
+    fn is_behind(&self, epoch: u64) -> bool {
+        let gathered = self.channels.gathered.borrow();
+        let marker = gathered.view.clusters().get(self.cluster()).and_then(|cluster| cluster.synced.as_ref());
+        let is_ours =
+            marker.is_some_and(|marker| marker.epoch == epoch && Some(&marker.generation) == self.life.as_ref());
+        let seen = self.channels.observed.borrow();
+        self.config.role != Role::Caretaker && !is_ours && !self.has_reached(&seen.source_version, &gathered)
     }
 
     /// Says who publishes, when it is not this agent, and why nobody can be.
@@ -304,14 +322,18 @@ impl Part {
         (self.lease, self.stands, self.epoch) = (None, None, None);
     }
 
+    /// Gives up the lease, and all keys with it.
+    async fn give_up(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.forget_lease();
+            lease.revoke().await;
+        }
+    }
+
     /// Makes the candidate key what it is to be.
     async fn stand(&mut self, decision: &Decision) -> Result<(), StoreError> {
         let Some(qualified) = decision.stand else {
-            // Its keys go with it.
-            if let Some(lease) = self.lease.take() {
-                self.forget_lease();
-                lease.revoke().await;
-            }
+            self.give_up().await;
             return Ok(());
         };
         let lease = self.lease().await?;
@@ -409,6 +431,13 @@ impl Part {
     /// Publishes until this agent is no longer the owner, or hands the cluster on.
     async fn keep(&mut self) -> Result<Result<(), StoreError>, PublishError> {
         let Some(epoch) = self.epoch else { return Ok(Ok(())) };
+        if self.is_behind(epoch) {
+            tracing::warn!(cluster = %self.cluster(), "handed a cluster of which the store knows more than is seen; giving it up");
+            self.give_up().await;
+            self.past = epoch;
+            self.pause().await;
+            return Ok(Ok(()));
+        }
         let life = self.life.clone();
         let Channels { observed, gathered, doubts, status, .. } = self.channels.clone();
         status.send_replace(Status { owner: true, ..Status::default() });

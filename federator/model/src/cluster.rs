@@ -30,6 +30,8 @@ pub struct Synced {
     pub hash: SetHash,
     /// How far the source was read: the API server's resourceVersion, or a directory's own counter.
     pub source_version: Arc<str>,
+    /// Whether the records are not all yet that was read up to there.
+    pub behind: bool,
 }
 
 /// Whether what is known of a cluster is news.

@@ -112,6 +112,7 @@ impl Record for Synced {
             records: self.records,
             hash: self.hash.to_bytes().to_vec(),
             source_version: self.source_version.to_string(),
+            behind: self.behind,
             generation: self.generation.to_string(),
             reader: 0,
         }
@@ -128,6 +129,7 @@ impl Record for Synced {
             records: wire.records,
             hash: SetHash::from_bytes(hash),
             source_version: wire.source_version.into(),
+            behind: wire.behind,
             generation: wire.generation.into(),
         })
     }

@@ -486,6 +486,31 @@ async fn who_sees_less_than_was_there_takes_nothing() {
     holds(&store, &second.observed).await;
 }
 
+/// It may have said that it could own it when that was true.
+#[tokio::test(start_paused = true)]
+async fn who_is_handed_a_cluster_and_sees_less_than_was_there_gives_it_up() {
+    let store = Embedded::new();
+    let at = |version: &str, address| Observed {
+        source_version: version.into(),
+        ..observed([("demo/web", plain(address))])
+    };
+    let deputy = deputy("deputy", &store, at("100", "10.0.0.1"));
+    let candidate = "clusters/east/candidates/home";
+    until(&store, |entries| entries.contains_key("clusters/east/synced")).await;
+    let home = Publisher::start("home", store.clone(), at("99", "10.0.0.2"));
+    until(&store, |entries| entries.contains_key(candidate)).await;
+    let stands = store.read(candidate).await.expect("it is there").entries.remove(candidate);
+    let Candidate { lease, qualified, role } = Candidate::decode(&stands.expect("it is there").value).expect("one");
+    assert!(!qualified);
+    let owner = Owner { agent: "home".to_owned(), role, lease, ..Owner::default() };
+    let leased = vec![("clusters/east/owner".to_owned(), owner.encode(), LeaseId(lease))];
+    let mut next = owners(&store).await;
+    store.commit(&Txn { leased, ..Txn::default() }).await.expect("it is there");
+    assert_eq!((next().await, next().await, next().await), ("home 0".into(), "-".into(), "deputy 0".into()));
+    holds(&store, &deputy.observed).await;
+    drop(home);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_nobody_speaks_for_is_written_again_by_whoever_holds_it() {
     let store = Embedded::new();

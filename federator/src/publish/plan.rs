@@ -222,16 +222,17 @@ impl<'a> Draft<'a> {
         }
         self.hold(held, all);
         let is_late = !self.ledger.is_early() || known.synced.source_version == self.now.source_version;
-        let is_marked = known.synced.epoch == epoch && known.synced.generation == generation && known.fits && is_late;
+        let is_of_tenure = known.synced.epoch == epoch && known.synced.generation == generation;
+        let is_marked = is_of_tenure && known.fits && !known.synced.behind && is_late;
         if self.txn.writes.is_empty() && (is_marked || !all) {
             return None;
         }
-        // A part of what was seen is not all there was at that version.
         if all {
             (self.marker.epoch, self.marker.generation) = (epoch, generation);
-            self.marker.source_version = self.now.source_version.clone();
         }
+        self.marker.behind = !all;
         self.marker.sequence += 1;
+        self.marker.source_version = self.now.source_version.clone();
         let marker = Key::Synced(cluster.clone()).to_string();
         self.txn.guards.extend(self.ledger.fences());
         self.txn.writes.push((marker, Some(self.marker.encode())));

@@ -115,6 +115,7 @@ fn the_small_ones_round_trip() {
         records: 3,
         hash: SetHash::of("a", b"b"),
         source_version: "4".into(),
+        behind: true,
     };
     assert_eq!(Synced::decode(&synced.encode()), Ok(synced));
     let order = Order(vec![ClusterId::parse("west").expect("an id"), ClusterId::parse("east").expect("an id")]);

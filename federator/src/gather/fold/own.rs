@@ -159,9 +159,10 @@ impl Fold {
         let is_blind = own.seen.frozen_since.is_some();
         let marker = standing.synced.value.as_ref();
         let is_behind = marker.is_some_and(|marker| !marker.is_reached_by(&own.seen.source_version));
-        // What was seen before the source fell silent stays seen, until the store knows more. A source that is behind and
-        // lives will catch up.
-        if (is_blind || is_behind) && !own.counts() || is_blind && is_behind {
+        // What was seen before the source fell silent stays seen, until the store knows more, and all of that. A source that
+        // is behind and lives will catch up.
+        let is_outdone = is_behind && marker.is_some_and(|marker| !marker.behind);
+        if (is_blind || is_behind) && !own.counts() || is_blind && is_outdone {
             return Use::None;
         }
         if self.store != StoreHealth::Followed || standing.aside.is_some() {

@@ -119,6 +119,7 @@ fn expected() -> Vec<(Key, String, Vec<u8>)> {
                 records: 2,
                 hash: hash(101),
                 source_version: "5678".into(),
+                behind: false,
             },
         ),
         is(Key::Head(east.clone(), web()), &head),

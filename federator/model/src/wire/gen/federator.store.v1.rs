@@ -117,6 +117,9 @@ pub struct Synced {
     /// How far the source was read: the API server's resourceVersion, or a directory's own counter.
     #[prost(string, tag = "5")]
     pub source_version: ::prost::alloc::string::String,
+    /// Whether the records are not all yet that was read up to there.
+    #[prost(bool, tag = "8")]
+    pub behind: bool,
     /// The generation in which the epoch is a revision.
     #[prost(string, tag = "6")]
     pub generation: ::prost::alloc::string::String,
