@@ -248,7 +248,9 @@ async fn open(store: &dyn Store, position: Option<u64>) -> Result<Opened, StoreE
             }
         }
     }
-    let all = store.read("").await?;
+    let clusters = store.read(Key::CLUSTERS).await?;
+    let ids = clusters.entries.keys().filter_map(|key| Key::parse(key).ok()?.owned_by().cloned());
+    let all = store.read_all(&Key::borders(ids.collect::<BTreeSet<_>>().iter())).await?;
     let watch = store.watch(all.revision + 1).await?;
     Ok(Opened::Anew { all, watch })
 }

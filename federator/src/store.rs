@@ -27,6 +27,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError`], when not all of it could be read: nothing is returned in part.
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError>;
 
+    /// Everything, as it was at one revision. `borders` are keys, there or not: a store that is read in parts is read
+    /// from one to the next. They change what it costs, and nothing of what is read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    async fn read_all(&self, borders: &[String]) -> Result<Snapshot, StoreError> {
+        let _ = borders;
+        self.read("").await
+    }
+
     /// Does all writes at one revision, or none because a guard failed.
     ///
     /// # Errors

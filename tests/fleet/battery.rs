@@ -126,7 +126,7 @@ fn etcd_that_compacted_or_restarted_is_told_by_errors() -> Result {
 }
 
 async fn a_read_has_all_keys_of_a_prefix_at_one_revision(store: &dyn Store) -> Result {
-    // More than two pages of 10,000, and neighbours on both sides.
+    // More than the 10,000 of a first page, and neighbours on both sides.
     let keys: Vec<String> = (0..20_001).map(|n| format!("a/{n:05}")).collect();
     for some in keys.chunks(100) {
         let writes = some.iter().map(|key| (key.as_str(), Some("value")));
@@ -139,6 +139,12 @@ async fn a_read_has_all_keys_of_a_prefix_at_one_revision(store: &dyn Store) -> R
     ensure!(read.revision >= last, "{} is before {last}", read.revision);
     ensure!(store.read("").await?.entries.len() == keys.len() + 2, "the root has all");
     ensure!(store.read("none/").await?.entries.is_empty(), "nothing is there");
+    // Borders may be keys, lie between keys, in no order, before everything and behind it.
+    let whole = store.read("").await?;
+    for borders in [&[][..], &["a/"], &["b", "a/", "", "a/00007", "a/00007", "~", "a/5x"]] {
+        let borders: Vec<String> = borders.iter().map(|border| (*border).to_owned()).collect();
+        ensure!(store.read_all(&borders).await? == whole, "between {borders:?}");
+    }
     Ok(())
 }
 

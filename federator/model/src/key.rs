@@ -51,6 +51,9 @@ pub enum Key {
     Tombstone(ClusterId),
 }
 
+/// In so many parts the records are read at most.
+const MOST_PARTS: usize = 64;
+
 /// A key under our root that none of our grammar made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a key of this layout")]
@@ -85,6 +88,19 @@ impl Key {
 
     /// All virtual addresses.
     pub const VIPS: &'static str = "vips/";
+
+    /// Keys between which a store has about equally many, if these are its clusters: borders for whoever reads all of
+    /// it in parts. In order.
+    #[must_use]
+    pub fn borders<'a>(clusters: impl ExactSizeIterator<Item = &'a ClusterId>) -> Vec<String> {
+        let step = clusters.len().div_ceil(MOST_PARTS).max(1);
+        let records = clusters.step_by(step).map(Self::records_of);
+        let mut borders: Vec<String> = records.collect();
+        let kinds = [Self::ORDERS, Self::RECORDS, "tombstones/", Self::VIPS, "vips/hosts/"];
+        borders.extend(kinds.map(str::to_owned));
+        borders.sort_unstable();
+        borders
+    }
 
     /// Whether all clusters have a part in it.
     #[must_use]
@@ -227,6 +243,17 @@ mod tests {
             if let Ok(key) = Key::parse(&text) {
                 prop_assert_eq!(key.to_string(), text);
             }
+        }
+    }
+
+    #[test]
+    fn borders_are_few_and_in_order() {
+        let clusters: Vec<ClusterId> =
+            (0..1000).map(|n| ClusterId::parse(&format!("c{n:03}")).expect("an id")).collect();
+        for count in [0, 1, 64, 65, 1000] {
+            let borders = Key::borders(clusters[..count].iter());
+            assert!(borders.is_sorted() && borders.len() <= MOST_PARTS + 5, "{count}");
+            assert!(borders.len() > count.min(MOST_PARTS / 2), "{count}");
         }
     }
 

@@ -17,6 +17,7 @@ use super::{Committed, Entry, Guard, Lease, LeaseId, Must, Snapshot, Store, Stor
 use async_trait::async_trait;
 use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, TxnOp, TxnOpResponse};
 use failure::TOO_MUCH;
+use futures::{StreamExt as _, stream};
 use members::{Members, Retry};
 use std::{
     collections::BTreeMap,
@@ -32,15 +33,18 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Keys in the first page of a read. etcd counts for each page all keys that are left, so small ones make a large read
-/// quadratic: 204,000 keys took minutes by 500, and seconds by this.
+/// Keys in the first page of a read. etcd counts for each page all keys that are left of what is asked for, so small pages
+/// of much make a large read quadratic: 204,000 keys took minutes by 500.
 const PAGE: i64 = 10_000;
 
 /// Bytes of keys and values in every further page, about: addresses are small, and slices may be large.
 const PAGE_BYTES: usize = 8 << 20;
 
 /// Most keys in one page, however small they are: what comes next may be larger, and etcd holds all of a page.
-const LARGEST_PAGE: i64 = 20_000;
+const LARGEST_PAGE: i64 = 50_000;
+
+/// Parts of a large read that are asked for at a time: while etcd looks for one, another is under way or taken in.
+const AT_ONCE: usize = 2;
 
 /// How often a read is begun anew because what it was reading was compacted.
 const READS: usize = 5;
@@ -110,15 +114,57 @@ impl Etcd {
         format!("{}{key}", self.root)
     }
 
-    /// Everything under `prefix`, unless what is being read is compacted meanwhile.
-    async fn read_once(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        let mut start = self.key(prefix).into_bytes();
+    /// Everything under `prefix`, all at one revision, in parts from border to border. What is being read may be compacted
+    /// meanwhile, and then all of it is read anew.
+    async fn read_parts(&self, prefix: &str, borders: &[String]) -> Result<Snapshot, StoreError> {
+        let start = self.key(prefix).into_bytes();
         let end = prefix_end(&start);
-        let mut snapshot = Snapshot { revision: 0, entries: BTreeMap::new() };
+        let mut edges: Vec<Vec<u8>> = borders.iter().map(|border| self.key(border).into_bytes()).collect();
+        edges.retain(|border| (&start..&end).contains(&border));
+        edges.extend([start, end]);
+        edges.sort_unstable();
+        edges.dedup();
+        let mut parts = edges.windows(2).map(|edges| (edges[0].clone(), edges[1].clone()));
+        let first = parts.next().unwrap_or_default();
+        for _ in 0..READS {
+            match self.read_once(first.clone(), parts.clone()).await {
+                Err(StoreError::Compacted(_)) => {}
+                read => return read,
+            }
+        }
+        Err(StoreError::Unavailable(format!(
+            "etcd compacts faster than it can be read, {READS} times in a row: have it keep its history for longer, with \
+             --auto-compaction-mode=periodic --auto-compaction-retention=10m"
+        )))
+    }
+
+    /// The parts, unless what is being read is compacted meanwhile. The first part says at which revision.
+    async fn read_once(
+        &self,
+        first: (Vec<u8>, Vec<u8>),
+        others: impl Iterator<Item = (Vec<u8>, Vec<u8>)> + Send,
+    ) -> Result<Snapshot, StoreError> {
+        let (revision, entries) = self.read_part(first, 0).await?;
+        let mut snapshot = Snapshot { revision, entries: entries.into_iter().collect() };
+        let others: Vec<_> = others.map(|part| self.read_part(part, revision)).collect();
+        let mut others = stream::iter(others).buffered(AT_ONCE);
+        while let Some(part) = others.next().await {
+            snapshot.entries.extend(part?.1);
+        }
+        Ok(snapshot)
+    }
+
+    /// Everything from one key to before another, page by page at this revision, or at the present one if that is zero;
+    /// and which it was.
+    async fn read_part(
+        &self,
+        (mut start, end): (Vec<u8>, Vec<u8>),
+        mut revision: u64,
+    ) -> Result<(u64, Vec<(String, Entry)>), StoreError> {
+        let mut entries = Vec::new();
         let mut limit = PAGE;
         loop {
-            let at = sign(snapshot.revision);
-            let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(at);
+            let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(sign(revision));
             let page = self.members.call_linearizable(Retry::Freely, |client| {
                 let (start, options) = (start.clone(), options.clone());
                 async move { client.kv_client().max_decoding_message_size(MAX_ANSWER).get(start, Some(options)).await }
@@ -132,14 +178,14 @@ impl Etcd {
                 }
                 Err(error) => return Err(error),
             };
-            if snapshot.revision == 0 {
-                snapshot.revision = page.header().map_or(0, |header| unsign(header.revision()));
+            if revision == 0 {
+                revision = page.header().map_or(0, |header| unsign(header.revision()));
             }
-            snapshot.entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
+            entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
             limit = next_limit(page.kvs().len(), page.kvs().iter().map(|kv| kv.key().len() + kv.value().len()).sum());
             match page.kvs().last() {
                 Some(last) if page.more() => start = [last.key(), b"\0"].concat(),
-                _ => return Ok(snapshot),
+                _ => return Ok((revision, entries)),
             }
         }
     }
@@ -176,16 +222,11 @@ impl fmt::Debug for Etcd {
 #[async_trait]
 impl Store for Etcd {
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        for _ in 0..READS {
-            match self.read_once(prefix).await {
-                Err(StoreError::Compacted(_)) => {}
-                read => return read,
-            }
-        }
-        Err(StoreError::Unavailable(format!(
-            "etcd compacts faster than it can be read, {READS} times in a row: have it keep its history for longer, with \
-             --auto-compaction-mode=periodic --auto-compaction-retention=10m"
-        )))
+        self.read_parts(prefix, &[]).await
+    }
+
+    async fn read_all(&self, borders: &[String]) -> Result<Snapshot, StoreError> {
+        self.read_parts("", borders).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
