@@ -96,7 +96,7 @@ impl Key {
         let step = clusters.len().div_ceil(MOST_PARTS).max(1);
         let records = clusters.step_by(step).map(Self::records_of);
         let mut borders: Vec<String> = records.collect();
-        let kinds = [Self::ORDERS, Self::RECORDS, "tombstones/", Self::VIPS, "vips/hosts/"];
+        let kinds = [Self::ORDERS, Self::RECORDS, Self::TOMBSTONES, Self::VIPS, "vips/hosts/"];
         borders.extend(kinds.map(str::to_owned));
         borders.sort_unstable();
         borders
