@@ -13,6 +13,7 @@ use crate::{
     kubernetes::kubeconfig::Access,
     membership::roster::Roster,
     observe::Observed,
+    project::service_entry,
     publish, snapshot,
     store::Upkeep,
 };
@@ -41,6 +42,8 @@ pub struct Sources {
     pub roster: watch::Receiver<Roster<Access>>,
     /// How emitting stands.
     pub emitted: watch::Receiver<emit::Status>,
+    /// What is missing of emitted objects.
+    pub entry_conditions: watch::Receiver<service_entry::Conditions>,
     /// What is kept for the next start.
     pub snapshot: snapshot::Kept,
 }

@@ -90,7 +90,7 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 mod tests {
     use super::*;
     use crate::{config::rules::ImportRules, emit, gather::Gathered, membership::roster::Roster, snapshot::Kept};
-    use model::{name::ClusterId, reach::Place};
+    use model::{name::ClusterId, reach::Place, tracked::Tracked};
     use std::time::SystemTime;
     use tokio::sync::watch;
 
@@ -113,6 +113,7 @@ mod tests {
                 own: watch::Sender::default().subscribe(),
                 roster: watch::Sender::new(Roster::default()).subscribe(),
                 emitted: watch::Sender::new(emit::Status::default()).subscribe(),
+                entry_conditions: watch::Sender::new(Tracked::new()).subscribe(),
                 snapshot: Kept {
                     file: None,
                     status: watch::Sender::default().subscribe(),

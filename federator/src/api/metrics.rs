@@ -1,12 +1,16 @@
 //! Metrics, in OpenMetrics text. Gauges are read from the stages when asked for, so no stage knows of metrics.
 
 use super::{Own, Sources};
+use crate::project::service_entry;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Reads the stages when the registry is encoded.
 #[derive(Debug)]
@@ -83,6 +87,7 @@ impl Collector for Stages {
             ConstGauge::new(held).encode(family.encode_family(&[("cluster", id.as_str())])?)?;
         }
         self.upkeep(&mut encoder)?;
+        self.left_out(&mut encoder)?;
         self.conditions(&mut encoder)
     }
 }
@@ -107,6 +112,22 @@ impl Stages {
             let gauge = ConstGauge::new(count(value));
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+
+    /// Of how many services something is missing in what is emitted, by the reason.
+    fn left_out(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut services: BTreeMap<service_entry::Reason, usize> = BTreeMap::new();
+        for (_, missing) in self.0.entry_conditions.borrow().iter() {
+            let reasons: BTreeSet<_> = missing.iter().map(|condition| condition.reason).collect();
+            reasons.into_iter().for_each(|reason| *services.entry(reason).or_default() += 1);
+        }
+        let help = "Services of which something is missing in what is emitted";
+        let shape = ConstGauge::new(0_i64);
+        let mut family = encoder.encode_descriptor("emit_left_out_services", help, None, shape.metric_type())?;
+        for (reason, services) in services {
+            ConstGauge::new(size(services)).encode(family.encode_family(&[("reason", reason.as_str())])?)?;
         }
         Ok(())
     }

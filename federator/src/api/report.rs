@@ -245,6 +245,9 @@ pub struct EmitReport {
     pub failures: u64,
     /// Objects that are not as they should be, and why.
     pub troubles: BTreeMap<String, String>,
+    /// What objects do not hold of their services, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, Vec<String>>,
     /// Why nothing can be emitted at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -331,6 +334,12 @@ impl Report {
                 writes: emitted.writes,
                 failures: emitted.failures,
                 troubles: (*emitted.troubles).clone(),
+                left_out: sources
+                    .entry_conditions
+                    .borrow()
+                    .iter()
+                    .map(|(key, missing)| (key.to_string(), missing.iter().map(ToString::to_string).collect()))
+                    .collect(),
                 trouble: emitted.trouble,
             },
             snapshot: SnapshotReport::new(&sources.snapshot),

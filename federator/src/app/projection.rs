@@ -6,7 +6,10 @@ use crate::{
     config::{file::AnswerMode, rules::ImportRules},
     emit::object::{Desired, ObjectKey},
     gather::Gathered,
-    project::{dns::Zones, service_entry::ServiceEntries},
+    project::{
+        dns::Zones,
+        service_entry::{Conditions, ServiceEntries},
+    },
 };
 use arc_swap::ArcSwap;
 use model::tracked::Tracked;
@@ -23,6 +26,8 @@ pub(super) struct Projection {
     pub(super) entries: ServiceEntries,
     pub(super) rules: watch::Receiver<ImportRules>,
     pub(super) desired: watch::Sender<Tracked<ObjectKey, Desired>>,
+    /// What is missing of these.
+    pub(super) missing: watch::Sender<Conditions>,
     /// Whether every listener answers what is known.
     pub(super) ready: watch::Sender<bool>,
 }
@@ -46,6 +51,7 @@ impl Projection {
             // nothing need not hold every endpoint once more.
             if now.complete && !self.desired.is_closed() {
                 self.desired.send_replace(self.entries.update(&now));
+                self.missing.send_replace(self.entries.conditions().clone());
             }
             tracing::debug!(
                 revision = now.view.revision(),

@@ -101,7 +101,10 @@ pub(super) async fn start(
     let desired = watch::Sender::new(Tracked::new());
     let home = own.borrow().get(&config.cluster).map(|home| home.published.clone());
     let emitted = stages.emit(&config, home, desired.subscribe()).await?;
-    let ready = stages.project(&config, gathered.clone(), served.clone(), rules.import.clone(), desired)?;
+    let missing = watch::Sender::new(Tracked::new());
+    let entry_conditions = missing.subscribe();
+    let objects = (desired, missing);
+    let ready = stages.project(&config, gathered.clone(), served.clone(), rules.import.clone(), objects)?;
     let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
     for (socket, mode) in sockets {
         stages.answer(socket, served[&mode].clone(), dns_metrics.clone(), shutdown);
@@ -118,6 +121,7 @@ pub(super) async fn start(
         own,
         roster,
         emitted,
+        entry_conditions,
         snapshot: kept,
     };
     registry.register_collector(Box::new(metrics::Stages(sources.clone())));
@@ -231,7 +235,7 @@ impl Stages {
         gathered: watch::Receiver<Gathered>,
         served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
         rules: watch::Receiver<ImportRules>,
-        desired: watch::Sender<Tracked<ObjectKey, Desired>>,
+        (desired, missing): (watch::Sender<Tracked<ObjectKey, Desired>>, watch::Sender<service_entry::Conditions>),
     ) -> Result<watch::Receiver<bool>, AppError> {
         let zones_config = zones::Config {
             place: place(config),
@@ -248,7 +252,7 @@ impl Stages {
         let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
         let (ready, is_ready) = watch::channel(false);
         let entries = ServiceEntries::new(entries_config);
-        let projection = Projection { zones, served, entries, rules, desired, ready };
+        let projection = Projection { zones, served, entries, rules, desired, missing, ready };
         self.others.spawn(projection.run(gathered));
         Ok(is_ready)
     }

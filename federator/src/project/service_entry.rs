@@ -1,7 +1,10 @@
 //! A View as Istio ServiceEntries, one a service: hosts, virtual addresses, and the endpoints this cluster can use.
 //! Pure; knows nothing of what is already in the cluster. An entry is made when it is compared or written, and not held.
 //!
-//! A ServiceEntry cannot leave an endpoint out of one port, so a port that not every endpoint serves is left out.
+//! A ServiceEntry cannot leave an endpoint out of one port, so a port that not every endpoint serves is left out. What an
+//! entry has no room or no word for is said as a condition of its service.
+
+mod condition;
 
 use super::Cursor;
 use crate::config::rules::ImportRules;
@@ -14,10 +17,28 @@ use model::{
     reach::{Networks, Place, Usable, offer},
     tracked::Tracked,
 };
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
+
+pub use condition::{Condition, Reason};
+
+/// What is missing of entries, by service; nothing of those that are whole.
+pub type Conditions = Tracked<ServiceKey, Arc<[Condition]>>;
 
 /// Most endpoints of one ServiceEntry (its CRD).
 const MAX_ENDPOINTS: usize = 4096;
+
+/// Most bytes of them, as JSON: etcd refuses objects of 1.5 MiB, and there are managed fields beside them.
+const MAX_BYTES: usize = 1 << 20;
+
+/// No endpoint has more bytes, apart from its ports: a host name of 253, and labels, a locality and a network of at most 63
+/// each, with their keys.
+const MAX_ENDPOINT: usize = 1200;
+
+/// No port of an endpoint has more bytes.
+const MAX_PORT: usize = 32;
+
+/// Most ports of one ServiceEntry (its CRD).
+const MAX_PORTS: usize = 256;
 
 /// What the projection needs to know.
 #[derive(Clone, Debug)]
@@ -46,6 +67,7 @@ pub struct ServiceEntries {
     place: Arc<Place>,
     cursor: Cursor,
     desired: Tracked<ObjectKey, Desired>,
+    conditions: Conditions,
 }
 
 // === impl ServiceEntries ===
@@ -55,12 +77,18 @@ impl ServiceEntries {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let place = Arc::new(config.place.clone());
-        Self { config, place, cursor: Cursor::default(), desired: Tracked::new() }
+        Self { config, place, cursor: Cursor::default(), desired: Tracked::new(), conditions: Tracked::new() }
     }
 
     /// Sets what is imported, from the next update on.
     pub fn set_rules(&mut self, rules: ImportRules) {
         self.cursor.set_rules(rules);
+    }
+
+    /// What is missing of the entries.
+    #[must_use]
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
     }
 
     /// Brings the entries to what was gathered, and hands them out.
@@ -75,14 +103,19 @@ impl ServiceEntries {
                 service,
                 host: host.clone(),
             });
+            let mut missing = Vec::new();
             let desired = made.and_then(|made| {
-                let entry = made.entry();
+                let entry = made.make(&mut missing);
                 let (at, hash) = (self.at(&made), entry.digest());
                 // Without a port Istio could do nothing with it.
                 let useful = !entry.ports.is_empty();
+                if !useful {
+                    missing.push(Condition::no_port());
+                }
                 useful.then(|| (at, Desired::new(Arc::new(made), hash, view.revision())))
             });
             self.put(&key, &host, desired);
+            self.conditions.set(key, (!missing.is_empty()).then(|| missing.into()));
         }
         self.desired.clone()
     }
@@ -111,25 +144,20 @@ impl ServiceEntries {
 // === impl Made ===
 
 impl Made {
-    /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
-    fn ports(&self, usable: &[Usable<'_>]) -> Vec<&export::Port> {
-        let mut numbers = BTreeSet::new();
-        let served = |port: &&export::Port| usable.iter().all(|usable| usable.member.target(port).is_some());
-        let tcp = self.service.ports.iter().filter(|port| port.protocol == export::Protocol::Tcp);
-        tcp.filter(served).filter(|port| numbers.insert(port.number)).collect()
-    }
-}
-
-impl Recipe for Made {
-    fn entry(&self) -> ServiceEntry<'_> {
+    /// The entry, and what is missing of it.
+    fn make(&self, missing: &mut Vec<Condition>) -> ServiceEntry<'_> {
         let usable = offer(&self.networks, &self.place, &self.service).usable;
-        let ports = self.ports(&usable);
+        let ports = self.ports(&usable, missing);
         let mut endpoints: Vec<Endpoint<'_>> = usable.iter().map(|usable| endpoint(&ports, usable)).collect();
         // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
         let has_hosts = endpoints.iter().any(|endpoint| endpoint.address.ip().is_none());
         endpoints.sort();
         endpoints.dedup();
-        endpoints.truncate(MAX_ENDPOINTS);
+        let fit = how_many_fit(&endpoints);
+        if fit < endpoints.len() {
+            missing.push(Condition::endpoints(fit, endpoints.len()));
+            endpoints.truncate(fit);
+        }
         ServiceEntry {
             addresses: addresses(&self.service),
             endpoints,
@@ -139,6 +167,49 @@ impl Recipe for Made {
             ..ServiceEntry::default()
         }
     }
+
+    /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
+    fn ports(&self, usable: &[Usable<'_>], missing: &mut Vec<Condition>) -> Vec<&export::Port> {
+        let mut ports: Vec<&export::Port> = Vec::new();
+        for port in &*self.service.ports {
+            let served = || usable.iter().filter(|usable| usable.member.target(port).is_some()).count();
+            if port.protocol != export::Protocol::Tcp {
+                missing.push(Condition::transport(port));
+            } else if let Some(by) = ports.iter().find(|known| known.number == port.number) {
+                missing.push(Condition::taken(port, by));
+            } else if served() < usable.len() {
+                missing.push(Condition::partial(port, served(), usable.len()));
+            } else {
+                ports.push(port);
+            }
+        }
+        if ports.len() > MAX_PORTS {
+            missing.push(Condition::ports(MAX_PORTS, ports.len()));
+            ports.truncate(MAX_PORTS);
+        }
+        ports
+    }
+}
+
+impl Recipe for Made {
+    fn entry(&self) -> ServiceEntry<'_> {
+        self.make(&mut Vec::new())
+    }
+}
+
+/// How many of these one entry holds.
+fn how_many_fit(endpoints: &[Endpoint<'_>]) -> usize {
+    let most = endpoints.len().min(MAX_ENDPOINTS);
+    let ports = endpoints.iter().map(|endpoint| endpoint.ports.len()).max().unwrap_or_default();
+    if most * (MAX_ENDPOINT + ports * MAX_PORT) <= MAX_BYTES {
+        return most;
+    }
+    let mut bytes = 0;
+    let fits = |endpoint: &&Endpoint<'_>| {
+        bytes += serde_json::to_vec(endpoint).map_or(0, |text| text.len() + 1);
+        bytes <= MAX_BYTES
+    };
+    endpoints[..most].iter().take_while(fits).count()
 }
 
 fn object_port(port: &export::Port) -> Port<'_> {

@@ -171,6 +171,71 @@ fn ports_are_those_that_every_endpoint_serves() {
     check(&[("a:1", "a:1"), ("b:2", "b:2")], &[], &[]);
 }
 
+/// What is missing of the only entry, which is made of these.
+fn missing(bed: &mut Bed, exports: &[(&str, Arc<Export>)]) -> Vec<String> {
+    bed.set("demo/web", exports);
+    bed.entries.update(&bed.gathered);
+    let conditions = bed.entries.conditions().iter().flat_map(|(_, missing)| missing.iter());
+    conditions.map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_an_entry_does_not_hold_is_said() {
+    let mut bed = Bed::new(&[]);
+    let mut check = |exports: &[(&str, &str)], expected: &[&str]| {
+        let exports = exports.iter().enumerate().map(|(n, (ports, targets))| {
+            (["a", "b", "c"][n], export(head(ports), [slice(targets, &format!("10.0.0.{n} 10.0.1.{n}-"))]))
+        });
+        assert_eq!(missing(&mut bed, &exports.collect::<Vec<_>>()), expected);
+    };
+    check(&[("http:80", "http:80")], &[]);
+    check(
+        &[("http:80 tcp:90", "http:1 tcp:90"), ("http:80", "http:2")],
+        &["PortPartial: 90/TCP(tcp) is served by 1 of 2 endpoints, and left out"],
+    );
+    check(
+        &[("dns:53/UDP dns:53 a:1 b:1", "dns:53/UDP dns:53 a:1 b:1")],
+        &[
+            "PortTransport: 53/UDP(dns) is left out: a ServiceEntry knows TCP only",
+            "PortNumberTaken: 1/TCP(b) is left out: 1/TCP(a) has its number",
+        ],
+    );
+    check(
+        &[("a:1", "a:1"), ("b:2", "b:2")],
+        &[
+            "PortPartial: 1/TCP(a) is served by 1 of 2 endpoints, and left out",
+            "PortPartial: 2/TCP(b) is served by 1 of 2 endpoints, and left out",
+            "NoPort: no port is left, so there is no entry",
+        ],
+    );
+    check(&[("http:80", "http:80")], &[]);
+    check(&[], &[]);
+}
+
+#[test]
+fn an_entry_holds_what_its_limits_allow() {
+    let mut bed = Bed::new(&[]);
+    let addresses = |count: usize| (0..count).map(|n| format!("10.0.{}.{} ", n / 250, n % 250)).collect::<String>();
+    let ports = |count: usize| (1..=count).map(|n| format!("p{n}:{n} ")).collect::<String>();
+    let mut held = |targets: &str, ports: &str, addresses: &str| {
+        let missing = missing(&mut bed, &[("east", export(head(ports), [slice(targets, addresses)]))]);
+        let (_, desired) = bed.entries.desired.iter().next().expect("one");
+        let entry = desired.entry();
+        assert!(serde_json::to_vec(&entry).expect("JSON").len() < 3 << 19, "etcd takes no more");
+        (entry.endpoints.len(), entry.ports.len(), missing.join("; "))
+    };
+    assert_eq!(held("p1:1", "p1:1", &addresses(4096)), (4096, 1, String::new()));
+    let too_many = "TooManyEndpoints: 4096 of 4097 endpoints are held: an entry has room for no more";
+    assert_eq!(held("p1:1", "p1:1", &addresses(4097)), (4096, 1, too_many.to_owned()));
+    let too_many = "TooManyPorts: 256 of 500 ports are held: an entry has room for no more";
+    assert_eq!(held(&ports(500), &ports(500), &addresses(1)), (1, 256, too_many.to_owned()));
+    // Where each listens elsewhere, a thousand are too large.
+    let elsewhere = (1..=256).map(|n| format!("p{n}:{} ", n + 10_000)).collect::<String>();
+    let (endpoints, 256, missing) = held(&elsewhere, &ports(256), &addresses(1000)) else { panic!("all ports fit") };
+    assert!((200..1000).contains(&endpoints) && missing.starts_with("TooManyEndpoints: "), "{endpoints}: {missing}");
+    assert_eq!(held("p1:1", "p1:1", ""), (0, 1, String::new()));
+}
+
 /// The only object of a View in which `east` exports this slice.
 fn only(made: export::Slice) -> Desired {
     let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);

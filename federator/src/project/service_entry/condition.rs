@@ -1,0 +1,86 @@
+//! What an entry does not hold of its service, and why: what Istio's ServiceEntry has no words for, and what its limits
+//! keep out. An object that would be refused is never written; what is missing of it is said instead.
+
+use model::export::Port;
+use std::fmt;
+
+/// Why something is missing. The names are for people and for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// A port that not every endpoint serves. A ServiceEntry cannot leave an endpoint out of one port.
+    PortPartial,
+    /// A port of a transport that a ServiceEntry does not know.
+    PortTransport,
+    /// A port of a number that another has: a number is unique there, whatever its protocol (the CRD's rule).
+    PortNumberTaken,
+    /// More ports than an entry holds.
+    TooManyPorts,
+    /// More endpoints than an entry holds, or than an object may be large.
+    TooManyEndpoints,
+    /// No port is left, so there is no entry at all.
+    NoPort,
+}
+
+/// What is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Why.
+    pub reason: Reason,
+    /// What, for people.
+    pub message: String,
+}
+
+// === impl Reason ===
+
+impl Reason {
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PortPartial => "PortPartial",
+            Self::PortTransport => "PortTransport",
+            Self::PortNumberTaken => "PortNumberTaken",
+            Self::TooManyPorts => "TooManyPorts",
+            Self::TooManyEndpoints => "TooManyEndpoints",
+            Self::NoPort => "NoPort",
+        }
+    }
+}
+
+// === impl Condition ===
+
+impl Condition {
+    pub(super) fn partial(port: &Port, served: usize, endpoints: usize) -> Self {
+        Self::of(Reason::PortPartial, format!("{port} is served by {served} of {endpoints} endpoints, and left out"))
+    }
+
+    pub(super) fn transport(port: &Port) -> Self {
+        Self::of(Reason::PortTransport, format!("{port} is left out: a ServiceEntry knows TCP only"))
+    }
+
+    pub(super) fn taken(port: &Port, by: &Port) -> Self {
+        Self::of(Reason::PortNumberTaken, format!("{port} is left out: {by} has its number"))
+    }
+
+    pub(super) fn ports(held: usize, of: usize) -> Self {
+        Self::of(Reason::TooManyPorts, format!("{held} of {of} ports are held: an entry has room for no more"))
+    }
+
+    pub(super) fn endpoints(held: usize, of: usize) -> Self {
+        Self::of(Reason::TooManyEndpoints, format!("{held} of {of} endpoints are held: an entry has room for no more"))
+    }
+
+    pub(super) fn no_port() -> Self {
+        Self::of(Reason::NoPort, "no port is left, so there is no entry".to_owned())
+    }
+
+    fn of(reason: Reason, message: String) -> Self {
+        Self { reason, message }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.as_str(), self.message)
+    }
+}
