@@ -7,6 +7,7 @@ mod battery;
 mod bed;
 mod brake;
 mod chaos;
+mod emission;
 mod etcd;
 mod faults;
 mod federation;

@@ -232,7 +232,7 @@ impl Witness {
             }
         }
         if let (0, Some((generation, _))) = (now.local, &now.generation) {
-            self.keeps_order(key, new, generation);
+            self.keeps_order(key, new, generation, &now.aside);
         }
     }
 
@@ -241,21 +241,23 @@ impl Witness {
         now.removed.contains(id) || self.scene.was_touched(id, seen)
     }
 
-    fn keeps_order(&mut self, key: &ServiceKey, service: &Service, generation: &Generation) {
+    fn keeps_order(&mut self, key: &ServiceKey, service: &Service, life: &Generation, aside: &BTreeSet<ClusterId>) {
         // Until a generation is settled everybody has its own, beside what others say.
-        if !generation.settled {
+        if !life.settled {
             return;
         }
-        for (n, (front, _)) in service.exports.iter().enumerate() {
-            for (back, _) in &service.exports[n + 1..] {
-                let reverse = (key.clone(), back.clone(), front.clone());
+        // What is only held has no place among those that this life of the store knows of.
+        let said: Vec<_> = service.exports.iter().map(|(id, _)| id).filter(|id| !aside.contains(*id)).collect();
+        for (n, front) in said.iter().enumerate() {
+            for back in &said[n + 1..] {
+                let reverse = (key.clone(), (*back).clone(), (*front).clone());
                 if let Some(of) = self.orders.remove(&reverse) {
                     // Who remembers a lost store may come when others have begun anew: that is another generation.
-                    if of == generation.id || !self.scene.forgot.load(Ordering::Relaxed) {
+                    if of == life.id || !self.scene.forgot.load(Ordering::Relaxed) {
                         self.broken(format_args!("puts {front} in front of {back} for {key}"));
                     }
                 }
-                self.orders.insert((key.clone(), front.clone(), back.clone()), generation.id.clone());
+                self.orders.insert((key.clone(), (*front).clone(), (*back).clone()), life.id.clone());
             }
         }
     }

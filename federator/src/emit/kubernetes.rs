@@ -1,10 +1,12 @@
 //! Objects in the agent's own cluster, by server-side apply. What is there is watched, so that an object is compared
 //! without asking, and put right when somebody changes it. One write in flight an object; the first change of an
-//! object goes out at once, and what changes meanwhile goes out as one.
+//! object goes out at once, and what changes meanwhile goes out as one. Istio need not be there yet, and may go.
+
+mod version;
 
 use super::{
     Status,
-    object::{API_VERSION, Desired, FIELD_MANAGER, ObjectKey},
+    object::{Desired, FIELD_MANAGER, ObjectKey},
     plan::{Action, Actual, action},
 };
 use crate::{
@@ -15,11 +17,14 @@ use crate::{
     },
     publish,
 };
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream, FuturesUnordered},
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
-    core::GroupVersionKind,
 };
 use model::tracked::{Since, Tracked};
 use std::{
@@ -44,6 +49,8 @@ type Written = (ObjectKey, Result<Option<Actual>, kube::Error>);
 
 struct Emitter {
     client: Client,
+    /// As what the cluster serves ServiceEntries; `None` as long as that is not known.
+    resource: Option<ApiResource>,
     desired: Tracked<ObjectKey, Desired>,
     actual: BTreeMap<ObjectKey, Actual>,
     /// Whether everything that is there was seen.
@@ -65,7 +72,8 @@ pub async fn run(
     status: watch::Sender<Status>,
 ) {
     let mut emitter = Emitter {
-        client: config.client.clone(),
+        client: config.client,
+        resource: None,
         desired: Tracked::new(),
         actual: BTreeMap::new(),
         listed: false,
@@ -77,8 +85,8 @@ pub async fn run(
         status,
     };
     let mut published = config.published;
-    let api: Api<DynamicObject> = Api::all_with(config.client, &resource());
-    let mut events = follow(api, Selection::default());
+    let mut events: BoxStream<'static, Event<DynamicObject>> = stream::pending().boxed();
+    let mut finding = emitter.find_version();
     let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
     let mut backoff = Backoff::default();
     let mut pause: BoxFuture<'static, ()> = Box::pin(std::future::pending());
@@ -98,7 +106,16 @@ pub async fn run(
                 }
                 emitter.want(desired.borrow_and_update().clone());
             }
-            Some(event) = events.next() => emitter.see(event),
+            resource = &mut finding, if emitter.resource.is_none() => {
+                let api = Api::all_with(emitter.client.clone(), &resource);
+                events = follow(api, Selection::default()).boxed();
+                emitter.resource = Some(resource);
+            }
+            Some(event) = events.next() => if emitter.see(event) {
+                // Istio is gone, or serves another version now.
+                events = stream::pending().boxed();
+                finding = emitter.find_version();
+            },
             Some((key, result)) = writes.next() => {
                 if emitter.written(key, result) {
                     backoff.reset();
@@ -115,11 +132,6 @@ pub async fn run(
     }
 }
 
-fn resource() -> ApiResource {
-    let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, "ServiceEntry"), "serviceentries")
-}
-
 // === impl Emitter ===
 
 impl Emitter {
@@ -134,7 +146,15 @@ impl Emitter {
         self.desired = desired;
     }
 
-    fn see(&mut self, event: Event<DynamicObject>) {
+    /// Finds out as what the cluster serves ServiceEntries. Nothing is written meanwhile.
+    fn find_version(&mut self) -> BoxFuture<'static, ApiResource> {
+        (self.resource, self.listed) = (None, false);
+        let status = self.status.clone();
+        Box::pin(version::served(self.client.clone(), move |trouble| cannot_emit(&status, trouble)))
+    }
+
+    /// Takes note of what is there; says whether the kind itself is not.
+    fn see(&mut self, event: Event<DynamicObject>) -> bool {
         match event {
             Event::Begin => self.listing.clear(),
             Event::Listed(object) => {
@@ -158,8 +178,12 @@ impl Emitter {
                 self.set_actual(key_of(&object), None);
             }
             Event::Quiet | Event::At(_) => self.well(),
-            Event::Trouble(trouble) => self.cannot_watch(&trouble),
+            Event::Trouble(trouble) if trouble.cause == Cause::UnknownKind => return true,
+            Event::Trouble(Trouble { reason, .. }) => {
+                cannot_emit(&self.status, format!("cannot watch ServiceEntries: {reason}"));
+            }
         }
+        false
     }
 
     fn try_again(&mut self) {
@@ -179,6 +203,7 @@ impl Emitter {
 
     /// Starts what is due, as far as there is room.
     fn start(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
+        let Some(resource) = self.resource.clone() else { return };
         while self.in_flight.len() < MAX_IN_FLIGHT {
             let Some(key) = self.dirty.iter().find(|key| !self.in_flight.contains(*key)).cloned() else { return };
             self.dirty.remove(&key);
@@ -195,9 +220,9 @@ impl Emitter {
                 }
                 Action::Apply => {
                     let Some(desired) = desired.cloned() else { continue };
-                    Box::pin(apply(self.api(&key), key.clone(), desired))
+                    Box::pin(apply(self.api(&key, &resource), resource.api_version.clone(), key.clone(), desired))
                 }
-                Action::Delete => Box::pin(delete(self.api(&key), key.clone())),
+                Action::Delete => Box::pin(delete(self.api(&key, &resource), key.clone())),
             };
             self.in_flight.insert(key);
             writes.push(write);
@@ -234,22 +259,6 @@ impl Emitter {
         self.status.send_if_modified(|status| status.trouble.take().is_some());
     }
 
-    fn cannot_watch(&self, trouble: &Trouble) {
-        let text = if trouble.cause == Cause::UnknownKind {
-            format!("the cluster does not know {API_VERSION} ServiceEntry: install Istio's CRDs")
-        } else {
-            format!("cannot watch ServiceEntries: {}", trouble.reason)
-        };
-        self.status.send_if_modified(|status| {
-            let news = status.trouble.as_ref() != Some(&text);
-            if news {
-                tracing::warn!("{text}");
-                status.trouble = Some(text);
-            }
-            news
-        });
-    }
-
     fn report(&self) {
         self.status.send_if_modified(|status| {
             // Counted over what is in flight, which is bounded, and not over all that is dirty.
@@ -265,15 +274,26 @@ impl Emitter {
         });
     }
 
-    fn api(&self, key: &ObjectKey) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), &key.namespace, &resource())
+    fn api(&self, key: &ObjectKey, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, resource)
     }
 }
 
-async fn apply(api: Api<DynamicObject>, key: ObjectKey, desired: Desired) -> Written {
+fn cannot_emit(status: &watch::Sender<Status>, why: String) {
+    status.send_if_modified(|status| {
+        let news = status.trouble.as_ref() != Some(&why);
+        if news {
+            tracing::warn!("{why}");
+            status.trouble = Some(why);
+        }
+        news
+    });
+}
+
+async fn apply(api: Api<DynamicObject>, version: String, key: ObjectKey, desired: Desired) -> Written {
     // Forced: where somebody else took a field of an object of ours, it is ours again. Foreign objects never get here.
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api.patch(&key.name, &params, &Patch::Apply(desired.object(&key))).await;
+    let written = api.patch(&key.name, &params, &Patch::Apply(desired.object(&key, &version))).await;
     (key, written.map(|object| Some(actual_of(&object))))
 }
 

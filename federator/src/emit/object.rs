@@ -27,7 +27,7 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "federator
 /// The revision at which an object last changed.
 pub const REVISION_ANNOTATION: &str = "federator.io/revision";
 
-/// Group and version of ServiceEntry.
+/// Group and version of ServiceEntry, where nobody says otherwise.
 pub const API_VERSION: &str = "networking.istio.io/v1";
 
 /// Tells which cluster an endpoint is in, to Istio and to people.
@@ -211,11 +211,11 @@ impl Desired {
         serde_json::to_value(self.entry()).unwrap_or_default()
     }
 
-    /// The whole object, to be written down.
+    /// The whole object, to be written down in a version of its group.
     #[must_use]
-    pub fn object<'a>(&'a self, at: &'a ObjectKey) -> impl Serialize + fmt::Debug + use<'a> {
+    pub fn object<'a>(&'a self, at: &'a ObjectKey, api_version: &'a str) -> impl Serialize + fmt::Debug + use<'a> {
         Object {
-            api_version: API_VERSION,
+            api_version,
             kind: "ServiceEntry",
             metadata: Metadata {
                 annotations: BTreeMap::from([(REVISION_ANNOTATION, self.revision.to_string())]),
@@ -232,7 +232,7 @@ impl Desired {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Object<'a> {
-    api_version: &'static str,
+    api_version: &'a str,
     kind: &'static str,
     metadata: Metadata<'a>,
     spec: ServiceEntry<'a>,

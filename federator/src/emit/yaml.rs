@@ -142,7 +142,7 @@ mod tests {
             let (at, desired) = (ObjectKey { namespace: text(1).into(), name: text(4).into() }, Desired::from(entry));
             let written = super::text(&at, &desired);
             let read: serde_json::Value = serde_saphyr::from_str(&written).expect(&written);
-            prop_assert_eq!(read, serde_json::to_value(desired.object(&at)).expect("JSON"), "{}", written);
+            prop_assert_eq!(read, serde_json::to_value(desired.object(&at, API_VERSION)).expect("JSON"), "{}", written);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Views in, objects out: the whole text of one entry, tables of ports, and what moves when something changes.
 
 use super::*;
+use crate::emit::object::API_VERSION;
 use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
 use model::{
     export::{Export, Head},
@@ -72,7 +73,7 @@ fn an_entry_says_what_istio_needs_to_know() {
     bed.set("demo/web", &[("east", east), ("south", south)]);
     let entries = bed.entries.update(&bed.gathered);
     let (at, desired) = entries.iter().next().expect("one");
-    let text = serde_json::to_string_pretty(&desired.object(at)).expect("JSON");
+    let text = serde_json::to_string_pretty(&desired.object(at, API_VERSION)).expect("JSON");
     let golden = r#"{
   "apiVersion": "networking.istio.io/v1",
   "kind": "ServiceEntry",

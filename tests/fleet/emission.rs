@@ -1,0 +1,126 @@
+//! What an agent writes into its own cluster, whatever Istio is there: an old one, none, or one that comes later; and what
+//! has no room in an object.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, ensure};
+use harness::{Cluster, Fleet, Result, SOON, eventually};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, PostParams};
+use kube::core::GroupVersionKind;
+use serde_json::Value;
+
+/// The definition of ServiceEntries.
+const DEFINITION: &str = "serviceentries.networking.istio.io";
+
+/// Endpoints of a service that is too large by one, and of its EndpointSlices.
+const TOO_MANY: usize = 4097;
+const OF_A_SLICE: usize = 1000;
+
+/// The number of endpoints of an entry, as a version of the API shows it.
+async fn endpoints(cluster: &Cluster, version: &str, host: &str, ns: &str) -> Result<usize> {
+    let gvk = GroupVersionKind::gvk("networking.istio.io", version, "ServiceEntry");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "serviceentries");
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), ns, &resource);
+    let entry = api.get(host).await.with_context(|| format!("ServiceEntry {ns}/{host} in {version}"))?;
+    Ok(entry.data["spec"]["endpoints"].as_array().map_or(0, Vec::len))
+}
+
+/// Has ServiceEntries served in these versions only.
+async fn serve(cluster: &Cluster, versions: &[&str]) -> Result {
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    let mut definition = definitions.get(DEFINITION).await?;
+    for version in &mut definition.spec.versions {
+        version.served = versions.contains(&&*version.name);
+    }
+    definitions.replace(DEFINITION, &PostParams::default(), &definition).await?;
+    Ok(())
+}
+
+#[test]
+fn istio_may_be_old_or_absent_and_come_later() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("versions").await?;
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        north.deploy(&ns, "web", 2, 8080).await?;
+        serve(&north, &["v1beta1", "v1alpha3"]).await?;
+        let agent = fleet.agent_of(&north).embedded().start().await?;
+        let host = format!("web.{ns}.global");
+        let holds = async |version: &str, count: usize| {
+            eventually(SOON * 2, "the entry is there", async || {
+                let found = endpoints(&north, version, &host, &ns).await?;
+                ensure!(found == count, "{found} endpoints");
+                Ok(())
+            })
+            .await
+        };
+        holds("v1beta1", 2).await?;
+        serve(&north, &["v1alpha3"]).await?;
+        north.scale(&ns, "web", 3).await?;
+        holds("v1alpha3", 3).await?;
+
+        let definitions: Api<CustomResourceDefinition> = Api::all(north.client());
+        let mut definition = definitions.get(DEFINITION).await?;
+        definitions.delete(DEFINITION, &DeleteParams::default()).await?;
+        let missing =
+            "the cluster serves no ServiceEntry of networking.istio.io in v1, v1beta1, v1alpha3: install Istio's CRDs";
+        agent.wait_until("Istio is missed", |now| now["emit"]["trouble"] == *missing).await?;
+        eventually(SOON, "the definition is gone", async || {
+            ensure!(definitions.get_opt(DEFINITION).await?.is_none(), "it is still there");
+            Ok(())
+        })
+        .await?;
+        let ObjectMeta { name, annotations, .. } = definition.metadata;
+        definition.metadata = ObjectMeta { name, annotations, ..ObjectMeta::default() };
+        definition.status = None;
+        definitions.create(&PostParams::default(), &definition).await?;
+        holds("v1alpha3", 3).await?;
+        agent.wait_until("nothing is missed", |now| now["emit"]["trouble"] == Value::Null).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_has_no_room_in_an_entry_is_said() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("large").await?;
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        let mut objects = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
+            spec: {ports: [{name: http, port: 80, targetPort: 8080}, {name: dns, port: 53, protocol: UDP}]}\n"
+            .to_owned();
+        let all: Vec<String> = (0..TOO_MANY).map(|n| format!("10.98.{}.{}", n / 250, n % 250 + 1)).collect();
+        for (number, some) in all.chunks(OF_A_SLICE).enumerate() {
+            let addresses = some.iter().map(|address| format!("{{addresses: [{address}]}}"));
+            let addresses = addresses.collect::<Vec<_>>().join(", ");
+            write!(
+                objects,
+                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata:\n  name: web-{number}\n  \
+                 labels: {{kubernetes.io/service-name: web, endpointslice.kubernetes.io/managed-by: tests}}\n\
+                 ports: [{{name: http, port: 8080, protocol: TCP}}]\nendpoints: [{addresses}]\n"
+            )?;
+        }
+        north.apply(&ns, &objects).await?;
+        let agent = fleet.agent_of(&north).embedded().start().await?;
+        let host = format!("web.{ns}.global");
+        eventually(SOON, "the entry has all that fit", async || {
+            let found = endpoints(&north, "v1", &host, &ns).await?;
+            ensure!(found == TOO_MANY - 1, "{found} endpoints");
+            Ok(())
+        })
+        .await?;
+        let key = format!("{ns}/web");
+        let left_out = &agent.status().await?["emit"]["leftOut"][&key];
+        let expected = [
+            "PortTransport: 53/UDP(dns) is left out: a ServiceEntry knows TCP only",
+            "TooManyEndpoints: 4096 of 4097 endpoints are held: an entry has room for no more",
+        ];
+        ensure!(*left_out == serde_json::json!(expected), "{left_out}");
+        let metrics = agent.metrics().await?;
+        let counted = "federator_emit_left_out_services{reason=\"TooManyEndpoints\"} 1";
+        ensure!(metrics.contains(counted), "{metrics}");
+        Ok(())
+    })
+}
