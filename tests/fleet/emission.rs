@@ -7,9 +7,11 @@ use anyhow::{Context as _, ensure};
 use harness::{Cluster, Fleet, Result, SOON, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, PostParams};
+use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use serde_json::Value;
+
+use crate::observation::{define, undefine};
 
 /// The definition of ServiceEntries.
 const DEFINITION: &str = "serviceentries.networking.istio.io";
@@ -61,21 +63,11 @@ fn istio_may_be_old_or_absent_and_come_later() -> Result {
         north.scale(&ns, "web", 3).await?;
         holds("v1alpha3", 3).await?;
 
-        let definitions: Api<CustomResourceDefinition> = Api::all(north.client());
-        let mut definition = definitions.get(DEFINITION).await?;
-        definitions.delete(DEFINITION, &DeleteParams::default()).await?;
+        let definition = undefine(&north, DEFINITION).await?;
         let missing =
             "the cluster serves no ServiceEntry of networking.istio.io in v1, v1beta1, v1alpha3: install Istio's CRDs";
         agent.wait_until("Istio is missed", |now| now["emit"]["trouble"] == *missing).await?;
-        eventually(SOON, "the definition is gone", async || {
-            ensure!(definitions.get_opt(DEFINITION).await?.is_none(), "it is still there");
-            Ok(())
-        })
-        .await?;
-        let ObjectMeta { name, annotations, .. } = definition.metadata;
-        definition.metadata = ObjectMeta { name, annotations, ..ObjectMeta::default() };
-        definition.status = None;
-        definitions.create(&PostParams::default(), &definition).await?;
+        define(&north, definition).await?;
         holds("v1alpha3", 3).await?;
         agent.wait_until("nothing is missed", |now| now["emit"]["trouble"] == Value::Null).await?;
         Ok(())

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, ensure};
-use harness::{Agent, Fleet, Result, SOON, Spare, eventually};
+use harness::{Agent, Cluster, Fleet, Result, SOON, Spare, eventually};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -72,6 +72,28 @@ struct Scene {
     ns: String,
     name: String,
     pods: BTreeSet<IpAddr>,
+}
+
+/// Deletes a definition of a kind; returns what it was, once it is gone.
+pub(crate) async fn undefine(cluster: &Cluster, name: &str) -> Result<CustomResourceDefinition> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    let definition = definitions.get(name).await?;
+    definitions.delete(name, &DeleteParams::default()).await?;
+    eventually(SOON, "the definition is gone", async || {
+        ensure!(definitions.get_opt(name).await?.is_none(), "it is still there");
+        Ok(())
+    })
+    .await?;
+    Ok(definition)
+}
+
+/// Makes it again.
+pub(crate) async fn define(cluster: &Cluster, mut definition: CustomResourceDefinition) -> Result {
+    let ObjectMeta { name, annotations, .. } = definition.metadata;
+    definition.metadata = ObjectMeta { name, annotations, ..ObjectMeta::default() };
+    definition.status = None;
+    Api::all(cluster.client()).create(&PostParams::default(), &definition).await?;
+    Ok(())
 }
 
 // === impl Scene ===
@@ -235,19 +257,9 @@ fn what_is_exported_may_change_at_any_time() -> Result {
         // What asks for it is of a kind that may come, go and come again.
         north.apply(ns, SERVICE_EXPORT).await?;
         scene.answers(&[]).await?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(north.client());
-        let mut definition = definitions.get(DEFINITION).await?;
-        definitions.delete(DEFINITION, &DeleteParams::default()).await?;
+        let definition = undefine(north, DEFINITION).await?;
         scene.is_left_out("export.mode is opt-in").await?;
-        eventually(SOON, "the definition is gone", async || {
-            ensure!(definitions.get_opt(DEFINITION).await?.is_none(), "it is still there");
-            Ok(())
-        })
-        .await?;
-        let ObjectMeta { name, annotations, .. } = definition.metadata;
-        definition.metadata = ObjectMeta { name, annotations, ..ObjectMeta::default() };
-        definition.status = None;
-        definitions.create(&PostParams::default(), &definition).await?;
+        define(north, definition).await?;
         eventually(SOON, "a ServiceExport can be made", async || north.apply(ns, SERVICE_EXPORT).await).await?;
         scene.answers(&[]).await?;
         agent.wait_until("nothing is wrong", |now| now["clusters"][north.name()]["conditions"].is_null()).await?;
