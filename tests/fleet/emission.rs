@@ -3,14 +3,14 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use harness::{Cluster, Fleet, Result, SOON, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, PostParams};
-use kube::core::GroupVersionKind;
+use kube::api::PostParams;
 use serde_json::Value;
 
+use crate::federation::{entry_addresses, service_entry, service_entry_in};
 use crate::observation::{define, undefine};
 
 /// The definition of ServiceEntries.
@@ -19,15 +19,6 @@ const DEFINITION: &str = "serviceentries.networking.istio.io";
 /// Endpoints of a service that is too large by one, and of its EndpointSlices.
 const TOO_MANY: usize = 4097;
 const OF_A_SLICE: usize = 1000;
-
-/// The number of endpoints of an entry, as a version of the API shows it.
-async fn endpoints(cluster: &Cluster, version: &str, host: &str, ns: &str) -> Result<usize> {
-    let gvk = GroupVersionKind::gvk("networking.istio.io", version, "ServiceEntry");
-    let resource = ApiResource::from_gvk_with_plural(&gvk, "serviceentries");
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), ns, &resource);
-    let entry = api.get(host).await.with_context(|| format!("ServiceEntry {ns}/{host} in {version}"))?;
-    Ok(entry.data["spec"]["endpoints"].as_array().map_or(0, Vec::len))
-}
 
 /// Has ServiceEntries served in these versions only.
 async fn serve(cluster: &Cluster, versions: &[&str]) -> Result {
@@ -52,7 +43,7 @@ fn istio_may_be_old_or_absent_and_come_later() -> Result {
         let host = format!("web.{ns}.global");
         let holds = async |version: &str, count: usize| {
             eventually(SOON * 2, "the entry is there", async || {
-                let found = endpoints(&north, version, &host, &ns).await?;
+                let found = entry_addresses(&service_entry_in(version, &north, &ns, &host).await?).len();
                 ensure!(found == count, "{found} endpoints");
                 Ok(())
             })
@@ -98,7 +89,7 @@ fn what_has_no_room_in_an_entry_is_said() -> Result {
         let agent = fleet.agent_of(&north).embedded().start().await?;
         let host = format!("web.{ns}.global");
         eventually(SOON, "the entry has all that fit", async || {
-            let found = endpoints(&north, "v1", &host, &ns).await?;
+            let found = entry_addresses(&service_entry(&north, &ns, &host).await?).len();
             ensure!(found == TOO_MANY - 1, "{found} endpoints");
             Ok(())
         })

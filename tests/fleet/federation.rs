@@ -51,7 +51,12 @@ pub(crate) async fn converged(agents: &[&Agent]) -> Result<u64> {
 
 /// The ServiceEntry of a host in a cluster.
 pub(crate) async fn service_entry(cluster: &Cluster, ns: &str, host: &str) -> Result<DynamicObject> {
-    let gvk = kube::core::GroupVersionKind::gvk("networking.istio.io", "v1", "ServiceEntry");
+    service_entry_in("v1", cluster, ns, host).await
+}
+
+/// The same, in a version of the API.
+pub(crate) async fn service_entry_in(version: &str, cluster: &Cluster, ns: &str, host: &str) -> Result<DynamicObject> {
+    let gvk = kube::core::GroupVersionKind::gvk("networking.istio.io", version, "ServiceEntry");
     let resource = ApiResource::from_gvk_with_plural(&gvk, "serviceentries");
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), ns, &resource);
     api.get(host).await.with_context(|| format!("ServiceEntry {ns}/{host} in {}", cluster.name()))

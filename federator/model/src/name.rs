@@ -129,6 +129,14 @@ impl ServiceKey {
     pub fn host(&self, zone: &str) -> String {
         format!("{}.{}.{zone}", self.name, self.namespace)
     }
+
+    /// The service whose host this is, and the zone; the other way round of [`Self::host`].
+    #[must_use]
+    pub fn of_host(host: &str) -> Option<(Self, &str)> {
+        let mut labels = host.splitn(3, '.');
+        let (name, namespace, zone) = (labels.next()?, labels.next()?, labels.next()?);
+        Some((Self::parse(namespace, name).ok()?, zone))
+    }
 }
 
 impl fmt::Display for ServiceKey {
@@ -148,6 +156,17 @@ mod tests {
         }
         for bad in ["", "-a", "a-", "A", "a.b", "a_b", "é", "a/b", "x".repeat(64).as_str()] {
             assert_eq!(Label::parse(bad), Err(NameError::NotALabel(bad.to_owned())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_come_back() {
+        let key = ServiceKey::parse("demo", "web").expect("a key");
+        for zone in ["global", "fed.example"] {
+            assert_eq!(ServiceKey::of_host(&key.host(zone)), Some((key.clone(), zone)));
+        }
+        for none in ["", "web", "web.demo", ".demo.global", "web..global"] {
+            assert_eq!(ServiceKey::of_host(none), None, "{none}");
         }
     }
 

@@ -481,8 +481,7 @@ fn under<'a>(entries: &'a BTreeMap<String, Entry>, prefix: &'a str) -> impl Iter
 
 /// The service whose host this is, if it is one of the zone's.
 fn service_of(host: &str, zone: &str) -> Option<ServiceKey> {
-    let (name, namespace) = host.strip_suffix(zone)?.strip_suffix('.')?.split_once('.')?;
-    ServiceKey::parse(namespace, name).ok()
+    ServiceKey::of_host(host).filter(|(_, of)| *of == zone).map(|(service, _)| service)
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ pub async fn run(config: Config, observed: watch::Sender<Observed>) {
         }
         tokio::select! {
             () = changed.notified() => {}
-            // Not every file system tells of changes.
+            // Not every file system tells of changes, and none that a file stands still.
             () = tokio::time::sleep(if directory.unsettled { STANDS_STILL } else { LOOK_AGAIN }) => {}
             Ok(()) = rules.changed() => {
                 directory.index.set_rules(rules.borrow_and_update().clone());

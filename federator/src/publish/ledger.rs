@@ -326,11 +326,7 @@ impl Ledger {
             // A store that was restored may have its place and not its records.
             Ok(Key::Order(_)) if Order::decode(&entry.value).is_ok_and(is_ours) => None,
             Ok(Key::Order(service)) => Some(service),
-            Ok(Key::VipOfHost(host)) => {
-                let mut labels = host.splitn(3, '.');
-                let (name, namespace) = (labels.next(), labels.next());
-                name.zip(namespace).and_then(|(name, namespace)| ServiceKey::parse(namespace, name).ok())
-            }
+            Ok(Key::VipOfHost(host)) => ServiceKey::of_host(&host).map(|(service, _)| service),
             _ => None,
         };
         // Orders are read before hosts.

@@ -97,6 +97,15 @@ pub struct Etcd {
     oldest: Arc<Mutex<Option<upkeep::Oldest>>>,
 }
 
+/// A page of what is read.
+struct Page {
+    /// Where etcd was when it answered.
+    revision: u64,
+    entries: Vec<(String, Entry)>,
+    /// The key to go on from; `None` at the end.
+    next: Option<Vec<u8>>,
+}
+
 // === impl Etcd ===
 
 impl Etcd {
@@ -114,20 +123,16 @@ impl Etcd {
         format!("{}{key}", self.root)
     }
 
-    /// Everything under `prefix`, all at one revision, in parts from border to border. What is being read may be compacted
-    /// meanwhile, and then all of it is read anew.
+    /// Everything under `prefix`, all at one revision, and where it is much, in parts from border to border. What is being
+    /// read may be compacted meanwhile, and then all of it is read anew.
     async fn read_parts(&self, prefix: &str, borders: &[String]) -> Result<Snapshot, StoreError> {
         let start = self.key(prefix).into_bytes();
         let end = prefix_end(&start);
-        let mut edges: Vec<Vec<u8>> = borders.iter().map(|border| self.key(border).into_bytes()).collect();
-        edges.retain(|border| (&start..&end).contains(&border));
-        edges.extend([start, end]);
-        edges.sort_unstable();
-        edges.dedup();
-        let mut parts = edges.windows(2).map(|edges| (edges[0].clone(), edges[1].clone()));
-        let first = parts.next().unwrap_or_default();
+        let mut borders: Vec<Vec<u8>> = borders.iter().map(|border| self.key(border).into_bytes()).collect();
+        borders.sort_unstable();
+        borders.dedup();
         for _ in 0..READS {
-            match self.read_once(first.clone(), parts.clone()).await {
+            match self.read_once(&start, &end, &borders).await {
                 Err(StoreError::Compacted(_)) => {}
                 read => return read,
             }
@@ -138,55 +143,65 @@ impl Etcd {
         )))
     }
 
-    /// The parts, unless what is being read is compacted meanwhile. The first part says at which revision.
-    async fn read_once(
-        &self,
-        first: (Vec<u8>, Vec<u8>),
-        others: impl Iterator<Item = (Vec<u8>, Vec<u8>)> + Send,
-    ) -> Result<Snapshot, StoreError> {
-        let (revision, entries) = self.read_part(first, 0).await?;
+    /// The same, unless what is being read is compacted meanwhile. The first page says at which revision.
+    async fn read_once(&self, start: &[u8], end: &[u8], borders: &[Vec<u8>]) -> Result<Snapshot, StoreError> {
+        let mut limit = PAGE;
+        let Page { revision, entries, next } = self.read_page(start, end, 0, &mut limit).await?;
         let mut snapshot = Snapshot { revision, entries: entries.into_iter().collect() };
-        let others: Vec<_> = others.map(|part| self.read_part(part, revision)).collect();
-        let mut others = stream::iter(others).buffered(AT_ONCE);
-        while let Some(part) = others.next().await {
-            snapshot.entries.extend(part?.1);
+        // What is little takes one question, however far away etcd is.
+        let Some(rest) = next else { return Ok(snapshot) };
+        let between =
+            borders.iter().map(Vec::as_slice).filter(|border| (&*rest..end).contains(border) && *border != rest);
+        let edges: Vec<&[u8]> = [&*rest].into_iter().chain(between).chain([end]).collect();
+        let parts: Vec<_> = edges.windows(2).map(|edges| self.read_part(edges[0], edges[1], revision, limit)).collect();
+        let mut parts = stream::iter(parts).buffered(AT_ONCE);
+        while let Some(part) = parts.next().await {
+            snapshot.entries.extend(part?);
         }
         Ok(snapshot)
     }
 
-    /// Everything from one key to before another, page by page at this revision, or at the present one if that is zero;
-    /// and which it was.
+    /// Everything from one key to before another, page by page at this revision.
     async fn read_part(
         &self,
-        (mut start, end): (Vec<u8>, Vec<u8>),
-        mut revision: u64,
-    ) -> Result<(u64, Vec<(String, Entry)>), StoreError> {
-        let mut entries = Vec::new();
-        let mut limit = PAGE;
+        start: &[u8],
+        end: &[u8],
+        revision: u64,
+        mut limit: i64,
+    ) -> Result<Vec<(String, Entry)>, StoreError> {
+        let (mut all, mut next) = (Vec::new(), Some(start.to_vec()));
+        while let Some(start) = next {
+            let page = self.read_page(&start, end, revision, &mut limit).await?;
+            all.extend(page.entries);
+            next = page.next;
+        }
+        Ok(all)
+    }
+
+    /// The first of what there is from one key to before another, at this revision, or at the present one if that is zero.
+    /// `limit` is how many keys at most, and becomes how many the next page is to have.
+    async fn read_page(&self, start: &[u8], end: &[u8], revision: u64, limit: &mut i64) -> Result<Page, StoreError> {
         loop {
-            let options = GetOptions::new().with_range(end.clone()).with_limit(limit).with_revision(sign(revision));
+            let options = GetOptions::new().with_range(end).with_limit(*limit).with_revision(sign(revision));
             let page = self.members.call_linearizable(Retry::Freely, |client| {
-                let (start, options) = (start.clone(), options.clone());
+                let (start, options) = (start.to_vec(), options.clone());
                 async move { client.kv_client().max_decoding_message_size(MAX_ANSWER).get(start, Some(options)).await }
             });
             let page = match page.await {
                 Ok(page) => page,
                 // Somebody has written values that are far larger than ours.
-                Err(StoreError::Refused(why)) if why.contains(TOO_MUCH) && limit > 1 => {
-                    limit = (limit / 8).max(1);
+                Err(StoreError::Refused(why)) if why.contains(TOO_MUCH) && *limit > 1 => {
+                    *limit = (*limit / 8).max(1);
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            if revision == 0 {
-                revision = page.header().map_or(0, |header| unsign(header.revision()));
-            }
-            entries.extend(page.kvs().iter().filter_map(|kv| self.entry(kv)));
-            limit = next_limit(page.kvs().len(), page.kvs().iter().map(|kv| kv.key().len() + kv.value().len()).sum());
-            match page.kvs().last() {
-                Some(last) if page.more() => start = [last.key(), b"\0"].concat(),
-                _ => return Ok((revision, entries)),
-            }
+            *limit = next_limit(page.kvs().len(), page.kvs().iter().map(|kv| kv.key().len() + kv.value().len()).sum());
+            return Ok(Page {
+                revision: page.header().map_or(0, |header| unsign(header.revision())),
+                entries: page.kvs().iter().filter_map(|kv| self.entry(kv)).collect(),
+                next: page.kvs().last().filter(|_| page.more()).map(|last| [last.key(), b"\0"].concat()),
+            });
         }
     }
 

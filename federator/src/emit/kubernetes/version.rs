@@ -6,12 +6,16 @@ use crate::{
     kubernetes::explain::{Cause, cause, explain},
 };
 use kube::{Client, api::ApiResource, core::GroupVersionKind};
+use std::time::Duration;
 
 /// The group of Istio's networking objects.
 const GROUP: &str = "networking.istio.io";
 
 /// The resource of ServiceEntries.
 const PLURAL: &str = "serviceentries";
+
+/// How often it is asked for where there is none: Istio is not installed many times a day.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What can be used, best first.
 const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
@@ -28,10 +32,13 @@ pub(super) async fn served(client: Client, trouble: impl Fn(String)) -> ApiResou
                     PLURAL,
                 );
             }
-            Ok(None) => trouble(format!(
-                "the cluster serves no ServiceEntry of {GROUP} in {}: install Istio's CRDs",
-                VERSIONS.join(", ")
-            )),
+            Ok(None) => {
+                let versions = VERSIONS.join(", ");
+                trouble(format!("the cluster serves no ServiceEntry of {GROUP} in {versions}: install Istio's CRDs"));
+                // Nothing tells of it: a new kind can only be asked for.
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
             Err(error) => {
                 trouble(format!("cannot find out which ServiceEntries the cluster serves: {}", explain(&error)));
             }
