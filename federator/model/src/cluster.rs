@@ -32,6 +32,8 @@ pub struct Synced {
     pub source_version: Arc<str>,
     /// Whether the records are not all yet that was read up to there.
     pub behind: bool,
+    /// Whether something of the source was never readable: what is not in the records may be there all the same.
+    pub partial: bool,
 }
 
 /// Whether what is known of a cluster is news.

@@ -113,6 +113,7 @@ impl Record for Synced {
             hash: self.hash.to_bytes().to_vec(),
             source_version: self.source_version.to_string(),
             behind: self.behind,
+            partial: self.partial,
             generation: self.generation.to_string(),
             reader: 0,
         }
@@ -130,6 +131,7 @@ impl Record for Synced {
             hash: SetHash::from_bytes(hash),
             source_version: wire.source_version.into(),
             behind: wire.behind,
+            partial: wire.partial,
             generation: wire.generation.into(),
         })
     }

@@ -107,9 +107,10 @@ impl View {
                 let _ = write!(text, " uid={} network={}", meta.uid, meta.network);
             }
             if let Some(synced) = &cluster.synced {
-                let Synced { epoch, generation, sequence, records, hash, source_version, behind } = synced;
+                let Synced { epoch, generation, sequence, records, hash, source_version, behind, partial } = synced;
                 let _ = write!(text, " synced={generation}.{epoch}.{sequence} records={records} hash={hash}");
                 let _ = write!(text, " at={source_version}{}", if *behind { "+" } else { "" });
+                text.push_str(if *partial { " partial" } else { "" });
             }
             if let Some(State { frozen: true, since, reason }) = &cluster.state {
                 let _ = write!(text, " frozen={since} ({reason})");

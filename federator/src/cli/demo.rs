@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use ask::Resolver;
 use clap::Args as ClapArgs;
 use clusters::Fleet;
-use model::{cluster::Synced, reach::Place};
+use model::reach::Place;
 use moves::Mover;
 use std::{
     io::{self, Write as _},
@@ -141,9 +141,11 @@ impl Demo {
     async fn settled(&mut self) -> anyhow::Result<()> {
         let clusters = self.fleet.clusters.len();
         let settled = |now: &Gathered| {
-            let synced = |synced: &Option<Synced>| synced.as_ref().is_some_and(Synced::is_complete);
-            let published = now.view.clusters().values().filter(|cluster| synced(&cluster.synced));
-            now.complete && published.count() == clusters
+            let markers = now.view.clusters().values().filter_map(|cluster| cluster.synced.as_ref());
+            let published = || markers.clone().filter(|marker| marker.is_complete());
+            // What cannot be read is said, and not waited for.
+            let whole = now.complete || published().any(|marker| marker.partial);
+            whole && published().count() == clusters
         };
         let resolver = &self.resolver;
         let waiting = async {

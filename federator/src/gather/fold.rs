@@ -172,7 +172,7 @@ impl Fold {
         let removed = |id: &ClusterId| self.clusters.get(id).is_some_and(Standing::is_removed);
         // A cluster of our own that could not be observed yet, nor has a marker, may hold any name; for a while. One
         // that came later holds none that anybody has known.
-        let settled = |(id, own): (&ClusterId, &Own)| own.is_settled(self.is_synced(id)) || removed(id);
+        let settled = |(id, own): (&ClusterId, &Own)| own.is_settled(self.is_whole(id)) || removed(id);
         let seen =
             (self.given_up || self.own.iter().all(settled)) && self.clusters.iter().all(|known| self.is_new(known));
         let used = || self.own.iter().filter(|(id, own)| own.counts() && !removed(id)).map(|(id, _)| id);
@@ -430,8 +430,8 @@ impl Fold {
         }
     }
 
-    fn is_synced(&self, id: &ClusterId) -> bool {
-        self.clusters.get(id).is_some_and(Standing::is_synced)
+    fn is_whole(&self, id: &ClusterId) -> bool {
+        self.clusters.get(id).is_some_and(Standing::is_whole)
     }
 
     /// Sets a key aside with its reason, or takes it back.

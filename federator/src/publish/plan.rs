@@ -223,14 +223,15 @@ impl<'a> Draft<'a> {
         self.hold(held, all);
         let is_late = !self.ledger.is_early() || known.synced.source_version == self.now.source_version;
         let is_of_tenure = known.synced.epoch == epoch && known.synced.generation == generation;
-        let is_marked = is_of_tenure && known.fits && !known.synced.behind && is_late;
+        let is_as_whole = !known.synced.behind && known.synced.partial == self.now.partial;
+        let is_marked = is_of_tenure && known.fits && is_as_whole && is_late;
         if self.txn.writes.is_empty() && (is_marked || !all) {
             return None;
         }
         if all {
             (self.marker.epoch, self.marker.generation) = (epoch, generation);
         }
-        self.marker.behind = !all;
+        (self.marker.behind, self.marker.partial) = (!all, self.now.partial);
         self.marker.sequence += 1;
         self.marker.source_version = self.now.source_version.clone();
         let marker = Key::Synced(cluster.clone()).to_string();

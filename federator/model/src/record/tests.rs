@@ -116,6 +116,7 @@ fn the_small_ones_round_trip() {
         hash: SetHash::of("a", b"b"),
         source_version: "4".into(),
         behind: true,
+        partial: true,
     };
     assert_eq!(Synced::decode(&synced.encode()), Ok(synced));
     let order = Order(vec![ClusterId::parse("west").expect("an id"), ClusterId::parse("east").expect("an id")]);

@@ -156,6 +156,7 @@ impl fmt::Display for Reply {
             }
             ResponseCode::NoError => f.write_str(&self.data.join(" ")),
             ResponseCode::NXDomain => f.write_str("NXDOMAIN"),
+            ResponseCode::ServFail => f.write_str("SERVFAIL"),
             other => write!(f, "{other}"),
         }
     }

@@ -65,13 +65,14 @@ fn to_try(demo: &Demo, answering: Option<&Service>, silent: Option<&Service>) ->
     lines
 }
 
-/// Who exports it, with the number of ready endpoints.
+/// Who exports it by id, with the number of ready endpoints. (Who was first is another order, and differs between runs.)
 pub(super) fn ready(service: &Service) -> String {
     let export = |(cluster, export): &(_, std::sync::Arc<model::export::Export>)| {
         let cluster: &model::name::ClusterId = cluster;
         format!("{cluster} {}", export.ready())
     };
-    let exports: Vec<String> = service.exports.iter().map(export).collect();
+    let mut exports: Vec<String> = service.exports.iter().map(export).collect();
+    exports.sort();
     exports.join(", ")
 }
 

@@ -55,10 +55,9 @@ impl Own {
         self.seen.settled()
     }
 
-    /// Whether waiting for a first look at it makes sense no longer. `is_marked`: the store says that it holds all of it;
-    /// where this agent writes that, it says no more than what it sees.
-    pub(super) fn is_settled(&self, is_marked: bool) -> bool {
-        self.late || self.is_seen() || is_marked && !(self.publishes && self.seen.partial)
+    /// Whether waiting for a first look at it makes sense no longer. `is_whole`: the store says that it holds all of it.
+    pub(super) fn is_settled(&self, is_whole: bool) -> bool {
+        self.late || self.is_seen() || is_whole
     }
 
     /// Whether it was not among the first, or is another agent's to look at.

@@ -137,6 +137,11 @@ impl Standing {
         self.synced.value.as_ref().is_some_and(Synced::is_complete)
     }
 
+    /// Whether the marker says besides that what the records do not hold is not there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_synced() && self.synced.value.as_ref().is_some_and(|marker| !marker.partial)
+    }
+
     /// Whether the cluster was complete once and the store has lost its word on it.
     pub(super) fn is_unreadable(&self) -> bool {
         self.marked && !self.is_synced() && !self.is_removed()

@@ -787,11 +787,13 @@ fn a_name_is_absent_only_when_all_that_could_have_it_was_seen() {
     fold.replace(&snapshot(&store));
     assert!(complete(&fold));
 
-    // A file that was never readable may hold any name, and a marker of one's own says nothing of it.
+    // A file that was never readable may hold any name.
     let unreadable = || Observed { partial: true, ..observed([]) };
     fold.observed(&id("east"), unreadable());
-    assert!(complete(&fold), "its publisher may have read it");
-    fold.published(&id("east"), true, None);
+    assert!(complete(&fold), "its publisher has read it");
+    let partial = Synced { partial: true, ..Synced::decode(&marker(1)).expect("a marker") };
+    write_past(&store, vec![("clusters/east/synced".to_owned(), Some(partial.encode()))]);
+    fold.replace(&snapshot(&store));
     assert!(!complete(&fold));
     assert!(fold.observed(&id("east"), observed([])), "it matters");
     assert!(complete(&fold));

@@ -627,6 +627,18 @@ fn a_key_stays_until_everything_was_compared_and_written() {
 }
 
 #[test]
+fn a_marker_says_whether_the_source_was_readable() {
+    let mut bed = Bed::over([]);
+    let mut seen = observed([("demo/web", plain("10.0.0.1"))]);
+    for partial in [true, false, true] {
+        seen.partial = partial;
+        bed.settle(&seen);
+        assert_eq!(bed.ledger.marker().synced.partial, partial);
+        assert_eq!(bed.plan(&seen, &bed.todo(&seen)), None, "once is enough");
+    }
+}
+
+#[test]
 fn an_operator_who_was_faster_is_heard() {
     let (mut bed, seen) = braked();
     bed.settle(&seen);

@@ -120,6 +120,7 @@ fn expected() -> Vec<(Key, String, Vec<u8>)> {
                 hash: hash(101),
                 source_version: "5678".into(),
                 behind: false,
+                partial: false,
             },
         ),
         is(Key::Head(east.clone(), web()), &head),

@@ -120,6 +120,9 @@ pub struct Synced {
     /// Whether the records are not all yet that was read up to there.
     #[prost(bool, tag = "8")]
     pub behind: bool,
+    /// Whether something of the source was never readable: what is not in the records may be there all the same.
+    #[prost(bool, tag = "9")]
+    pub partial: bool,
     /// The generation in which the epoch is a revision.
     #[prost(string, tag = "6")]
     pub generation: ::prost::alloc::string::String,
