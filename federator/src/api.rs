@@ -13,7 +13,7 @@ use crate::{
     kubernetes::kubeconfig::Access,
     membership::roster::Roster,
     observe::Observed,
-    project::service_entry,
+    project::objects,
     publish, snapshot,
     store::Upkeep,
 };
@@ -43,7 +43,7 @@ pub struct Sources {
     /// How emitting stands.
     pub emitted: watch::Receiver<emit::Status>,
     /// What is missing of emitted objects.
-    pub entry_conditions: watch::Receiver<service_entry::Conditions>,
+    pub entry_conditions: watch::Receiver<objects::Conditions>,
     /// What is kept for the next start.
     pub snapshot: snapshot::Kept,
 }

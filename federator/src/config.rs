@@ -12,12 +12,13 @@ pub use snapshot::Snapshot;
 
 use crate::{ownership::rules::Timing, store::etcd::Settings};
 use model::{
+    export::Address,
     locality::{Locality, Network},
     name::{ClusterId, NameError},
     vip::{VipRangeError, VipRanges},
 };
 use rules::{ExportRules, ImportRules};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// What an agent needs to know.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub struct Cluster {
     pub network: Network,
     /// The root namespace of its mesh.
     pub root_namespace: Arc<str>,
+    /// Its east-west gateways, where they are not to be found.
+    pub gateways: Vec<(Address, u16)>,
     /// Where its endpoints run when nothing says so.
     pub locality: Locality,
     /// How it is observed.
@@ -102,6 +105,8 @@ pub struct Place {
     pub locality: Locality,
     /// The root namespace of its mesh.
     pub root_namespace: Arc<str>,
+    /// Its east-west gateways, where they are not to be found.
+    pub gateways: Vec<(Address, u16)>,
 }
 
 /// How a cluster is observed.
@@ -143,6 +148,10 @@ pub struct Dns {
 pub struct Emit {
     /// The namespace for services that this cluster does not have.
     pub namespace: String,
+    /// Whether a DestinationRule goes with every service.
+    pub destination_rules: bool,
+    /// The labels of the pods of east-west gateways; none where the Gateway is somebody else's to write.
+    pub gateway: BTreeMap<String, String>,
     /// Where to.
     pub target: EmitTarget,
 }
@@ -249,6 +258,14 @@ impl Config {
                 _ => EmitTarget::Kubernetes(typed),
             },
         };
+        let gateway = match file.emit.gateway {
+            file::EmitGateway { enabled: false, .. } => BTreeMap::new(),
+            file::EmitGateway { selector, .. } if selector.is_empty() => {
+                let reason = "name the labels of the gateway's pods: without, every gateway would pass everything";
+                return Err(field("emit.gateway.selector", reason));
+            }
+            file::EmitGateway { selector, .. } => selector,
+        };
         let store = match file.store.etcd {
             None => Store::Embedded,
             Some(etcd) => {
@@ -276,7 +293,12 @@ impl Config {
             store,
             snapshot: file.snapshot.map(Snapshot::check).transpose()?,
             dns: Dns { listeners: file.dns.listeners, ttl: file.dns.ttl, negative_ttl: file.dns.negative_ttl },
-            emit: Emit { namespace: file.emit.namespace, target },
+            emit: Emit {
+                namespace: file.emit.namespace,
+                destination_rules: file.emit.destination_rules,
+                gateway,
+                target,
+            },
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
                 .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
             admin: file.admin.address,
@@ -309,14 +331,19 @@ impl Place {
     /// Where a cluster of the configuration is.
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {
-        let Cluster { network, locality, root_namespace, .. } = cluster.clone();
-        Self { network, locality, root_namespace }
+        let Cluster { network, locality, root_namespace, gateways, .. } = cluster.clone();
+        Self { network, locality, root_namespace, gateways }
     }
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self { network: Network::default(), locality: Locality::default(), root_namespace: "istio-system".into() }
+        Self {
+            network: Network::default(),
+            locality: Locality::default(),
+            root_namespace: "istio-system".into(),
+            gateways: Vec::new(),
+        }
     }
 }
 
@@ -356,6 +383,7 @@ impl Cluster {
             network: Network::new(&typed.network),
             locality: locality(&format!("{at}.locality"), &typed.locality)?,
             root_namespace: typed.root_namespace.into(),
+            gateways: gateways(&format!("{at}.gateways"), &typed.gateways)?,
             source,
         })
     }
@@ -388,3 +416,21 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
 
 #[cfg(test)]
 mod tests;
+
+/// Addresses of gateways, as `address`, `address:port` or `[address]:port`.
+fn gateways(at: &str, typed: &[String]) -> Result<Vec<(Address, u16)>, ConfigError> {
+    let parse = |text: &String| {
+        let address = |text: &str| Address::parse_ip(text).or_else(|| Address::parse_host(text));
+        let alone = address(text).map(|address| (address, model::gateway::PORT));
+        alone.or_else(|| {
+            let (host, port) = text.rsplit_once(':')?;
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            Some((address(host)?, port.parse().ok().filter(|port| *port != 0)?))
+        })
+    };
+    let refuse = |(n, text): (usize, &String)| {
+        let reason = format!("`{text}` is no gateway: give an address or a host name, and behind a colon a port");
+        parse(text).ok_or_else(|| field(format!("{at}[{n}]"), reason))
+    };
+    typed.iter().enumerate().map(refuse).collect()
+}

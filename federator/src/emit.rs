@@ -1,10 +1,13 @@
 //! Emit: makes what is in the agent's own cluster, or in a directory, equal to what was projected. Only differences
 //! are written, and nothing that others made is touched. Knows nothing of why an object is as it is.
 
+pub mod destination_rule;
 pub mod directory;
+pub mod gateway;
 pub mod kubernetes;
 pub mod object;
 pub mod plan;
+pub mod service_entry;
 pub mod yaml;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -4,6 +4,7 @@
 
 pub mod dns;
 pub mod import;
+pub mod objects;
 pub mod service_entry;
 
 use crate::config::rules::ImportRules;

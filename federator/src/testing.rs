@@ -166,7 +166,7 @@ pub(crate) fn plain(endpoints: &str) -> Arc<Export> {
 }
 
 pub(crate) fn meta(uid: &str, network: &str) -> Meta {
-    Meta { uid: uid.into(), network: Network::new(network) }
+    Meta { uid: uid.into(), network: Network::new(network), ..Meta::default() }
 }
 
 /// A complete look at a cluster with the uid `uid` on network `n1`.

@@ -11,6 +11,7 @@ mod emission;
 mod etcd;
 mod faults;
 mod federation;
+mod gateways;
 mod istio;
 mod lies;
 mod membership;

@@ -68,7 +68,7 @@ impl Source {
         let names = ["east", "west", "south", "north"];
         let id = ClusterId::parse(names[usize::from(number) % names.len()]).expect("a cluster id");
         let network = Network::new(if number < 2 { "n1" } else { "n2" });
-        let meta = Meta { uid: format!("uid-{id}").into(), network };
+        let meta = Meta { uid: format!("uid-{id}").into(), network, ..Meta::default() };
         let source = Self { id, meta, number, now: watch::Sender::default(), journal: journal.clone() };
         for _ in 0..dice.number(1..=4) {
             source.change(dice);

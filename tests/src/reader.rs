@@ -32,7 +32,7 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 const RULES: [(&str, &[&str]); 6] = [
     ("", &["services", "pods", "nodes", "namespaces"]),
     ("discovery.k8s.io", &["endpointslices"]),
-    ("networking.istio.io", &["workloadentries"]),
+    ("networking.istio.io", &["workloadentries", "gateways"]),
     ("multicluster.x-k8s.io", &["serviceexports"]),
     ("apiextensions.k8s.io", &["customresourcedefinitions"]),
     ("coordination.k8s.io", &["leases"]),

@@ -1,7 +1,10 @@
 //! What a cluster asserts about itself, the marker that says how far its records are complete, and the tombstone that
 //! says whether it belongs to the fleet. Knows nothing of how a cluster is watched or who owns it.
 
-use crate::locality::Network;
+use crate::{
+    gateway::{Gateway, Passed},
+    locality::{Locality, Network},
+};
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc};
 
@@ -12,6 +15,12 @@ pub struct Meta {
     pub uid: Arc<str>,
     /// The network its pods are on.
     pub network: Network,
+    /// Where its nodes are, as far as that is the same for all.
+    pub locality: Locality,
+    /// Its east-west gateways, in their order.
+    pub gateways: Vec<Gateway>,
+    /// What these let through, in its order.
+    pub passed: Vec<Passed>,
 }
 
 /// The marker: all records of a cluster up to here are written. Without a valid one, absence means nothing.

@@ -5,7 +5,7 @@ mod endpoint;
 mod members;
 mod slices;
 
-pub use endpoint::{Address, Endpoint, Health, Traits, Workload, can_be_a_label, can_be_an_endpoint};
+pub use endpoint::{Address, Endpoint, Health, TLS_MODE_LABEL, Traits, Workload, can_be_a_label, can_be_an_endpoint};
 pub use members::Member;
 pub use slices::Slices;
 

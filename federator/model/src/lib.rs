@@ -23,6 +23,8 @@ pub mod locality;
 
 pub mod export;
 
+pub mod gateway;
+
 pub mod cluster;
 
 pub mod seat;

@@ -45,6 +45,20 @@ impl Locality {
         Self::from(Levels { region: self.region.clone(), zone, subzone: "".into() })
     }
 
+    /// What is the same for both, from the region on.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let is = |same: bool, level: &Arc<str>| if same { level.clone() } else { "".into() };
+        let region = self.region == other.region;
+        let zone = region && self.zone == other.zone;
+        let subzone = zone && self.subzone == other.subzone;
+        Self::from(Levels {
+            region: is(region, &self.region),
+            zone: is(zone, &self.zone),
+            subzone: is(subzone, &self.subzone),
+        })
+    }
+
     /// Whether nothing at all is known.
     #[must_use]
     pub fn is_unknown(&self) -> bool {

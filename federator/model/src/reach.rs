@@ -1,14 +1,17 @@
 //! Which of a service's endpoints can be used from one place, and why the others cannot. Pure: networks and a place
 //! in, a choice out. Knows nothing of DNS or Istio, which dress the choice each in their own way.
 
+mod networks;
+
+pub use networks::{Entrance, Networks};
+
 use crate::{
     export::{Health, Member},
     locality::Network,
     merge::Service,
     name::ClusterId,
-    view::View,
 };
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 /// Where somebody asks from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,15 +22,22 @@ pub struct Place {
     pub network: Network,
 }
 
-/// The networks of clusters, as far as they have said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(BTreeMap<ClusterId, Network>);
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker<'a> {
+    /// Whoever connects to what is answered: a gateway means nothing to it.
+    Plain,
+    /// A sidecar, which tells a gateway by the SNI for which host it comes.
+    Meshed(&'a str),
+}
 
 /// What a place can use of a service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Offer<'a> {
     /// The endpoints to use, in the order of the exports.
     pub usable: Vec<Usable<'a>>,
+    /// Those to be reached through gateways.
+    pub through: Vec<Through<'a>>,
     /// What cannot be used, a reason a cluster.
     pub left_out: Vec<LeftOut<'a>>,
 }
@@ -41,6 +51,15 @@ pub struct Usable<'a> {
     pub network: Option<&'a Network>,
     /// The endpoint, and where it listens.
     pub member: Member<'a>,
+}
+
+/// Endpoints of one cluster on one network that are reached through any of some gateways.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Through<'a> {
+    /// The gateways; at least one.
+    pub gateways: Vec<Entrance<'a>>,
+    /// The endpoints behind them; at least one.
+    pub endpoints: Vec<Usable<'a>>,
 }
 
 /// Endpoints of one cluster that cannot be used from here.
@@ -59,71 +78,109 @@ pub struct LeftOut<'a> {
 pub enum Reason<'a> {
     /// They are on another network, and no gateway into it is known.
     OtherNetwork(&'a Network),
+    /// They are on another network, and its gateways are for the mesh.
+    MeshOnly(&'a Network),
+    /// They are on another network, and its gateways let the host of their service not through.
+    NotPassed(&'a Network),
+    /// They are on another network, and do not take the mutual TLS that is all its gateways pass.
+    NoMutualTls(&'a Network),
     /// They are not ready.
     NotReady,
     /// They are host names, and nobody looks them up here.
     HostName,
 }
 
-/// What `place` can use of `service`: ready endpoints on its network, or, when none of those is ready, those that are
-/// held, or else draining ones.
+/// How the endpoints of one cluster on one network are reached.
+enum Way<'a> {
+    Directly,
+    Through(Vec<Entrance<'a>>),
+    Not(Reason<'a>),
+}
+
+/// What `place` can use of `service`: ready endpoints on its network or behind a gateway, or, when none of those is
+/// ready, those that are held, or else draining ones.
 #[must_use]
-pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service) -> Offer<'a> {
+pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service, asker: Asker<'_>) -> Offer<'a> {
     let here = networks.of(&place.cluster).unwrap_or(&place.network);
     let mut offer = Offer::default();
     let (mut held, mut draining) = (Vec::new(), Vec::new());
     for (cluster, export) in &service.exports {
         let of_cluster = networks.of(cluster);
+        let mut ways: Vec<(Option<&Network>, Way<'_>)> = Vec::new();
         for member in export.endpoints() {
             let endpoint = member.endpoint;
+            if endpoint.health == Health::NotReady {
+                offer.leave_out(cluster, Reason::NotReady);
+                continue;
+            }
             let network = endpoint.network.as_ref().or(of_cluster);
-            match (endpoint.health, network) {
-                (Health::NotReady, _) => offer.leave_out(cluster, Reason::NotReady),
-                (_, Some(network)) if network != here => offer.leave_out(cluster, Reason::OtherNetwork(network)),
-                (Health::Ready, _) => offer.usable.push(Usable { cluster, network, member }),
-                (Health::Held, _) => held.push(Usable { cluster, network, member }),
-                (Health::Draining, _) => draining.push(Usable { cluster, network, member }),
+            let way = match ways.iter().position(|(known, _)| *known == network) {
+                Some(known) => &ways[known].1,
+                None => {
+                    ways.push((network, way(networks, here, (cluster, network), service, asker)));
+                    &ways[ways.len() - 1].1
+                }
+            };
+            let gateways = match (way, network) {
+                (Way::Not(reason), _) => {
+                    offer.leave_out(cluster, reason.clone());
+                    continue;
+                }
+                (Way::Through(_), Some(network)) if !endpoint.workload.takes_mutual_tls() => {
+                    offer.leave_out(cluster, Reason::NoMutualTls(network));
+                    continue;
+                }
+                (Way::Through(gateways), _) => gateways.clone(),
+                (Way::Directly, _) => Vec::new(),
+            };
+            let usable = Usable { cluster, network, member };
+            match endpoint.health {
+                Health::Held => held.push((usable, gateways)),
+                Health::Draining => draining.push((usable, gateways)),
+                _ => offer.take(usable, gateways),
             }
         }
     }
     for lesser in [held, draining] {
-        if offer.usable.is_empty() {
-            offer.usable = lesser;
-        } else {
-            lesser.iter().for_each(|usable| offer.leave_out(usable.cluster, Reason::NotReady));
+        let needed = offer.is_empty();
+        for (usable, gateways) in lesser {
+            if needed {
+                offer.take(usable, gateways);
+            } else {
+                offer.leave_out(usable.cluster, Reason::NotReady);
+            }
         }
     }
     offer
 }
 
-// === impl Networks ===
-
-impl Networks {
-    /// Those of the clusters of a View.
-    #[must_use]
-    pub fn new(view: &View) -> Self {
-        Self(said(view).map(|(id, network)| (id.clone(), network.clone())).collect())
+fn way<'a>(
+    networks: &'a Networks,
+    here: &Network,
+    (cluster, network): (&ClusterId, Option<&'a Network>),
+    service: &Service,
+    asker: Asker<'_>,
+) -> Way<'a> {
+    let Some(network) = network.filter(|network| *network != here) else { return Way::Directly };
+    let mut gateways = networks.gateways(cluster, network);
+    if gateways.is_empty() {
+        return Way::Not(Reason::OtherNetwork(network));
     }
-
-    /// Whether they are still those of this View. Costs less than to make them anew.
-    #[must_use]
-    pub fn hold(&self, view: &View) -> bool {
-        self.0.iter().eq(said(view))
-    }
-
-    /// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
-    fn of(&self, cluster: &ClusterId) -> Option<&Network> {
-        self.0.get(cluster)
-    }
-}
-
-fn said(view: &View) -> impl Iterator<Item = (&ClusterId, &Network)> {
-    view.clusters().iter().filter_map(|(id, cluster)| Some((id, &cluster.meta.as_ref()?.network)))
+    let Asker::Meshed(host) = asker else { return Way::Not(Reason::MeshOnly(network)) };
+    let namespace = service.key.namespace.as_str();
+    gateways.retain(|entrance| networks.passes(entrance.cluster, namespace, host));
+    if gateways.is_empty() { Way::Not(Reason::NotPassed(network)) } else { Way::Through(gateways) }
 }
 
 // === impl Offer ===
 
 impl<'a> Offer<'a> {
+    /// Whether there is nothing to use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.usable.is_empty() && self.through.is_empty()
+    }
+
     /// What somebody can use who looks no host name up.
     #[must_use]
     pub fn with_addresses(mut self) -> Self {
@@ -133,6 +190,18 @@ impl<'a> Offer<'a> {
         let hosts: Vec<Usable<'a>> = hosts;
         hosts.iter().for_each(|usable| self.leave_out(usable.cluster, Reason::HostName));
         self
+    }
+
+    /// Takes an endpoint that is reached through gateways, or directly where there are none.
+    fn take(&mut self, usable: Usable<'a>, gateways: Vec<Entrance<'a>>) {
+        if gateways.is_empty() {
+            self.usable.push(usable);
+            return;
+        }
+        match self.through.iter_mut().find(|known| known.gateways == gateways) {
+            Some(known) => known.endpoints.push(usable),
+            None => self.through.push(Through { gateways, endpoints: vec![usable] }),
+        }
     }
 
     fn leave_out(&mut self, cluster: &'a ClusterId, reason: Reason<'a>) {
@@ -147,6 +216,16 @@ impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherNetwork(network) => write!(f, "on network {network}, and no gateway into it is known"),
+            Self::MeshOnly(network) => write!(f, "on network {network}, whose gateways are for sidecars only"),
+            Self::NotPassed(network) => {
+                write!(
+                    f,
+                    "on network {network}, whose gateways do not serve the host: no Gateway there passes it through"
+                )
+            }
+            Self::NoMutualTls(network) => {
+                write!(f, "on network {network}, whose gateways pass mutual TLS only, and without a sidecar")
+            }
             Self::NotReady => f.write_str("not ready"),
             Self::HostName => f.write_str("host names, which are not looked up here"),
         }
@@ -160,140 +239,4 @@ impl fmt::Display for LeftOut<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        cluster::Meta,
-        export::{Address, Endpoint, Export, Head, Slice, Traits},
-        merge::{Parts, merge},
-        name::ServiceKey,
-        view::Cluster,
-    };
-    use std::sync::Arc;
-
-    /// Exports as `cluster@network: address[@network]health…`, asked from `east`: `+` ready, `~` draining, `-` not.
-    /// A cluster without network has not said what it is.
-    fn check(exports: &[(&str, &str, &[&str])]) -> (Vec<String>, Vec<String>) {
-        let (usable, left_out, _) = asked(exports);
-        (usable, left_out)
-    }
-
-    /// The same, and what is left when nobody looks host names up.
-    fn asked(exports: &[(&str, &str, &[&str])]) -> (Vec<String>, Vec<String>, Vec<String>) {
-        let (mut view, mut parts) = (View::default(), Parts::default());
-        for (cluster, network, endpoints) in exports {
-            let id = ClusterId::parse(cluster).expect("an id");
-            let meta = (!network.is_empty()).then(|| Meta { uid: "".into(), network: Network::new(network) });
-            view.set_cluster(&id, Some(Cluster { meta, ..Cluster::default() }));
-            let endpoint = |text: &&str| {
-                let (address, health) = text.split_at(text.len() - 1);
-                let (address, network) = address.split_once('@').unwrap_or((address, ""));
-                let health = match health {
-                    "+" => Health::Ready,
-                    "?" => Health::Held,
-                    "~" => Health::Draining,
-                    _ => Health::NotReady,
-                };
-                Endpoint {
-                    address: Address::parse_ip(address).or_else(|| Address::parse_host(address)).expect("an address"),
-                    health,
-                    traits: Traits {
-                        network: (!network.is_empty()).then(|| Network::new(network)),
-                        ..Traits::default()
-                    }
-                    .into(),
-                }
-            };
-            let slice = Slice { ports: [].into(), endpoints: endpoints.iter().map(endpoint).collect() };
-            let slices = [("s".into(), Arc::new(slice))].into_iter().collect();
-            parts.exports.insert(id, Arc::new(Export { head: Arc::new(Head::default()), slices }));
-        }
-        let key = ServiceKey::parse("demo", "web").expect("a key");
-        let service = merge(&key, &parts).expect("exported");
-        let place = Place { cluster: ClusterId::parse("east").expect("an id"), network: Network::new("n1") };
-        let shown = |offer: &Offer<'_>| {
-            let usable = |u: &Usable<'_>| format!("{}:{}", u.cluster, u.member.endpoint.address);
-            offer.usable.iter().map(usable).collect()
-        };
-        let said = |offer: &Offer<'_>| offer.left_out.iter().map(ToString::to_string).collect();
-        let networks = Networks::new(&view);
-        let offer = offer(&networks, &place, &service);
-        let (usable, left_out) = (shown(&offer), said(&offer));
-        let offer = offer.with_addresses();
-        let mut without: Vec<String> = shown(&offer);
-        without.extend(said(&offer));
-        (usable, left_out, without)
-    }
-
-    #[test]
-    fn ready_ones_of_my_network_are_used() {
-        let (usable, left_out) = check(&[
-            ("east", "n1", &["10.0.0.1+", "10.0.0.2-"]),
-            ("west", "n1", &["10.1.0.1+", "10.1.0.2~"]),
-            ("south", "n2", &["10.2.0.1+", "10.2.0.2~"]),
-        ]);
-        assert_eq!(usable, ["east:10.0.0.1", "west:10.1.0.1"]);
-        assert_eq!(
-            left_out,
-            [
-                "1 endpoints of east: not ready",
-                "2 endpoints of south: on network n2, and no gateway into it is known",
-                "1 endpoints of west: not ready",
-            ]
-        );
-    }
-
-    #[test]
-    fn draining_ones_are_used_when_nothing_else_is_there() {
-        let (usable, left_out) = check(&[("east", "n1", &["10.0.0.1~", "10.0.0.2-"])]);
-        assert_eq!(usable, ["east:10.0.0.1"]);
-        assert_eq!(left_out, ["1 endpoints of east: not ready"]);
-    }
-
-    #[test]
-    fn an_endpoint_may_be_on_another_network_than_its_cluster() {
-        let (usable, left_out) = check(&[
-            ("east", "n1", &["10.0.0.1+", "10.0.0.2@n2+"]),
-            ("south", "n2", &["10.2.0.1@n1+", "10.2.0.2+", "10.2.0.3@n3+", "10.2.0.4@n3-"]),
-        ]);
-        assert_eq!(usable, ["east:10.0.0.1", "south:10.2.0.1"]);
-        assert_eq!(
-            left_out,
-            [
-                "1 endpoints of east: on network n2, and no gateway into it is known",
-                "1 endpoints of south: on network n2, and no gateway into it is known",
-                "1 endpoints of south: on network n3, and no gateway into it is known",
-                "1 endpoints of south: not ready",
-            ]
-        );
-    }
-
-    #[test]
-    fn where_i_am_is_what_my_cluster_says() {
-        assert_eq!(check(&[("east", "n9", &["10.0.0.1+"]), ("west", "n9", &["10.1.0.1+"])]).0.len(), 2);
-        // While it says nothing, what was configured counts; and against a cluster that says nothing speaks nothing.
-        assert_eq!(check(&[("east", "", &[]), ("west", "n1", &["10.1.0.1+"])]).0, ["west:10.1.0.1"]);
-        assert_eq!(check(&[("east", "n1", &[]), ("west", "", &["10.1.0.1+"])]).0, ["west:10.1.0.1"]);
-    }
-
-    #[test]
-    fn host_names_are_for_those_who_look_them_up() {
-        let (usable, left_out, without) = asked(&[("east", "n1", &["db.example+", "10.0.0.1+", "old.example-"])]);
-        assert_eq!(usable, ["east:10.0.0.1", "east:db.example"]);
-        assert_eq!(left_out, ["1 endpoints of east: not ready"]);
-        assert_eq!(
-            without,
-            [
-                "east:10.0.0.1",
-                "1 endpoints of east: not ready",
-                "1 endpoints of east: host names, which are not looked up here",
-            ]
-        );
-    }
-
-    #[test]
-    fn an_address_in_two_slices_counts_once() {
-        let (usable, left_out) = check(&[("east", "n1", &["10.0.0.1~", "10.0.0.1+", "10.0.0.1-"])]);
-        assert_eq!((usable, left_out), (vec!["east:10.0.0.1".to_owned()], vec![]));
-    }
-}
+mod tests;

@@ -9,8 +9,9 @@ pub use slice::Shared;
 
 use crate::{
     cluster::{Meta, SetHash, Synced, Tombstone},
-    export::{Head, Kind, Port, Protocol, can_be_an_endpoint},
-    locality::Network,
+    export::{Address, Head, Kind, Port, Protocol, can_be_an_endpoint},
+    gateway::{Gateway, Passed},
+    locality::{Locality, Network},
     name::ClusterId,
     vip::Vip,
     wire,
@@ -93,15 +94,44 @@ pub enum RecordError {
 
 impl Record for Meta {
     fn encode(&self) -> Vec<u8> {
-        let network = self.network.as_str().to_owned();
-        wire::Meta { uid: self.uid.to_string(), network, reader: 0 }.encode_to_vec()
+        let gateway = |gateway: &Gateway| wire::Gateway {
+            network: gateway.network.as_str().to_owned(),
+            address: gateway.address.to_string(),
+            port: gateway.port.into(),
+        };
+        wire::Meta {
+            uid: self.uid.to_string(),
+            network: self.network.as_str().to_owned(),
+            region: self.locality.region.to_string(),
+            zone: self.locality.zone.to_string(),
+            subzone: self.locality.subzone.to_string(),
+            gateways: self.gateways.iter().map(gateway).collect(),
+            passed: self.passed.iter().map(|passed| passed.as_str().to_owned()).collect(),
+            reader: 0,
+        }
+        .encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let wire = wire::Meta::decode(bytes)?;
         check_reader(wire.reader)?;
-        Ok(Self { uid: wire.uid.into(), network: Network::new(&wire.network) })
+        Ok(Self {
+            uid: wire.uid.into(),
+            network: Network::new(&wire.network),
+            locality: Locality::new(&wire.region, &wire.zone, &wire.subzone),
+            gateways: wire.gateways.into_iter().map(gateway).collect::<Result<_, _>>()?,
+            passed: wire.passed.iter().map(|pattern| Passed::new(pattern)).collect(),
+        })
     }
+}
+
+fn gateway(wire: wire::Gateway) -> Result<Gateway, RecordError> {
+    let address = Address::parse_ip(&wire.address).or_else(|| Address::parse_host(&wire.address));
+    Ok(Gateway {
+        network: Network::new(&wire.network),
+        address: address.ok_or(RecordError::Host(wire.address))?,
+        port: port_from_wire(wire.port)?,
+    })
 }
 
 impl Record for Synced {

@@ -4,6 +4,7 @@
 
 use crate::{
     cluster::{Hold, Meta, SetHash, State, Synced},
+    gateway::Gateway,
     merge::Service,
     name::{ClusterId, ServiceKey},
     tracked::Tracked,
@@ -104,7 +105,12 @@ impl View {
         for (id, cluster) in self.clusters.iter() {
             let _ = write!(text, "cluster {id}");
             if let Some(meta) = &cluster.meta {
-                let _ = write!(text, " uid={} network={}", meta.uid, meta.network);
+                let Meta { uid, network, locality, gateways, passed } = meta;
+                let _ = write!(text, " uid={uid} network={network} at={locality}");
+                for Gateway { network, address, port } in gateways {
+                    let _ = write!(text, " gateway={network}:{address}:{port}");
+                }
+                passed.iter().for_each(|passed| _ = write!(text, " passes={}", passed.as_str()));
             }
             if let Some(synced) = &cluster.synced {
                 let Synced { epoch, generation, sequence, records, hash, source_version, behind, partial } = synced;

@@ -12,7 +12,7 @@ use model::{
     export::Export,
     merge::Service,
     name::ClusterId,
-    reach::{Networks, Place, offer},
+    reach::{Asker, Networks, Place, offer},
 };
 use serde::Serialize;
 use std::{
@@ -132,6 +132,12 @@ pub struct ClusterReport {
     pub aside: bool,
     /// How far its source was read.
     pub source_version: String,
+    /// Its east-west gateways: where they are, and the network that they lead into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+    /// The hosts that these let through.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<String>,
     /// What is wrong with it, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub conditions: BTreeMap<&'static str, String>,
@@ -423,6 +429,8 @@ impl ClusterReport {
             }),
             aside: gathered.aside.contains(id),
             source_version: synced.source_version.to_string(),
+            gateways: meta.gateways.iter().map(ToString::to_string).collect(),
+            passed: meta.passed.iter().map(|passed| passed.as_str().to_owned()).collect(),
             conditions: BTreeMap::new(),
             observed: None,
         }
@@ -463,7 +471,8 @@ impl NotImportedReport {
 impl ServiceReport {
     fn new(networks: &Networks, place: &Place, rules: &ImportRules, service: &Arc<Service>) -> Self {
         let imported = import::imported(rules, service);
-        let offer = imported.as_deref().map(|service| offer(networks, place, service)).unwrap_or_default();
+        let offer =
+            imported.as_deref().map(|service| offer(networks, place, service, Asker::Plain)).unwrap_or_default();
         let export = |(cluster, export): &(ClusterId, Arc<Export>)| ExportReport {
             cluster: cluster.to_string(),
             ready: export.ready(),

@@ -202,18 +202,10 @@ impl One {
     }
 
     fn observe(&self, doubts: Doubts) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        let Place { network, locality: default_locality, root_namespace } = self.place.clone();
-        let rules = self.rules.clone();
+        let (place, rules) = (self.place.clone(), self.rules.clone());
         match &self.reached {
             Reached::Directory(path) => {
-                let source = observe::directory::Config {
-                    path: path.clone(),
-                    network,
-                    default_locality,
-                    root_namespace,
-                    rules,
-                    clock: self.clock,
-                };
+                let source = observe::directory::Config { path: path.clone(), place, rules, clock: self.clock };
                 Box::pin(observe::directory::run(source, self.observed.clone()))
             }
             Reached::ApiServer(connectors) => {
@@ -226,7 +218,7 @@ impl One {
                     proof: watch.proof,
                     clock: self.clock,
                 };
-                let source = observe::kubernetes::Config { network, default_locality, root_namespace, rules, sentinel };
+                let source = observe::kubernetes::Config { place, rules, sentinel };
                 Box::pin(observe::kubernetes::run(source, connectors.clone(), doubts, self.observed.clone()))
             }
         }

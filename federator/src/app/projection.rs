@@ -8,7 +8,7 @@ use crate::{
     gather::Gathered,
     project::{
         dns::Zones,
-        service_entry::{Conditions, ServiceEntries},
+        objects::{Conditions, Objects},
     },
 };
 use arc_swap::ArcSwap;
@@ -23,7 +23,7 @@ const VERSION: &str = concat!("federator ", env!("CARGO_PKG_VERSION"));
 pub(super) struct Projection {
     pub(super) zones: Zones,
     pub(super) served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
-    pub(super) entries: ServiceEntries,
+    pub(super) objects: Objects,
     pub(super) rules: watch::Receiver<ImportRules>,
     pub(super) desired: watch::Sender<Tracked<ObjectKey, Desired>>,
     /// What is missing of these.
@@ -40,7 +40,7 @@ impl Projection {
             let now = gathered.borrow_and_update().clone();
             let rules = self.rules.borrow_and_update().clone();
             self.zones.set_rules(rules.clone());
-            self.entries.set_rules(rules);
+            self.objects.set_rules(rules);
             for (mode, zone) in self.zones.update(&now) {
                 let mut zones = dns::Zones::new([zone]);
                 zones.set_version(VERSION);
@@ -50,8 +50,8 @@ impl Projection {
             // Before everything was seen, what is missing is not known to be gone. Nobody may want any: who emits
             // nothing need not hold every endpoint once more.
             if now.complete && !self.desired.is_closed() {
-                self.desired.send_replace(self.entries.update(&now));
-                self.missing.send_replace(self.entries.conditions().clone());
+                self.desired.send_replace(self.objects.update(&now));
+                self.missing.send_replace(self.objects.conditions().clone());
             }
             tracing::debug!(
                 revision = now.view.revision(),

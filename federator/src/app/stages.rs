@@ -23,7 +23,7 @@ use crate::{
     ownership::{self, caretaker},
     project::{
         dns::{self as zones, Zones},
-        service_entry::{self, ServiceEntries},
+        objects::{self, Objects},
     },
     publish,
     snapshot::{self, Begun, Loaded, format::Identity},
@@ -235,7 +235,7 @@ impl Stages {
         gathered: watch::Receiver<Gathered>,
         served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
         rules: watch::Receiver<ImportRules>,
-        (desired, missing): (watch::Sender<Tracked<ObjectKey, Desired>>, watch::Sender<service_entry::Conditions>),
+        (desired, missing): (watch::Sender<Tracked<ObjectKey, Desired>>, watch::Sender<objects::Conditions>),
     ) -> Result<watch::Receiver<bool>, AppError> {
         let zones_config = zones::Config {
             place: place(config),
@@ -244,15 +244,17 @@ impl Stages {
             negative_ttl: config.dns.negative_ttl,
             serial: first_serial(),
         };
-        let entries_config = service_entry::Config {
+        let objects_config = objects::Config {
             place: place(config),
             zone: config.zone.clone(),
             namespace: config.emit.namespace.as_str().into(),
+            rules: config.emit.destination_rules,
+            gateway: config.emit.gateway.clone(),
         };
         let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
         let (ready, is_ready) = watch::channel(false);
-        let entries = ServiceEntries::new(entries_config);
-        let projection = Projection { zones, served, entries, rules, desired, missing, ready };
+        let objects = Objects::new(objects_config);
+        let projection = Projection { zones, served, objects, rules, desired, missing, ready };
         self.others.spawn(projection.run(gathered));
         Ok(is_ready)
     }

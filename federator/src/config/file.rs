@@ -66,6 +66,9 @@ pub struct Cluster {
     /// `region/zone/subzone` of endpoints of which nothing better is known.
     #[serde(default)]
     pub locality: String,
+    /// Its east-west gateways, as `address:port`, instead of those that are found.
+    #[serde(default)]
+    pub gateways: Vec<String>,
     /// Observe it by its API server.
     pub kubernetes: Option<Kubernetes>,
     /// Observe it as a directory of manifests.
@@ -176,6 +179,8 @@ pub struct Place {
     pub locality: Option<String>,
     /// The root namespace of its mesh.
     pub root_namespace: Option<String>,
+    /// Its east-west gateways, as `address:port`, instead of those that are found.
+    pub gateways: Option<Vec<String>>,
 }
 
 /// Where records go. Without `etcd`: nowhere, this agent observes every cluster itself.
@@ -282,6 +287,20 @@ pub struct Emit {
     pub directory: Option<PathBuf>,
     /// The namespace of objects for services that this cluster does not have.
     pub namespace: String,
+    /// Whether a DestinationRule goes with every service: near endpoints first, far ones when those fail.
+    pub destination_rules: bool,
+    /// What this cluster's east-west gateways let through.
+    pub gateway: EmitGateway,
+}
+
+/// The Gateway that lets others in, where this cluster has east-west gateways.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct EmitGateway {
+    /// Whether it is written.
+    pub enabled: bool,
+    /// The labels of the gateways' pods.
+    pub selector: BTreeMap<String, String>,
 }
 
 /// Ranges of virtual addresses.
@@ -373,7 +392,20 @@ impl Default for Watch {
 
 impl Default for Emit {
     fn default() -> Self {
-        Self { kubernetes: None, directory: None, namespace: "istio-system".to_owned() }
+        Self {
+            kubernetes: None,
+            directory: None,
+            namespace: "istio-system".to_owned(),
+            destination_rules: true,
+            gateway: EmitGateway::default(),
+        }
+    }
+}
+
+impl Default for EmitGateway {
+    fn default() -> Self {
+        // As Istio's own installation labels them.
+        Self { enabled: true, selector: BTreeMap::from([("istio".to_owned(), "eastwestgateway".to_owned())]) }
     }
 }
 

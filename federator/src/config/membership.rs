@@ -4,6 +4,7 @@
 use super::{ConfigError, Place, Source, cluster_id, field, file, locality};
 use crate::kubernetes::kubeconfig::Allowed;
 use model::{
+    export::Address,
     locality::{Locality, Network},
     name::{ClusterId, Label},
 };
@@ -32,6 +33,7 @@ struct Said {
     network: Option<Network>,
     locality: Option<Locality>,
     root_namespace: Option<Arc<str>>,
+    gateways: Option<Vec<(Address, u16)>>,
 }
 
 // === impl Membership ===
@@ -84,6 +86,7 @@ impl Membership {
             network: said(own, &self.defaults, |said| &said.network).unwrap_or(otherwise.network),
             locality: said(own, &self.defaults, |said| &said.locality).unwrap_or(otherwise.locality),
             root_namespace: said(own, &self.defaults, |said| &said.root_namespace).unwrap_or(otherwise.root_namespace),
+            gateways: said(own, &self.defaults, |said| &said.gateways).unwrap_or(otherwise.gateways),
         }
     }
 }
@@ -97,6 +100,8 @@ impl Said {
             Label::parse(name).map_err(|error| field(format!("{at}.rootNamespace"), error.to_string()))?;
         }
         let root_namespace = typed.root_namespace.as_deref().map(Into::into);
-        Ok(Self { network: typed.network.as_deref().map(Network::new), locality, root_namespace })
+        let gateways = typed.gateways.as_ref();
+        let gateways = gateways.map(|typed| super::gateways(&format!("{at}.gateways"), typed)).transpose()?;
+        Ok(Self { network: typed.network.as_deref().map(Network::new), locality, root_namespace, gateways })
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Status,
-    object::{Desired, ObjectKey},
+    object::{Desired, Kind, ObjectKey},
     plan::{Action, Actual, action},
     yaml,
 };
@@ -108,13 +108,15 @@ pub async fn run(
 }
 
 fn file_name(key: &ObjectKey) -> String {
-    // Neither part can contain an underscore.
-    format!("{}_{}.yaml", key.namespace, key.name)
+    // No part can contain an underscore.
+    format!("{}_{}_{}.yaml", key.kind.as_str().to_ascii_lowercase(), key.namespace, key.name)
 }
 
 fn key_of(file_name: &str) -> Option<ObjectKey> {
-    let (namespace, name) = file_name.strip_suffix(".yaml")?.split_once('_')?;
-    Some(ObjectKey { namespace: namespace.into(), name: name.into() })
+    let (kind, rest) = file_name.strip_suffix(".yaml")?.split_once('_')?;
+    let (namespace, name) = rest.split_once('_')?;
+    let kind = Kind::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(kind))?;
+    Some(ObjectKey { kind, namespace: namespace.into(), name: name.into() })
 }
 
 // === impl Home ===

@@ -2,31 +2,32 @@
 //! without asking, and put right when somebody changes it. One write in flight an object; the first change of an
 //! object goes out at once, and what changes meanwhile goes out as one. Istio need not be there yet, and may go.
 
-mod version;
+mod served;
 
 use super::{
     Status,
-    object::{Desired, FIELD_MANAGER, ObjectKey},
+    object::{Desired, FIELD_MANAGER, Kind, ObjectKey},
     plan::{Action, Actual, action},
 };
 use crate::{
     backoff::Backoff,
     kubernetes::{
-        explain::{Cause, explain},
-        follow::{Event, Selection, Trouble, follow},
+        explain::explain,
+        follow::{Event, Trouble},
     },
     publish,
 };
 use futures::{
     StreamExt as _,
     future::BoxFuture,
-    stream::{self, BoxStream, FuturesUnordered},
+    stream::{FuturesUnordered, SelectAll},
 };
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use model::tracked::{Since, Tracked};
+use served::News;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -47,18 +48,26 @@ pub struct Config {
 /// What became of a write.
 type Written = (ObjectKey, Result<Option<Actual>, kube::Error>);
 
-struct Emitter {
-    client: Client,
-    /// As what the cluster serves ServiceEntries; `None` as long as that is not known.
+/// What is known of a kind.
+#[derive(Default)]
+struct Known {
+    /// As what the cluster serves it; `None` as long as that is not known.
     resource: Option<ApiResource>,
-    desired: Tracked<ObjectKey, Desired>,
-    actual: BTreeMap<ObjectKey, Actual>,
     /// Whether everything that is there was seen.
     listed: bool,
-    dirty: BTreeSet<ObjectKey>,
-    in_flight: BTreeSet<ObjectKey>,
     /// What a list in progress has named so far.
     listing: BTreeSet<ObjectKey>,
+    dirty: BTreeSet<ObjectKey>,
+    /// Why nothing of it can be emitted.
+    trouble: Option<String>,
+}
+
+struct Emitter {
+    client: Client,
+    kinds: BTreeMap<Kind, Known>,
+    desired: Tracked<ObjectKey, Desired>,
+    actual: BTreeMap<ObjectKey, Actual>,
+    in_flight: BTreeSet<ObjectKey>,
     /// Written in vain; to be tried again after a pause.
     failed: BTreeSet<ObjectKey>,
     troubles: BTreeMap<String, String>,
@@ -73,20 +82,17 @@ pub async fn run(
 ) {
     let mut emitter = Emitter {
         client: config.client,
-        resource: None,
+        kinds: Kind::ALL.into_iter().map(|kind| (kind, Known::default())).collect(),
         desired: Tracked::new(),
         actual: BTreeMap::new(),
-        listed: false,
-        dirty: BTreeSet::new(),
         in_flight: BTreeSet::new(),
-        listing: BTreeSet::new(),
         failed: BTreeSet::new(),
         troubles: BTreeMap::new(),
         status,
     };
     let mut published = config.published;
-    let mut events: BoxStream<'static, Event<DynamicObject>> = stream::pending().boxed();
-    let mut finding = emitter.find_version();
+    let kinds = Kind::ALL.into_iter().map(|kind| served::news(&emitter.client, kind));
+    let mut news: SelectAll<_> = kinds.collect();
     let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
     let mut backoff = Backoff::default();
     let mut pause: BoxFuture<'static, ()> = Box::pin(std::future::pending());
@@ -96,7 +102,7 @@ pub async fn run(
     }
     emitter.want(desired.borrow_and_update().clone());
     loop {
-        if emitter.listed && published.borrow_and_update().owner {
+        if published.borrow_and_update().owner {
             emitter.start(&mut writes);
         }
         tokio::select! {
@@ -106,16 +112,7 @@ pub async fn run(
                 }
                 emitter.want(desired.borrow_and_update().clone());
             }
-            resource = &mut finding, if emitter.resource.is_none() => {
-                let api = Api::all_with(emitter.client.clone(), &resource);
-                events = follow(api, Selection::default()).boxed();
-                emitter.resource = Some(resource);
-            }
-            Some(event) = events.next() => if emitter.see(event) {
-                // Istio is gone, or serves another version now.
-                events = stream::pending().boxed();
-                finding = emitter.find_version();
-            },
+            Some((kind, news)) = news.next() => emitter.hear(kind, news),
             Some((key, result)) = writes.next() => {
                 if emitter.written(key, result) {
                     backoff.reset();
@@ -137,57 +134,67 @@ pub async fn run(
 impl Emitter {
     fn want(&mut self, desired: Tracked<ObjectKey, Desired>) {
         match desired.since(self.desired.sequence()) {
-            Since::Changes(changes) => self.dirty.extend(changes.into_iter().map(|(key, _)| key.clone())),
+            Since::Changes(changes) => changes.into_iter().for_each(|(key, _)| soil(&mut self.kinds, key.clone())),
             Since::Everything => {
                 let keys = desired.iter().map(|(key, _)| key).chain(self.actual.keys());
-                self.dirty.extend(keys.cloned());
+                keys.for_each(|key| soil(&mut self.kinds, key.clone()));
             }
         }
         self.desired = desired;
     }
 
-    /// Finds out as what the cluster serves ServiceEntries. Nothing is written meanwhile.
-    fn find_version(&mut self) -> BoxFuture<'static, ApiResource> {
-        (self.resource, self.listed) = (None, false);
-        let status = self.status.clone();
-        Box::pin(version::served(self.client.clone(), move |trouble| cannot_emit(&status, trouble)))
+    /// Takes note of what happened to a kind.
+    fn hear(&mut self, kind: Kind, news: News) {
+        let Some(known) = self.kinds.get_mut(&kind) else { return };
+        match news {
+            News::Missing(why) => self.cannot_emit(kind, why),
+            News::Served(resource) => known.resource = Some(resource),
+            // Nothing is written meanwhile.
+            News::Lost => (known.resource, known.listed) = (None, false),
+            News::Seen(event) => self.see(kind, *event),
+        }
     }
 
-    /// Takes note of what is there; says whether the kind itself is not.
-    fn see(&mut self, event: Event<DynamicObject>) -> bool {
+    /// Takes note of what is there.
+    fn see(&mut self, kind: Kind, event: Event<DynamicObject>) {
+        let Some(known) = self.kinds.get_mut(&kind) else { return };
         match event {
-            Event::Begin => self.listing.clear(),
+            Event::Begin => known.listing.clear(),
             Event::Listed(object) => {
-                self.listing.insert(key_of(&object));
-                self.set_actual(key_of(&object), Some(actual_of(&object)));
+                known.listing.insert(key_of(kind, &object));
+                self.set_actual(key_of(kind, &object), Some(actual_of(&object)));
             }
             Event::Complete(_) => {
-                let gone: Vec<_> = self.actual.keys().filter(|key| !self.listing.contains(*key)).cloned().collect();
-                for key in gone {
-                    self.set_actual(key, None);
-                }
-                self.listed = true;
-                self.well();
+                let there = self.actual.keys().filter(|key| key.kind == kind);
+                let gone: Vec<_> = there.filter(|key| !known.listing.contains(*key)).cloned().collect();
+                (known.listed, known.trouble) = (true, None);
+                gone.into_iter().for_each(|key| self.set_actual(key, None));
             }
             Event::Changed(object) => {
-                self.well();
-                self.set_actual(key_of(&object), Some(actual_of(&object)));
+                known.trouble = None;
+                self.set_actual(key_of(kind, &object), Some(actual_of(&object)));
             }
             Event::Gone(object) => {
-                self.well();
-                self.set_actual(key_of(&object), None);
+                known.trouble = None;
+                self.set_actual(key_of(kind, &object), None);
             }
-            Event::Quiet | Event::At(_) => self.well(),
-            Event::Trouble(trouble) if trouble.cause == Cause::UnknownKind => return true,
+            Event::Quiet | Event::At(_) => known.trouble = None,
             Event::Trouble(Trouble { reason, .. }) => {
-                cannot_emit(&self.status, format!("cannot watch ServiceEntries: {reason}"));
+                self.cannot_emit(kind, format!("cannot watch {}: {reason}", kind.plural()));
             }
         }
-        false
+    }
+
+    fn cannot_emit(&mut self, kind: Kind, why: String) {
+        let Some(known) = self.kinds.get_mut(&kind) else { return };
+        if known.trouble.as_ref() != Some(&why) {
+            tracing::warn!("{why}");
+            known.trouble = Some(why);
+        }
     }
 
     fn try_again(&mut self) {
-        self.dirty.append(&mut self.failed);
+        std::mem::take(&mut self.failed).into_iter().for_each(|key| soil(&mut self.kinds, key));
     }
 
     fn set_actual(&mut self, key: ObjectKey, actual: Option<Actual>) {
@@ -198,15 +205,23 @@ impl Emitter {
             Some(actual) => self.actual.insert(key.clone(), actual),
             None => self.actual.remove(&key),
         };
-        self.dirty.insert(key);
+        soil(&mut self.kinds, key);
+    }
+
+    /// Something that is due, and as what its kind is served. Of a kind of which not everything was seen nothing is.
+    fn next_due(&mut self) -> Option<(ObjectKey, ApiResource)> {
+        self.kinds.values_mut().filter(|known| known.listed).find_map(|known| {
+            let resource = known.resource.clone()?;
+            let key = known.dirty.iter().find(|key| !self.in_flight.contains(*key)).cloned()?;
+            known.dirty.remove(&key);
+            Some((key, resource))
+        })
     }
 
     /// Starts what is due, as far as there is room.
     fn start(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
-        let Some(resource) = self.resource.clone() else { return };
         while self.in_flight.len() < MAX_IN_FLIGHT {
-            let Some(key) = self.dirty.iter().find(|key| !self.in_flight.contains(*key)).cloned() else { return };
-            self.dirty.remove(&key);
+            let Some((key, resource)) = self.next_due() else { return };
             let desired = self.desired.get(&key);
             let write: BoxFuture<'static, Written> = match action(desired, self.actual.get(&key)) {
                 Action::Nothing => {
@@ -255,20 +270,20 @@ impl Emitter {
         }
     }
 
-    fn well(&self) {
-        self.status.send_if_modified(|status| status.trouble.take().is_some());
-    }
-
     fn report(&self) {
+        let troubles: Vec<&str> = self.kinds.values().filter_map(|known| known.trouble.as_deref()).collect();
+        let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         self.status.send_if_modified(|status| {
             // Counted over what is in flight, which is bounded, and not over all that is dirty.
-            let in_flight = self.in_flight.iter().filter(|key| !self.dirty.contains(*key)).count();
-            let waiting = self.dirty.len() + in_flight + self.troubles.len();
-            let in_place = self.desired.len().saturating_sub(waiting);
-            let news = status.in_place != in_place || *status.troubles != self.troubles;
+            let dirty = |key: &&ObjectKey| self.kinds.get(&key.kind).is_some_and(|known| known.dirty.contains(*key));
+            let in_flight = self.in_flight.iter().filter(|key| !dirty(key)).count();
+            let waiting: usize = self.kinds.values().map(|known| known.dirty.len()).sum();
+            let in_place = self.desired.len().saturating_sub(waiting + in_flight + self.troubles.len());
+            let news = status.in_place != in_place || *status.troubles != self.troubles || status.trouble != trouble;
             if news {
                 status.in_place = in_place;
                 status.troubles = Arc::new(self.troubles.clone());
+                status.trouble = trouble;
             }
             news
         });
@@ -279,15 +294,9 @@ impl Emitter {
     }
 }
 
-fn cannot_emit(status: &watch::Sender<Status>, why: String) {
-    status.send_if_modified(|status| {
-        let news = status.trouble.as_ref() != Some(&why);
-        if news {
-            tracing::warn!("{why}");
-            status.trouble = Some(why);
-        }
-        news
-    });
+/// Notes that an object may not be as it should be.
+fn soil(kinds: &mut BTreeMap<Kind, Known>, key: ObjectKey) {
+    kinds.entry(key.kind).or_default().dirty.insert(key);
 }
 
 async fn apply(api: Api<DynamicObject>, version: String, key: ObjectKey, desired: Desired) -> Written {
@@ -306,8 +315,8 @@ async fn delete(api: Api<DynamicObject>, key: ObjectKey) -> Written {
     (key, result)
 }
 
-fn key_of(object: &DynamicObject) -> ObjectKey {
-    ObjectKey { namespace: object.namespace().unwrap_or_default().into(), name: object.name_any().into() }
+fn key_of(kind: Kind, object: &DynamicObject) -> ObjectKey {
+    ObjectKey { kind, namespace: object.namespace().unwrap_or_default().into(), name: object.name_any().into() }
 }
 
 fn actual_of(object: &DynamicObject) -> Actual {

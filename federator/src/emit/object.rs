@@ -1,17 +1,12 @@
-//! What is emitted: Istio's ServiceEntry, as far as it is written here, and the marks that say an object is ours.
-//! For server-side apply a field that is never set must not be there, so empty ones are left out.
+//! What is emitted: the kinds, what each says, and the marks that say an object is ours.
 //!
 //! An object that is desired is not held as such, because a fleet has an entry of every endpoint: what is held says how
 //! to make it, and a hash tells whether it would be another one.
 
-use model::{
-    export::{Address, Workload},
-    locality::Locality,
-};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use super::{destination_rule::DestinationRule, gateway::Gateway, service_entry::ServiceEntry};
+use serde::Serialize;
 use serde_json::Value;
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher as _},
@@ -27,28 +22,50 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "federator
 /// The revision at which an object last changed.
 pub const REVISION_ANNOTATION: &str = "federator.io/revision";
 
-/// Group and version of ServiceEntry, where nobody says otherwise.
+/// The group of Istio's networking objects.
+pub const GROUP: &str = "networking.istio.io";
+
+/// Group and version of what is emitted, where nobody says otherwise.
 pub const API_VERSION: &str = "networking.istio.io/v1";
 
-/// Tells which cluster an endpoint is in, to Istio and to people.
-const CLUSTER_LABEL: &str = "topology.istio.io/cluster";
-
-/// Turns mutual TLS on. Alone it would make clients ask for an identity that the entry does not name.
-const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+/// The kinds that are emitted, all of them Istio's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A service and its endpoints.
+    ServiceEntry,
+    /// How clients choose among them.
+    DestinationRule,
+    /// What this cluster's east-west gateways let through.
+    Gateway,
+}
 
 /// Where an object is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
     /// Its namespace.
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
 }
 
+/// What an object says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum Spec<'a> {
+    /// As a ServiceEntry.
+    ServiceEntry(ServiceEntry<'a>),
+    /// As a DestinationRule.
+    DestinationRule(DestinationRule),
+    /// As a Gateway.
+    Gateway(Gateway),
+}
+
 /// How to make what an object says.
 pub trait Recipe: fmt::Debug + Send + Sync {
     /// What it says: the same whenever it is asked.
-    fn entry(&self) -> ServiceEntry<'_>;
+    fn spec(&self) -> Spec<'_>;
 }
 
 /// An object as it should be, and since which revision.
@@ -62,81 +79,36 @@ pub struct Desired {
     pub revision: u64,
 }
 
-/// `ServiceEntry.spec`, MESH_INTERNAL. Fields are in the order of their names, here and below: so is what is written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceEntry<'a> {
-    /// Its virtual addresses.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<String>,
-    /// Its endpoints.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub endpoints: Vec<Endpoint<'a>>,
-    /// Its hosts.
-    pub hosts: Vec<String>,
-    /// Whether it belongs to the mesh.
-    pub location: &'static str,
-    /// Its ports.
-    pub ports: Vec<Port<'a>>,
-    /// How endpoints are found: `STATIC`, or `DNS` when one of them is a host name.
-    pub resolution: &'static str,
-}
+// === impl Kind ===
 
-/// `ServiceEntry.spec.ports[]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Port<'a> {
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ServiceEntry, Self::DestinationRule, Self::Gateway];
+
     /// Its name.
-    pub name: Cow<'a, str>,
-    /// The number clients dial.
-    pub number: u16,
-    /// What Istio takes it for.
-    pub protocol: &'static str,
-}
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceEntry => "ServiceEntry",
+            Self::DestinationRule => "DestinationRule",
+            Self::Gateway => "Gateway",
+        }
+    }
 
-/// `ServiceEntry.spec.endpoints[]`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Endpoint<'a> {
-    /// Its address or host name; never empty, because one that is makes Envoy refuse the whole service.
-    #[serde(serialize_with = "shown")]
-    pub address: &'a Address,
-    /// Its labels.
-    pub labels: Labels<'a>,
-    /// `region/zone/subzone`.
-    #[serde(skip_serializing_if = "is_unknown", serialize_with = "shown")]
-    pub locality: &'a Locality,
-    /// The network it is on.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub network: &'a str,
-    /// Port name to the number it listens on, where that differs.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub ports: BTreeMap<Cow<'a, str>, u16>,
-}
-
-/// The labels of an endpoint: its cluster, and what tells its version.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels<'a> {
-    /// The cluster it is in.
-    pub cluster: &'a str,
-    /// What runs there.
-    pub workload: &'a Workload,
-}
-
-// === impl ServiceEntry ===
-
-impl Default for ServiceEntry<'_> {
-    fn default() -> Self {
-        Self {
-            addresses: Vec::new(),
-            endpoints: Vec::new(),
-            hosts: Vec::new(),
-            location: "MESH_INTERNAL",
-            ports: Vec::new(),
-            resolution: "STATIC",
+    /// The name of its resource.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::ServiceEntry => "serviceentries",
+            Self::DestinationRule => "destinationrules",
+            Self::Gateway => "gateways",
         }
     }
 }
 
-impl ServiceEntry<'_> {
+// === impl Spec ===
+
+impl Spec<'_> {
     /// Tells it from any other, within this process.
     #[must_use]
     pub fn digest(&self) -> u64 {
@@ -146,35 +118,10 @@ impl ServiceEntry<'_> {
     }
 }
 
-// === impl Labels ===
-
-impl Labels<'_> {
-    /// By key.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let versions = self.workload.labels.iter().map(|(key, value)| (&**key, &**value));
-        let versions = versions.filter(|(key, _)| *key != TLS_MODE_LABEL && *key != CLUSTER_LABEL);
-        let (before, after): (Vec<_>, Vec<_>) = versions.partition(|(key, _)| *key < CLUSTER_LABEL);
-        before.into_iter().chain([(CLUSTER_LABEL, self.cluster)]).chain(after)
+impl<'a> From<ServiceEntry<'a>> for Spec<'a> {
+    fn from(entry: ServiceEntry<'a>) -> Self {
+        Self::ServiceEntry(entry)
     }
-}
-
-impl Serialize for Labels<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (key, value) in self.iter() {
-            map.serialize_entry(key, value)?;
-        }
-        map.end()
-    }
-}
-
-fn shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
-fn is_unknown(locality: &&Locality) -> bool {
-    locality.is_unknown()
 }
 
 // === impl Desired ===
@@ -186,10 +133,17 @@ impl PartialEq for Desired {
 }
 
 impl Desired {
-    /// An object that `recipe` makes; `hash` is that of the entry.
+    /// An object that `recipe` makes; `hash` is the digest of what it says.
     #[must_use]
     pub fn new(recipe: Arc<dyn Recipe>, hash: u64, revision: u64) -> Self {
         Self { recipe, hash, revision }
+    }
+
+    /// An object that always says the same.
+    #[must_use]
+    pub fn fixed(spec: Spec<'static>, revision: u64) -> Self {
+        let hash = spec.digest();
+        Self::new(Arc::new(spec), hash, revision)
     }
 
     /// Tells what it says from anything else, within this process.
@@ -200,15 +154,15 @@ impl Desired {
 
     /// What it says.
     #[must_use]
-    pub fn entry(&self) -> ServiceEntry<'_> {
-        self.recipe.entry()
+    pub fn spec(&self) -> Spec<'_> {
+        self.recipe.spec()
     }
 
-    /// Its `spec` as JSON.
+    /// The same as JSON.
     #[must_use]
-    pub fn spec(&self) -> Value {
+    pub fn json(&self) -> Value {
         // Strings, numbers and maps with text keys: nothing in it can fail to serialize.
-        serde_json::to_value(self.entry()).unwrap_or_default()
+        serde_json::to_value(self.spec()).unwrap_or_default()
     }
 
     /// The whole object, to be written down in a version of its group.
@@ -216,29 +170,29 @@ impl Desired {
     pub fn object<'a>(&'a self, at: &'a ObjectKey, api_version: &'a str) -> impl Serialize + fmt::Debug + use<'a> {
         Object {
             api_version,
-            kind: "ServiceEntry",
+            kind: at.kind.as_str(),
             metadata: Metadata {
                 annotations: BTreeMap::from([(REVISION_ANNOTATION, self.revision.to_string())]),
                 labels: BTreeMap::from([MANAGED_BY]),
                 name: &at.name,
                 namespace: &at.namespace,
             },
-            spec: self.entry(),
+            spec: self.spec(),
         }
     }
 }
 
-/// `ServiceEntry`.
+/// The object as it is sent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Object<'a> {
     api_version: &'a str,
     kind: &'static str,
     metadata: Metadata<'a>,
-    spec: ServiceEntry<'a>,
+    spec: Spec<'a>,
 }
 
-/// `ServiceEntry.metadata`.
+/// Its `metadata`.
 #[derive(Debug, Serialize)]
 struct Metadata<'a> {
     annotations: BTreeMap<&'static str, String>,
@@ -247,25 +201,34 @@ struct Metadata<'a> {
     namespace: &'a str,
 }
 
+impl Recipe for Spec<'static> {
+    fn spec(&self) -> Spec<'_> {
+        self.clone()
+    }
+}
+
 // === impl ObjectKey ===
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ServiceEntry {}/{}", self.namespace, self.name)
+        write!(f, "{} {}/{}", self.kind.as_str(), self.namespace, self.name)
     }
 }
 
 #[cfg(test)]
-impl Recipe for ServiceEntry<'static> {
-    fn entry(&self) -> ServiceEntry<'_> {
-        self.clone()
+impl Desired {
+    /// What it says, as the ServiceEntry that it is.
+    pub(crate) fn entry(&self) -> ServiceEntry<'_> {
+        match self.spec() {
+            Spec::ServiceEntry(entry) => entry,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
 #[cfg(test)]
 impl From<ServiceEntry<'static>> for Desired {
     fn from(entry: ServiceEntry<'static>) -> Self {
-        let hash = entry.digest();
-        Self::new(Arc::new(entry), hash, 7)
+        Self::fixed(entry.into(), 7)
     }
 }

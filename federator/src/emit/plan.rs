@@ -35,7 +35,7 @@ pub fn action(desired: Option<&Desired>, actual: Option<&Actual>) -> Action {
         (None, Some(_)) => Action::Nothing,
         (Some(_), None) => Action::Apply,
         (Some(_), Some(actual)) if !actual.ours => Action::Foreign,
-        (Some(desired), Some(actual)) if hash(&desired.spec()) == actual.spec => Action::Nothing,
+        (Some(desired), Some(actual)) if hash(&desired.json()) == actual.spec => Action::Nothing,
         (Some(_), Some(_)) => Action::Apply,
     }
 }
@@ -58,7 +58,7 @@ fn hash(spec: &Value) -> SetHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emit::object::ServiceEntry;
+    use crate::emit::service_entry::ServiceEntry;
 
     fn desired(host: &str) -> Desired {
         let entry = ServiceEntry { hosts: vec![host.to_owned()], ..ServiceEntry::default() };
@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn actual(host: &str, managed_by: &str) -> Actual {
-        Actual::new([(MANAGED_BY.0, managed_by)].into_iter(), &desired(host).spec())
+        Actual::new([(MANAGED_BY.0, managed_by)].into_iter(), &desired(host).json())
     }
 
     #[test]

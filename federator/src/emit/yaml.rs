@@ -1,8 +1,12 @@
-//! A ServiceEntry as YAML, the same that its JSON says. Written by hand, because a serializer for everything that YAML
+//! An object as YAML, the same that its JSON says. Written by hand, because a serializer for everything that YAML
 //! can be takes a third of all that a change in a service of a thousand endpoints costs an agent. Every text is quoted
 //! as in JSON, which YAML takes as it is.
 
-use super::object::{API_VERSION, Desired, Endpoint, MANAGED_BY, ObjectKey, Port, REVISION_ANNOTATION};
+use super::{
+    object::{API_VERSION, Desired, MANAGED_BY, ObjectKey, REVISION_ANNOTATION, Spec},
+    service_entry::{Endpoint, Port, ServiceEntry},
+};
+use serde_json::Value;
 use std::fmt::{self, Display, Write as _};
 
 /// The whole object.
@@ -15,14 +19,22 @@ pub fn text(at: &ObjectKey, desired: &Desired) -> String {
 }
 
 fn write(out: &mut String, at: &ObjectKey, desired: &Desired) -> fmt::Result {
-    let entry = desired.entry();
-    out.reserve(1024 + 192 * entry.endpoints.len());
-    writeln!(out, "apiVersion: {API_VERSION}\nkind: ServiceEntry\nmetadata:\n  annotations:")?;
+    writeln!(out, "apiVersion: {API_VERSION}\nkind: {}\nmetadata:\n  annotations:", at.kind.as_str())?;
     writeln!(out, "    {REVISION_ANNOTATION}: \"{}\"", desired.revision)?;
     writeln!(out, "  labels:\n    {}: {}", MANAGED_BY.0, MANAGED_BY.1)?;
     pair(out, "  name", &at.name)?;
     pair(out, "  namespace", &at.namespace)?;
-    out.push_str("spec:\n");
+    out.push_str("spec:");
+    match desired.spec() {
+        Spec::ServiceEntry(spec) => entry(out, &spec),
+        // There are few of the others, and they are small.
+        _ => value(out, 1, &desired.json()),
+    }
+}
+
+fn entry(out: &mut String, entry: &ServiceEntry<'_>) -> fmt::Result {
+    out.reserve(1024 + 192 * entry.endpoints.len());
+    out.push('\n');
     texts(out, "addresses", &entry.addresses)?;
     if !entry.endpoints.is_empty() {
         out.push_str("  endpoints:\n");
@@ -36,6 +48,33 @@ fn write(out: &mut String, at: &ObjectKey, desired: &Desired) -> fmt::Result {
         writeln!(out, "      number: {number}\n      protocol: {protocol}")?;
     }
     writeln!(out, "  resolution: {}", entry.resolution)
+}
+
+/// What stands behind a colon or a dash, so many levels in.
+fn value(out: &mut String, level: usize, known: &Value) -> fmt::Result {
+    let indent = |out: &mut String| write!(out, "\n{:width$}", "", width = level * 2);
+    match known {
+        Value::Object(fields) if !fields.is_empty() => fields.iter().try_for_each(|(field, known)| {
+            indent(out)?;
+            quoted(out, field)?;
+            out.push(':');
+            value(out, level + 1, known)
+        })?,
+        Value::Array(items) if !items.is_empty() => items.iter().try_for_each(|known| {
+            indent(out)?;
+            out.push('-');
+            value(out, level + 1, known)
+        })?,
+        Value::String(text) => {
+            out.push(' ');
+            quoted(out, text)?;
+        }
+        other => write!(out, " {other}")?,
+    }
+    if level == 1 {
+        out.push('\n');
+    }
+    Ok(())
 }
 
 fn endpoint(out: &mut String, endpoint: &Endpoint<'_>) -> fmt::Result {
@@ -60,7 +99,10 @@ fn endpoint(out: &mut String, endpoint: &Endpoint<'_>) -> fmt::Result {
         quoted(out, name)?;
         writeln!(out, ": {number}")?;
     }
-    Ok(())
+    match endpoint.weight {
+        Some(weight) => writeln!(out, "      weight: {weight}"),
+        None => Ok(()),
+    }
 }
 
 fn texts(out: &mut String, field: &str, texts: &[String]) -> fmt::Result {
@@ -103,13 +145,13 @@ fn quoted(out: &mut String, value: impl Display) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emit::object::{Labels, ServiceEntry};
+    use crate::emit::{destination_rule::DestinationRule, gateway::Gateway, object::Kind, service_entry::Labels};
     use model::{
         export::{Address, Workload},
         locality::Locality,
     };
     use proptest::prelude::*;
-    use std::sync::LazyLock;
+    use std::{borrow::Cow, sync::LazyLock};
 
     proptest! {
         /// Whatever the texts are, the file reads as what its JSON says.
@@ -123,13 +165,14 @@ mod tests {
             static ADDRESS: LazyLock<Address> = LazyLock::new(|| Address::Ip([10, 0, 0, 1].into()));
             let text = |n: usize| &*Box::leak(texts[n].clone().into_boxed_str());
             let labels = (0..several).map(|n| (text(n).into(), text(n + 1).into())).collect();
-            let workload = Box::leak(Box::new(Workload { labels, service_account: "".into() }));
+            let workload = Workload { labels, service_account: "".into() };
             let endpoint = Endpoint {
                 address: &ADDRESS,
-                labels: Labels { cluster: text(3), workload },
+                labels: Labels { cluster: text(3), workload: Cow::Owned(workload) },
                 locality: Box::leak(Box::new(Locality::new(text(4), text(5), ""))),
                 network: text(2),
                 ports: (0..several).map(|n| (text(n).into(), 80)).collect(),
+                weight: u32::try_from(several).ok().filter(|weight| *weight > 0),
             };
             let port = Port { name: text(0).into(), number: 1, protocol: "HTTP" };
             let entry = ServiceEntry {
@@ -139,10 +182,19 @@ mod tests {
                 ports: vec![port; several],
                 ..ServiceEntry::default()
             };
-            let (at, desired) = (ObjectKey { namespace: text(1).into(), name: text(4).into() }, Desired::from(entry));
-            let written = super::text(&at, &desired);
-            let read: serde_json::Value = serde_saphyr::from_str(&written).expect(&written);
-            prop_assert_eq!(read, serde_json::to_value(desired.object(&at, API_VERSION)).expect("JSON"), "{}", written);
+            let selector = (0..several).map(|n| (texts[n].clone(), texts[n + 1].clone())).collect();
+            for (kind, spec) in [
+                (Kind::ServiceEntry, entry.into()),
+                (Kind::DestinationRule, Spec::DestinationRule(DestinationRule::near_first(&texts[0]))),
+                (Kind::Gateway, Spec::Gateway(Gateway::passing(texts[..several].to_vec(), selector))),
+            ] {
+                let at = ObjectKey { kind, namespace: text(1).into(), name: text(4).into() };
+                let desired = Desired::fixed(spec, 7);
+                let written = super::text(&at, &desired);
+                let read: Value = serde_saphyr::from_str(&written).expect(&written);
+                let meant = serde_json::to_value(desired.object(&at, API_VERSION)).expect("JSON");
+                prop_assert_eq!(read, meant, "{}", written);
+            }
         }
     }
 }

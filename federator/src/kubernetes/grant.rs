@@ -27,8 +27,8 @@ const READ_BY_GROUP: [(&str, &[&str], &[&str]); 5] = [
     ),
     // The endpoints of services.
     ("discovery.k8s.io", &["endpointslices"], &OBSERVE),
-    // Endpoints outside of Kubernetes.
-    ("networking.istio.io", &["workloadentries"], &OBSERVE),
+    // Endpoints outside of Kubernetes, and what east-west gateways let through.
+    ("networking.istio.io", &["workloadentries", "gateways"], &OBSERVE),
     // What is exported by the standard of multi-cluster services.
     ("multicluster.x-k8s.io", &["serviceexports"], &OBSERVE),
     // Which of the kinds above the cluster has, to begin following one on the day it is installed.

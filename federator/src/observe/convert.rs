@@ -4,6 +4,7 @@
 //! Kinds of which little is used are read into types of our own that hold nothing else, so that a page of whole
 //! objects is never in memory.
 
+pub mod gateway;
 pub mod namespace;
 pub mod node;
 pub mod pod;
@@ -15,7 +16,7 @@ pub mod workload_entry;
 use crate::config::rules::Refusal;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::{
-    export::{Protocol, Workload, can_be_a_label},
+    export::{Protocol, TLS_MODE_LABEL, Workload, can_be_a_label},
     locality::Network,
     name::ServiceKey,
 };
@@ -32,8 +33,6 @@ const NETWORK_LABEL: &str = "topology.istio.io/network";
 /// versions apart, and by the last, Istio whether it takes mutual TLS.
 const WORKLOAD_LABELS: [&str; 4] =
     ["version", "app.kubernetes.io/version", "service.istio.io/canonical-revision", TLS_MODE_LABEL];
-
-const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 /// Why an object is left out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,8 +7,10 @@ use super::{
     index::{Index, Object, ObjectName},
     manifest::{MAX_FILE, Manifest},
 };
-use crate::{condition::Reason, config::rules::ExportRules};
-use model::{locality::Locality, locality::Network};
+use crate::{
+    condition::Reason,
+    config::{Place, rules::ExportRules},
+};
 use notify::Watcher as _;
 use sha2::{Digest, Sha256};
 use std::{
@@ -38,12 +40,8 @@ const EMPTY: &str = "it is empty now; to take away what it held, remove it";
 pub struct Config {
     /// The directory. Only files right in it are read, those that end in `.yaml`, `.yml` or `.json`.
     pub path: PathBuf,
-    /// The network of the cluster.
-    pub network: Network,
-    /// Where endpoints run of which nothing better is known.
-    pub default_locality: Locality,
-    /// The root namespace of the cluster's mesh.
-    pub root_namespace: Arc<str>,
+    /// Where the cluster is, and how it is reached from other networks.
+    pub place: Place,
     /// What is exported.
     pub rules: watch::Receiver<ExportRules>,
     /// The time of day, with which times of files are compared.
@@ -127,9 +125,10 @@ fn watch_directory(path: &Path, changed: Arc<Notify>) -> notify::Result<notify::
 
 impl Directory {
     fn new(config: Config) -> Self {
-        let mut index = Index::new(Observed::default(), config.default_locality.clone());
-        index.set_network(config.network.clone());
-        index.set_root_namespace(&config.root_namespace);
+        let mut index = Index::new(Observed::default(), config.place.locality.clone());
+        index.set_network(config.place.network.clone());
+        index.set_root_namespace(&config.place.root_namespace);
+        index.set_gateways(config.place.gateways.clone());
         index.set_rules(config.rules.borrow().clone());
         Self {
             config,

@@ -2,6 +2,7 @@
 //! rebuilt. What is held is a function of the objects and the rules alone, not of how they came. Knows nothing of
 //! where objects come from.
 
+mod gateways;
 mod join;
 mod references;
 pub(super) mod shared;
@@ -12,13 +13,19 @@ pub use super::object::{Kind, Object, ObjectName};
 use super::{
     Observed,
     convert::{
-        self, LeftOut, namespace::SourceNamespace, pod::SourcePod, service::SourceService, slice::SourceSlice,
+        self, LeftOut,
+        gateway::{SourceEntrance, SourcePassage},
+        namespace::SourceNamespace,
+        pod::SourcePod,
+        service::SourceService,
+        slice::SourceSlice,
         workload_entry::SourceEntry,
     },
 };
 use crate::config::rules::ExportRules;
+use gateways::Gateways;
 use model::{
-    export::Workload,
+    export::{Address, Workload},
     locality::{Locality, Network},
     name::{Label, ServiceKey},
 };
@@ -54,6 +61,9 @@ pub struct Index {
     on_pod: References,
     /// Nodes with endpoints of which it is not known where they run.
     unplaced: BTreeSet<Arc<str>>,
+    gateways: Gateways,
+    /// Whether nodes came or went, or are elsewhere now.
+    moved: bool,
     /// Where endpoints run of which nothing better is known.
     default_locality: Locality,
     /// The network while the root namespace names none.
@@ -76,7 +86,7 @@ impl Index {
     #[must_use]
     pub fn new(observed: Observed, default_locality: Locality) -> Self {
         let network = observed.meta.network.clone();
-        Self { observed, default_locality, network, ..Self::default() }
+        Self { observed, default_locality, network, moved: true, ..Self::default() }
     }
 
     /// What was seen; to be changed for everything but exports and the network, which are the index's to say.
@@ -109,6 +119,7 @@ impl Index {
             Kind::Pod => of_ids(&mut self.pods.keys()),
             Kind::Node => of_ids(&mut self.nodes.keys()),
             Kind::Namespace => of_ids(&mut self.namespaces.keys()),
+            Kind::Gateway => of_ids(&mut self.gateways.passages()),
         };
         names.extend(self.complaints.keys().filter(|name| name.kind == kind).cloned());
         names
@@ -168,6 +179,10 @@ impl Index {
             let export = self.export(&key).map(Arc::new);
             self.observed.exports.set(key, export);
         }
+        if std::mem::take(&mut self.moved) {
+            let common = self.nodes.values().cloned().reduce(|one, other| one.common(&other));
+            self.observed.meta.locality = common.unwrap_or_else(|| self.default_locality.clone());
+        }
         // Before everything was seen, nodes are only late.
         let unplaced = if self.observed.synced { self.unplaced() } else { None };
         self.note(LOCALITY, unplaced);
@@ -178,6 +193,8 @@ impl Index {
     fn read(&mut self, object: &Object, name: &ObjectName) -> Result<Option<String>, LeftOut> {
         match object {
             Object::Service(service) => {
+                let trouble = self.set_entrance(&name.id(), convert::gateway::entrance(service));
+                self.note(&format!("gateway {name}"), trouble);
                 let (key, service) = convert::service::service(service)?;
                 if self.services.get(&key) != Some(&service) {
                     self.services.insert(key.clone(), service);
@@ -197,6 +214,7 @@ impl Index {
                 let namespace = Label::parse(&name.namespace)?;
                 self.set_entry(&namespace, name.id(), Some(entry));
             }
+            Object::Gateway(gateway) => self.set_passage(name.id(), convert::gateway::passage(gateway)),
             Object::ServiceExport(export) => self.set_service_export(&convert::key(&export.metadata)?, true),
             Object::Pod(pod) => self.set_pod(&name.id(), Some(convert::pod::pod(pod))),
             Object::Node(meta) => self.set_node(&name.name, Some(convert::node::node(meta))),
@@ -208,6 +226,8 @@ impl Index {
     fn forget(&mut self, name: &ObjectName) {
         match name.kind {
             Kind::Service => {
+                self.set_entrance(&name.id(), None);
+                self.note(&format!("gateway {name}"), None);
                 if let Ok(key) = ServiceKey::parse(&name.namespace, &name.name)
                     && self.services.remove(&key).is_some()
                 {
@@ -226,6 +246,7 @@ impl Index {
                     self.set_service_export(&key, false);
                 }
             }
+            Kind::Gateway => self.set_passage(name.id(), None),
             Kind::Pod => self.set_pod(&name.id(), None),
             Kind::Node => self.set_node(&name.name, None),
             Kind::Namespace => self.set_namespace(&name.name, None),
@@ -323,6 +344,7 @@ impl Index {
             Some(locality) => self.nodes.insert(name.clone(), locality),
             None => self.nodes.remove(name),
         };
+        self.moved = true;
         self.dirty.extend(self.on_node.of(name).cloned());
         self.place(name);
     }
@@ -360,6 +382,27 @@ impl Index {
     fn settle_network(&mut self) {
         let labelled = self.namespaces.get(&self.root_namespace).and_then(|namespace| namespace.network.clone());
         self.observed.meta.network = labelled.unwrap_or_else(|| self.network.clone());
+        self.gateways.settle(&mut self.observed.meta);
+    }
+
+    /// Sets the gateways that count instead of those that are found; none for those.
+    pub fn set_gateways(&mut self, configured: Vec<(Address, u16)>) {
+        self.gateways.configure(configured);
+        self.gateways.settle(&mut self.observed.meta);
+    }
+
+    fn set_entrance(&mut self, id: &Arc<str>, entrance: Option<SourceEntrance>) -> Option<String> {
+        if entrance.is_none() && !self.gateways.has_entrance(id) {
+            return None;
+        }
+        let trouble = self.gateways.set_entrance(id.clone(), entrance);
+        self.gateways.settle(&mut self.observed.meta);
+        trouble
+    }
+
+    fn set_passage(&mut self, id: Arc<str>, passage: Option<SourcePassage>) {
+        self.gateways.set_passage(id, passage);
+        self.gateways.settle(&mut self.observed.meta);
     }
 
     /// Notes whether it is known where the endpoints on a node run.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     condition::Reason,
-    config::rules::ExportRules,
+    config::{Place, rules::ExportRules},
     kubernetes::{client::Connector, follow::Event},
 };
 use candidate::Candidate;
@@ -26,7 +26,6 @@ use cluster::{Cluster, Todo};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream, stream::BoxStream};
 use kinds::{Seen, follow_kind};
 use kube::Client;
-use model::locality::{Locality, Network};
 use questions::{Lists, Questions, Why, compare};
 use sentinel::{Orders, Sign};
 use std::{
@@ -50,12 +49,8 @@ const RECHECKED: usize = 100;
 /// What one Kubernetes source needs.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The network of the cluster.
-    pub network: Network,
-    /// Where endpoints run of which nothing better is known.
-    pub default_locality: Locality,
-    /// The root namespace of the cluster's mesh.
-    pub root_namespace: Arc<str>,
+    /// Where the cluster is, and how it is reached from other networks.
+    pub place: Place,
     /// What is exported.
     pub rules: watch::Receiver<ExportRules>,
     /// How its API server is watched over.
@@ -118,9 +113,10 @@ enum Tried {
 
 impl Watching {
     fn new(config: &Config, orders: watch::Sender<Orders>, signs: mpsc::Receiver<Sign>) -> Self {
-        let mut index = Index::new(Observed::default(), config.default_locality.clone());
-        index.set_network(config.network.clone());
-        index.set_root_namespace(&config.root_namespace);
+        let mut index = Index::new(Observed::default(), config.place.locality.clone());
+        index.set_network(config.place.network.clone());
+        index.set_root_namespace(&config.place.root_namespace);
+        index.set_gateways(config.place.gateways.clone());
         index.set_rules(config.rules.borrow().clone());
         Self {
             cluster: Cluster::new(index),

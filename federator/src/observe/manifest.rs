@@ -2,7 +2,7 @@
 //! that do not matter here. Pure: text in, objects out, and a reason for each that cannot be read.
 
 use super::{
-    convert::{service_export, workload_entry},
+    convert::{gateway, service_export, workload_entry},
     object::{Kind, Object, ObjectName},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -91,6 +91,7 @@ impl Manifest {
             Kind::EndpointSlice => read(document).map(Object::EndpointSlice),
             Kind::Pod => read(document).map(Object::Pod),
             Kind::WorkloadEntry => read(document).map(Object::WorkloadEntry),
+            Kind::Gateway => read(document).map(Object::Gateway),
             Kind::ServiceExport => read(document).map(Object::ServiceExport),
             // The specs and statuses of these do not matter, so they need not be right.
             Kind::Node => read::<Shell>(document).map(|node| Object::Node(Box::new(node.metadata))),
@@ -122,6 +123,7 @@ fn kind_of(api: &str, kind: &str) -> Option<Kind> {
         (workload_entry::GROUP, "WorkloadEntry") if workload_entry::VERSIONS.contains(&version) => {
             Some(Kind::WorkloadEntry)
         }
+        (gateway::GROUP, "Gateway") if gateway::VERSIONS.contains(&version) => Some(Kind::Gateway),
         (service_export::GROUP, "ServiceExport") if service_export::VERSIONS.contains(&version) => {
             Some(Kind::ServiceExport)
         }

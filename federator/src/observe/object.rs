@@ -1,6 +1,8 @@
 //! The objects that are observed, and their names. Knows nothing of what they mean.
 
-use super::convert::{namespace_of, pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry};
+use super::convert::{
+    gateway::Gateway, namespace_of, pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry,
+};
 use k8s_openapi::{
     api::{core::v1::Service, discovery::v1::EndpointSlice},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -33,6 +35,8 @@ pub enum Kind {
     Namespace,
     /// networking.istio.io WorkloadEntry.
     WorkloadEntry,
+    /// networking.istio.io Gateway, of which only what it lets through is looked at.
+    Gateway,
     /// multicluster.x-k8s.io ServiceExport.
     ServiceExport,
 }
@@ -52,6 +56,8 @@ pub enum Object {
     Namespace(Box<ObjectMeta>),
     /// A workload that is no pod.
     WorkloadEntry(Box<WorkloadEntry>),
+    /// What gateways let through.
+    Gateway(Box<Gateway>),
     /// A wish that a service be exported.
     ServiceExport(Box<ServiceExport>),
 }
@@ -69,6 +75,7 @@ impl Object {
             Self::Pod(pod) => (Kind::Pod, &pod.metadata),
             Self::Namespace(meta) => (Kind::Namespace, &**meta),
             Self::WorkloadEntry(entry) => (Kind::WorkloadEntry, &entry.metadata),
+            Self::Gateway(gateway) => (Kind::Gateway, &gateway.metadata),
             Self::ServiceExport(export) => (Kind::ServiceExport, &export.metadata),
         };
         ObjectName::new(kind, meta)
@@ -99,13 +106,14 @@ impl ObjectName {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Node,
         Self::Pod,
         Self::Namespace,
         Self::WorkloadEntry,
+        Self::Gateway,
         Self::ServiceExport,
     ];
 

@@ -1,28 +1,21 @@
-//! A View as Istio ServiceEntries, one a service: hosts, virtual addresses, and the endpoints this cluster can use.
-//! Pure; knows nothing of what is already in the cluster. An entry is made when it is compared or written, and not held.
+//! One service as Istio's ServiceEntry: hosts, virtual addresses, and the endpoints that this cluster can use, those of
+//! other networks as the gateways that lead to them. Pure.
 //!
 //! A ServiceEntry cannot leave an endpoint out of one port, so a port that not every endpoint serves is left out. What an
 //! entry has no room or no word for is said as a condition of its service.
 
 mod condition;
+mod through;
 
-use super::Cursor;
-use crate::config::rules::ImportRules;
-use crate::emit::object::{Desired, Endpoint, Labels, ObjectKey, Port, Recipe, ServiceEntry};
-use crate::gather::Gathered;
+use crate::emit::service_entry::{Endpoint, Labels, Port, ServiceEntry};
 use model::{
     export,
     merge::Service,
-    name::ServiceKey,
-    reach::{Networks, Place, Usable, offer},
-    tracked::Tracked,
+    reach::{Asker, Networks, Offer, Place, Usable, offer},
 };
 use std::{borrow::Cow, sync::Arc};
 
 pub use condition::{Condition, Reason};
-
-/// What is missing of entries, by service; nothing of those that are whole.
-pub type Conditions = Tracked<ServiceKey, Arc<[Condition]>>;
 
 /// Most endpoints of one ServiceEntry (its CRD).
 const MAX_ENDPOINTS: usize = 4096;
@@ -40,115 +33,26 @@ const MAX_PORT: usize = 32;
 /// Most ports of one ServiceEntry (its CRD).
 const MAX_PORTS: usize = 256;
 
-/// What the projection needs to know.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where the objects are for.
-    pub place: Place,
-    /// The zone, without a final dot.
-    pub zone: Arc<str>,
-    /// The namespace of objects for services that the cluster does not have.
-    pub namespace: Arc<str>,
-}
-
 /// What an entry is made of.
 #[derive(Debug)]
-struct Made {
-    place: Arc<Place>,
-    networks: Arc<Networks>,
-    service: Arc<Service>,
-    host: Arc<str>,
-}
-
-/// ServiceEntries kept equal to a View.
-#[derive(Debug)]
-pub struct ServiceEntries {
-    config: Config,
-    place: Arc<Place>,
-    cursor: Cursor,
-    desired: Tracked<ObjectKey, Desired>,
-    conditions: Conditions,
-}
-
-// === impl ServiceEntries ===
-
-impl ServiceEntries {
-    /// None yet.
-    #[must_use]
-    pub fn new(config: Config) -> Self {
-        let place = Arc::new(config.place.clone());
-        Self { config, place, cursor: Cursor::default(), desired: Tracked::new(), conditions: Tracked::new() }
-    }
-
-    /// Sets what is imported, from the next update on.
-    pub fn set_rules(&mut self, rules: ImportRules) {
-        self.cursor.set_rules(rules);
-    }
-
-    /// What is missing of the entries.
-    #[must_use]
-    pub fn conditions(&self) -> &Conditions {
-        &self.conditions
-    }
-
-    /// Brings the entries to what was gathered, and hands them out.
-    pub fn update(&mut self, gathered: &Gathered) -> Tracked<ObjectKey, Desired> {
-        let view = &gathered.view;
-        let due = self.cursor.advance(view);
-        for (key, service) in due.services {
-            let host: Arc<str> = key.host(&self.config.zone).into();
-            let made = service.map(|service| Made {
-                place: self.place.clone(),
-                networks: due.networks.clone(),
-                service,
-                host: host.clone(),
-            });
-            let mut missing = Vec::new();
-            let desired = made.and_then(|made| {
-                let entry = made.make(&mut missing);
-                let (at, hash) = (self.at(&made), entry.digest());
-                // Without a port Istio could do nothing with it.
-                let useful = !entry.ports.is_empty();
-                if !useful {
-                    missing.push(Condition::no_port());
-                }
-                useful.then(|| (at, Desired::new(Arc::new(made), hash, view.revision())))
-            });
-            self.put(&key, &host, desired);
-            self.conditions.set(key, (!missing.is_empty()).then(|| missing.into()));
-        }
-        self.desired.clone()
-    }
-
-    /// Where an entry goes: beside the service, where the cluster has it.
-    fn at(&self, made: &Made) -> ObjectKey {
-        let here = made.service.exports.iter().any(|(cluster, _)| *cluster == self.config.place.cluster);
-        let namespace = if here { made.service.key.namespace.as_str().into() } else { self.config.namespace.clone() };
-        ObjectKey { namespace, name: made.host.clone() }
-    }
-
-    /// Sets or removes the entry of a service, which moves when the cluster gets or loses the service itself.
-    fn put(&mut self, key: &ServiceKey, host: &Arc<str>, desired: Option<(ObjectKey, Desired)>) {
-        for namespace in [key.namespace.as_str().into(), self.config.namespace.clone()] {
-            let at = ObjectKey { namespace, name: host.clone() };
-            if desired.as_ref().is_none_or(|(wanted, _)| *wanted != at) {
-                self.desired.set(at, None);
-            }
-        }
-        if let Some((at, desired)) = desired {
-            self.desired.set(at, Some(desired));
-        }
-    }
+pub(super) struct Made {
+    pub(super) place: Arc<Place>,
+    pub(super) networks: Arc<Networks>,
+    pub(super) service: Arc<Service>,
+    pub(super) host: Arc<str>,
 }
 
 // === impl Made ===
 
 impl Made {
     /// The entry, and what is missing of it.
-    fn make(&self, missing: &mut Vec<Condition>) -> ServiceEntry<'_> {
-        let usable = offer(&self.networks, &self.place, &self.service).usable;
-        let ports = self.ports(&usable, missing);
-        let mut endpoints: Vec<Endpoint<'_>> = usable.iter().map(|usable| endpoint(&ports, usable)).collect();
+    pub(super) fn make(&self, missing: &mut Vec<Condition>) -> ServiceEntry<'_> {
+        let offer = offer(&self.networks, &self.place, &self.service, Asker::Meshed(&self.host));
+        missing.extend(offer.left_out.iter().filter_map(Condition::out_of_reach));
+        let ports = self.ports(&offer, missing);
+        let (unit, gateways) = through::endpoints(&offer.through, &ports);
+        let mut endpoints: Vec<Endpoint<'_>> =
+            offer.usable.iter().map(|usable| endpoint(&ports, usable, unit)).chain(gateways).collect();
         // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
         let has_hosts = endpoints.iter().any(|endpoint| endpoint.address.ip().is_none());
         endpoints.sort();
@@ -169,8 +73,10 @@ impl Made {
     }
 
     /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
-    fn ports(&self, usable: &[Usable<'_>], missing: &mut Vec<Condition>) -> Vec<&export::Port> {
+    fn ports(&self, offer: &Offer<'_>, missing: &mut Vec<Condition>) -> Vec<&export::Port> {
         let mut ports: Vec<&export::Port> = Vec::new();
+        let usable: Vec<&Usable<'_>> =
+            offer.usable.iter().chain(offer.through.iter().flat_map(|through| &through.endpoints)).collect();
         for port in &*self.service.ports {
             let served = || usable.iter().filter(|usable| usable.member.target(port).is_some()).count();
             if port.protocol != export::Protocol::Tcp {
@@ -188,12 +94,6 @@ impl Made {
             ports.truncate(MAX_PORTS);
         }
         ports
-    }
-}
-
-impl Recipe for Made {
-    fn entry(&self) -> ServiceEntry<'_> {
-        self.make(&mut Vec::new())
     }
 }
 
@@ -240,7 +140,8 @@ fn istio_protocol(port: &export::Port) -> &'static str {
     }
 }
 
-fn endpoint<'a>(ports: &[&'a export::Port], usable: &Usable<'a>) -> Endpoint<'a> {
+/// An endpoint that is reached directly; it weighs one unit.
+fn endpoint<'a>(ports: &[&'a export::Port], usable: &Usable<'a>, unit: u32) -> Endpoint<'a> {
     let endpoint = usable.member.endpoint;
     let mapped = ports.iter().filter_map(|port| {
         // The merged service's port may be another cluster's; where it listens is for its own to say.
@@ -249,10 +150,11 @@ fn endpoint<'a>(ports: &[&'a export::Port], usable: &Usable<'a>) -> Endpoint<'a>
     });
     Endpoint {
         address: &endpoint.address,
-        labels: Labels { cluster: usable.cluster.as_str(), workload: &endpoint.workload },
+        labels: Labels { cluster: usable.cluster.as_str(), workload: Cow::Borrowed(&endpoint.workload) },
         locality: &endpoint.locality,
         network: usable.network.map(model::locality::Network::as_str).unwrap_or_default(),
         ports: mapped.collect(),
+        weight: (unit != 1).then_some(unit),
     }
 }
 
@@ -263,4 +165,36 @@ fn addresses(service: &Service) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::testing::head;
+    use model::export::Head;
+
+    #[test]
+    fn protocols_are_selected_as_istio_does() {
+        for (ports, protocol) in [
+            ("http:1", "HTTP"),
+            ("http-web:1", "HTTP"),
+            ("http2-x:1", "HTTP2"),
+            ("https:1", "HTTPS"),
+            ("grpc-api:1", "GRPC"),
+            ("tls-x:1", "TLS"),
+            ("mongo:1", "MONGO"),
+            ("tcp-http:1", "TCP"),
+            ("web:1", "TCP"),
+            ("httpx:1", "TCP"),
+            (":1", "TCP"),
+            // What is said outright counts more than a name.
+            ("http:1@tcp", "TCP"),
+            ("web:1@http", "HTTP"),
+            ("web:1@HTTP", "HTTP"),
+            ("web:1@kubernetes.io/h2c", "HTTP2"),
+            ("web:1@kubernetes.io/ws", "HTTP"),
+            ("web:1@kubernetes.io/wss", "HTTPS"),
+            ("http:1@example.com/own", "TCP"),
+        ] {
+            let Head { ports: parsed, .. } = head(ports);
+            assert_eq!(istio_protocol(&parsed[0]), protocol, "{ports}");
+        }
+    }
+}

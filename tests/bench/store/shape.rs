@@ -102,7 +102,7 @@ impl Shape {
                 put(&self.key(at)?, self.slice(at, 0).encode());
             }
         }
-        let meta = Meta { uid: format!("uid-{id}").into(), network: Network::new(NETWORK) };
+        let meta = Meta { uid: format!("uid-{id}").into(), network: Network::new(NETWORK), ..Meta::default() };
         writes.push((Key::Meta(id.clone()).to_string(), meta.encode()));
         writes.push((Key::Synced(id).to_string(), synced.encode()));
         Ok(writes)

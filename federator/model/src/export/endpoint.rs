@@ -16,6 +16,9 @@ use std::{
 /// Longest host name, in octets (RFC 1035, section 2.3.4, without the root's length octet and the final dot).
 const MAX_HOST: usize = 253;
 
+/// Says of a Pod whether it takes Istio's mutual TLS: `istio`, or not.
+pub const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+
 /// Longest value of a Kubernetes label, and longest name of one without its prefix.
 const MAX_LABEL: usize = 63;
 
@@ -176,6 +179,12 @@ impl Workload {
     pub fn unknown() -> Arc<Self> {
         static UNKNOWN: LazyLock<Arc<Workload>> = LazyLock::new(Arc::default);
         UNKNOWN.clone()
+    }
+
+    /// Whether it takes mutual TLS, which sidecars do: nothing else comes through a gateway.
+    #[must_use]
+    pub fn takes_mutual_tls(&self) -> bool {
+        self.labels.get(TLS_MODE_LABEL).is_some_and(|mode| **mode == *"istio")
     }
 
     /// Whether nothing is known.

@@ -7,11 +7,15 @@ use crate::{
     cluster::{Hold, State},
     export::{Address, Endpoint, Health, Slice, TargetPort, Traits, Workload, can_be_an_endpoint},
     generation::Generation,
-    locality::Locality,
     seat::{Candidate, Owner, Role},
 };
 use proptest::prelude::*;
 use std::sync::Arc;
+
+fn gateway(address: &str) -> Gateway {
+    let address = Address::parse_ip(address).or_else(|| Address::parse_host(address)).expect("an address");
+    Gateway { network: Network::new("n2"), address, port: 15443 }
+}
 
 fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)]
@@ -89,7 +93,13 @@ proptest! {
 
 #[test]
 fn the_small_ones_round_trip() {
-    let meta = Meta { uid: "u".into(), network: Network::new("n1") };
+    let meta = Meta {
+        uid: "u".into(),
+        network: Network::new("n1"),
+        locality: Locality::new("r", "z", ""),
+        gateways: ["192.0.2.1", "2001:db8::1", "gateway.example"].map(gateway).into(),
+        passed: vec![Passed::new("*.global")],
+    };
     assert_eq!(Meta::decode(&meta.encode()), Ok(meta));
     let owner = Owner { agent: "east-0".into(), uid: "u".into(), lease: 7, role: Role::Deputy, flaps: 2 };
     assert_eq!(Owner::decode(&owner.encode()), Ok(owner));

@@ -2,12 +2,15 @@
 //! are, and that nothing half-written is left behind.
 
 use super::*;
-use crate::emit::object::{API_VERSION, Port, ServiceEntry};
+use crate::emit::{
+    object::API_VERSION,
+    service_entry::{Port, ServiceEntry},
+};
 use std::{future::Future, time::Duration};
 use tempfile::TempDir;
 
 fn key(name: &str) -> ObjectKey {
-    ObjectKey { namespace: "mesh".into(), name: name.into() }
+    ObjectKey { kind: Kind::ServiceEntry, namespace: "mesh".into(), name: name.into() }
 }
 
 fn entry(host: &str) -> Desired {
@@ -88,20 +91,23 @@ fn written(desired: &Desired, name: &str) -> String {
 async fn only_differences_are_written() {
     let old = written(&entry("same"), "same").replace("\"7\"", "\"3\"");
     let (mut bench, running) = Bench::new(&[
-        ("mesh_same.yaml", &old),
-        ("mesh_other.yaml", &written(&entry("before"), "other")),
-        ("mesh_orphan.yaml", &written(&entry("orphan"), "orphan")),
+        ("serviceentry_mesh_same.yaml", &old),
+        ("serviceentry_mesh_other.yaml", &written(&entry("before"), "other")),
+        ("serviceentry_mesh_orphan.yaml", &written(&entry("orphan"), "orphan")),
     ]);
     beside(running, async {
         let all = [("same", Some(entry("same"))), ("other", Some(entry("after"))), ("new", Some(entry("new")))];
         let status = bench.want(&all).await;
         assert_eq!((status.in_place, status.writes, status.failures), (3, 3, 0));
-        assert_eq!(bench.files(), ["mesh_new.yaml", "mesh_other.yaml", "mesh_same.yaml"]);
-        assert_eq!(bench.text("mesh_same.yaml"), old, "not rewritten for another revision");
-        assert_eq!(bench.text("mesh_other.yaml"), written(&entry("after"), "other"));
+        assert_eq!(
+            bench.files(),
+            ["serviceentry_mesh_new.yaml", "serviceentry_mesh_other.yaml", "serviceentry_mesh_same.yaml"]
+        );
+        assert_eq!(bench.text("serviceentry_mesh_same.yaml"), old, "not rewritten for another revision");
+        assert_eq!(bench.text("serviceentry_mesh_other.yaml"), written(&entry("after"), "other"));
         let status = bench.want(&[("new", None)]).await;
         assert_eq!((status.in_place, status.writes), (2, 4));
-        assert_eq!(bench.files(), ["mesh_other.yaml", "mesh_same.yaml"]);
+        assert_eq!(bench.files(), ["serviceentry_mesh_other.yaml", "serviceentry_mesh_same.yaml"]);
     })
     .await;
 }
@@ -141,11 +147,11 @@ fn what_others_do_to_a_file_is_seen_when_its_object_changes() {
 async fn files_of_others_are_left_alone() {
     let theirs = written(&entry("a"), "a").replace("federator\n", "helm\n");
     let (mut bench, running) = Bench::new(&[
-        ("mesh_a.yaml", &theirs),
-        ("mesh_b.yaml", "no object: at all"),
+        ("serviceentry_mesh_a.yaml", &theirs),
+        ("serviceentry_mesh_b.yaml", "no object: at all"),
         ("README.md", "hello"),
         ("kustomization.yaml", "resources: []"),
-        (".mesh_c.yaml.swp", "an editor's"),
+        (".serviceentry_mesh_c.yaml.swp", "an editor's"),
     ]);
     let before = bench.files();
     beside(running, async {
@@ -156,25 +162,25 @@ async fn files_of_others_are_left_alone() {
             "ServiceEntry mesh/a: a file of this name is somebody else's"
         );
         assert_eq!(bench.files(), before);
-        assert_eq!(bench.text("mesh_a.yaml"), theirs);
+        assert_eq!(bench.text("serviceentry_mesh_a.yaml"), theirs);
         // Once they take it away, ours is written without anything else to tell of.
-        fs::remove_file(bench.home.path().join("mesh_a.yaml")).unwrap();
+        fs::remove_file(bench.home.path().join("serviceentry_mesh_a.yaml")).unwrap();
         let done = |status: &Status| status.in_place == 1 && status.troubles.is_empty();
         bench.status.wait_for(done).await.unwrap();
-        assert_eq!(bench.text("mesh_a.yaml"), written(&entry("a"), "a"));
+        assert_eq!(bench.text("serviceentry_mesh_a.yaml"), written(&entry("a"), "a"));
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_half_written_is_left() {
-    let (mut bench, running) = Bench::new(&[(".mesh_a.yaml.tmp", "apiVersion: netw")]);
+    let (mut bench, running) = Bench::new(&[(".serviceentry_mesh_a.yaml.tmp", "apiVersion: netw")]);
     // In the way of the file, so that it cannot be put in its place.
-    fs::create_dir(bench.home.path().join("mesh_b.yaml")).unwrap();
+    fs::create_dir(bench.home.path().join("serviceentry_mesh_b.yaml")).unwrap();
     beside(running, async {
         let status = bench.want(&[("b", Some(entry("b")))]).await;
         assert_eq!((status.in_place, status.failures), (0, 1));
-        assert_eq!(bench.files(), ["mesh_b.yaml"]);
+        assert_eq!(bench.files(), ["serviceentry_mesh_b.yaml"]);
     })
     .await;
     let away = TempDir::new().unwrap().path().join("away");
@@ -185,11 +191,11 @@ async fn nothing_half_written_is_left() {
 #[tokio::test(start_paused = true)]
 async fn before_the_first_projection_nothing_is_removed() {
     let orphan = written(&entry("a"), "a");
-    let (bench, running) = Bench::new(&[("mesh_a.yaml", &orphan)]);
+    let (bench, running) = Bench::new(&[("serviceentry_mesh_a.yaml", &orphan)]);
     let Bench { home, sender, .. } = bench;
     drop(sender);
     running.await.unwrap();
-    assert_eq!(fs::read_to_string(home.path().join("mesh_a.yaml")).unwrap(), orphan);
+    assert_eq!(fs::read_to_string(home.path().join("serviceentry_mesh_a.yaml")).unwrap(), orphan);
 }
 
 #[tokio::test(start_paused = true)]

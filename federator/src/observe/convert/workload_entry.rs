@@ -2,14 +2,14 @@
 //! Istio selects it. Weights are not read: an endpoint is an endpoint.
 
 use super::{
-    LeftOut, NETWORK_LABEL, TLS_MODE_LABEL,
+    LeftOut, NETWORK_LABEL,
     service::{SourceService, Target},
     text, workload,
 };
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::Resource;
 use model::{
-    export::{Address, Health, Kind, TargetPort, Workload},
+    export::{Address, Health, Kind, TLS_MODE_LABEL, TargetPort, Workload},
     locality::{Locality, Network},
 };
 use serde::Deserialize;

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::testing::configured;
+use model::locality::Network;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -30,9 +31,7 @@ impl Bench {
         let home = TempDir::new().unwrap();
         let config = Config {
             path: home.path().join("manifests"),
-            network: Network::new("n"),
-            default_locality: Locality::default(),
-            root_namespace: "istio-system".into(),
+            place: Place { network: Network::new("n"), ..Place::default() },
             rules: watch::channel(ExportRules::default()).1,
             clock,
         };

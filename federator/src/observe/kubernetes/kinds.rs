@@ -8,7 +8,7 @@ use crate::{
         lenient::Lenient,
     },
     observe::{
-        convert::{pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry},
+        convert::{gateway::Gateway, pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry},
         index::{Kind, Object, ObjectName},
     },
 };
@@ -71,6 +71,7 @@ source!(Service);
 source!(EndpointSlice);
 source!(Pod);
 source!(WorkloadEntry, "workloadentries.networking.istio.io");
+source!(Gateway, "gateways.networking.istio.io");
 source!(ServiceExport, "serviceexports.multicluster.x-k8s.io");
 source!(metadata of Node);
 source!(metadata of Namespace);
@@ -85,6 +86,7 @@ macro_rules! of_kind {
             Kind::Pod => $do::<Lenient<Pod>>($($argument),*)$(.$wait)?,
             Kind::Namespace => $do::<Lenient<PartialObjectMeta<Namespace>>>($($argument),*)$(.$wait)?,
             Kind::WorkloadEntry => $do::<Lenient<WorkloadEntry>>($($argument),*)$(.$wait)?,
+            Kind::Gateway => $do::<Lenient<Gateway>>($($argument),*)$(.$wait)?,
             Kind::ServiceExport => $do::<Lenient<ServiceExport>>($($argument),*)$(.$wait)?,
         }
     };

@@ -5,6 +5,7 @@ mod doubts;
 
 use super::*;
 use axum::{Router, body::Body, extract::Request, http::Response};
+use model::locality::Network;
 use model::name::ServiceKey;
 use serde_json::{Value, json};
 use std::{
@@ -76,9 +77,7 @@ async fn doubting(
         clock: || std::time::UNIX_EPOCH,
     };
     let config = Config {
-        network: Network::new("n"),
-        default_locality: Locality::default(),
-        root_namespace: "istio-system".into(),
+        place: Place { network: Network::new("n"), ..Place::default() },
         rules: watch::channel(ExportRules::default()).1,
         sentinel,
     };

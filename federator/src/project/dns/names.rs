@@ -16,7 +16,7 @@ use model::{
     export::{Kind, Port},
     merge::Service,
     name::{Label, ServiceKey},
-    reach::{Networks, Offer, Place, Usable, offer},
+    reach::{Asker, Networks, Offer, Place, Usable, offer},
 };
 use std::{
     collections::BTreeMap,
@@ -73,7 +73,7 @@ impl Namer {
                 return self.with_fixed(&apex, service, addresses);
             }
         }
-        self.with_endpoints(&apex, service, &offer(networks, &self.place, service).with_addresses())
+        self.with_endpoints(&apex, service, &offer(networks, &self.place, service, Asker::Plain).with_addresses())
     }
 
     /// A service's own name; `None` when it is too long for DNS.

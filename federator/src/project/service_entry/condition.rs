@@ -1,7 +1,10 @@
 //! What an entry does not hold of its service, and why: what Istio's ServiceEntry has no words for, and what its limits
 //! keep out. An object that would be refused is never written; what is missing of it is said instead.
 
-use model::export::Port;
+use model::{
+    export::Port,
+    reach::{self, LeftOut},
+};
 use std::fmt;
 
 /// Why something is missing. The names are for people and for metrics.
@@ -19,6 +22,12 @@ pub enum Reason {
     TooManyEndpoints,
     /// No port is left, so there is no entry at all.
     NoPort,
+    /// Endpoints on a network into which no gateway is known.
+    NoGateway,
+    /// Endpoints behind gateways that do not let the host through: they would reset every connection.
+    GatewayDoesNotServeHost,
+    /// Endpoints behind a gateway without the mutual TLS that is all it passes.
+    NoMutualTls,
 }
 
 /// What is missing.
@@ -43,6 +52,9 @@ impl Reason {
             Self::TooManyPorts => "TooManyPorts",
             Self::TooManyEndpoints => "TooManyEndpoints",
             Self::NoPort => "NoPort",
+            Self::NoGateway => "NoGateway",
+            Self::GatewayDoesNotServeHost => "GatewayDoesNotServeHost",
+            Self::NoMutualTls => "NoMutualTls",
         }
     }
 }
@@ -50,6 +62,17 @@ impl Reason {
 // === impl Condition ===
 
 impl Condition {
+    /// What somebody has to do something about, of what cannot be reached.
+    pub(super) fn out_of_reach(left_out: &LeftOut<'_>) -> Option<Self> {
+        let reason = match left_out.reason {
+            reach::Reason::OtherNetwork(_) => Reason::NoGateway,
+            reach::Reason::NotPassed(_) => Reason::GatewayDoesNotServeHost,
+            reach::Reason::NoMutualTls(_) => Reason::NoMutualTls,
+            reach::Reason::MeshOnly(_) | reach::Reason::NotReady | reach::Reason::HostName => return None,
+        };
+        Some(Self::of(reason, left_out.to_string()))
+    }
+
     pub(super) fn partial(port: &Port, served: usize, endpoints: usize) -> Self {
         Self::of(Reason::PortPartial, format!("{port} is served by {served} of {endpoints} endpoints, and left out"))
     }
@@ -70,7 +93,7 @@ impl Condition {
         Self::of(Reason::TooManyEndpoints, format!("{held} of {of} endpoints are held: an entry has room for no more"))
     }
 
-    pub(super) fn no_port() -> Self {
+    pub(in crate::project) fn no_port() -> Self {
         Self::of(Reason::NoPort, "no port is left, so there is no entry".to_owned())
     }
 

@@ -89,7 +89,7 @@ fn expected() -> Vec<(Key, String, Vec<u8>)> {
     let (v4, v6) = (Ipv4Addr::new(240, 64, 0, 9), "fdfe:d066::9".parse().expect("an address"));
     vec![
         is(Key::Generation, &Generation { id: "00c0ffee".into(), base: 1000, settled: true, ..Generation::default() }),
-        is(Key::Meta(east.clone()), &Meta { uid: "uid-east".into(), network: Network::new("n1") }),
+        is(Key::Meta(east.clone()), &Meta { uid: "uid-east".into(), network: Network::new("n1"), ..Meta::default() }),
         is(
             Key::Owner(east.clone()),
             &Owner { agent: "east-0".into(), uid: "uid-east".into(), lease: 77, role: Role::Deputy, flaps: 2 },

@@ -18,7 +18,7 @@ pub struct Generation {
     pub reader: u32,
 }
 /// clusters/<id>/meta
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Meta {
     /// uid of the cluster's kube-system namespace; empty for a source that has none.
     #[prost(string, tag = "1")]
@@ -26,8 +26,33 @@ pub struct Meta {
     /// Network of the cluster's pods; empty when none is named.
     #[prost(string, tag = "2")]
     pub network: ::prost::alloc::string::String,
+    /// Where its nodes are, as far as that is the same for all; a level is empty when it is not.
+    #[prost(string, tag = "3")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub subzone: ::prost::alloc::string::String,
+    /// Its east-west gateways.
+    #[prost(message, repeated, tag = "6")]
+    pub gateways: ::prost::alloc::vec::Vec<Gateway>,
+    /// The hosts that these let through, as patterns of Istio's Gateway.
+    #[prost(string, repeated, tag = "7")]
+    pub passed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "15")]
     pub reader: u32,
+}
+/// One address of an east-west gateway.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Gateway {
+    /// The network that it leads into.
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    /// An IP address or a host name.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
 }
 /// clusters/<id>/owner, bound to the owner's lease. Its last write is the fence of the owner's transactions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,10 +1,15 @@
 //! Views in, objects out: the whole text of one entry, tables of ports, and what moves when something changes.
 
 use super::*;
-use crate::emit::object::API_VERSION;
+use crate::emit::{
+    object::API_VERSION,
+    service_entry::{Endpoint, Port},
+};
 use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
 use model::{
-    export::{Export, Head},
+    export::{self, Address, Export},
+    gateway::{Gateway as Entrance, Passed},
+    locality::{Locality, Network},
     merge::{Parts, merge},
     view::Cluster,
     vip::Vip,
@@ -13,7 +18,7 @@ use model::{
 /// A View to be changed, and what is projected from it in cluster `here`.
 struct Bed {
     gathered: Gathered,
-    entries: ServiceEntries,
+    objects: Objects,
 }
 
 impl Bed {
@@ -22,7 +27,13 @@ impl Bed {
         let place = Place { cluster: id("here"), network: meta("", "n1").network };
         let mut bed = Self {
             gathered: Gathered::default(),
-            entries: ServiceEntries::new(Config { place, zone: "global".into(), namespace: "istio-system".into() }),
+            objects: Objects::new(Config {
+                place,
+                zone: "global".into(),
+                namespace: "istio-system".into(),
+                rules: false,
+                gateway: BTreeMap::new(),
+            }),
         };
         for (cluster, network) in clusters {
             bed.network(cluster, network);
@@ -52,7 +63,7 @@ impl Bed {
 
     /// All entries as `namespace/name@revision address…`.
     fn shown(&mut self) -> Vec<String> {
-        let entries = self.entries.update(&self.gathered);
+        let entries = self.objects.update(&self.gathered);
         let entry = |(at, desired): (&ObjectKey, &Desired)| {
             let addresses = desired.entry().endpoints.into_iter().map(|e| format!(" {}", e.address));
             let (namespace, name, revision) = (&at.namespace, &at.name, desired.revision);
@@ -71,7 +82,7 @@ fn an_entry_says_what_istio_needs_to_know() {
     );
     let south = export(head("http-web:80 grpc:9000"), [slice("http-web:8080 grpc:9000", "10.2.0.1")]);
     bed.set("demo/web", &[("east", east), ("south", south)]);
-    let entries = bed.entries.update(&bed.gathered);
+    let entries = bed.objects.update(&bed.gathered);
     let (at, desired) = entries.iter().next().expect("one");
     let text = serde_json::to_string_pretty(&desired.object(at, API_VERSION)).expect("JSON");
     let golden = r#"{
@@ -149,7 +160,7 @@ fn ports_are_those_that_every_endpoint_serves() {
             (names[n], export(head(ports), [served]))
         });
         bed.set("demo/web", &exports.collect::<Vec<_>>());
-        let entries = bed.entries.update(&bed.gathered);
+        let entries = bed.objects.update(&bed.gathered);
         let entry = entries.iter().next().map(|(_, desired)| desired.entry()).unwrap_or_default();
         let port = |port: &Port<'_>| format!("{}:{}/{}", port.name, port.number, port.protocol);
         assert_eq!(entry.ports.iter().map(port).collect::<Vec<_>>(), ports);
@@ -175,8 +186,8 @@ fn ports_are_those_that_every_endpoint_serves() {
 /// What is missing of the only entry, which is made of these.
 fn missing(bed: &mut Bed, exports: &[(&str, Arc<Export>)]) -> Vec<String> {
     bed.set("demo/web", exports);
-    bed.entries.update(&bed.gathered);
-    let conditions = bed.entries.conditions().iter().flat_map(|(_, missing)| missing.iter());
+    bed.objects.update(&bed.gathered);
+    let conditions = bed.objects.conditions().iter().flat_map(|(_, missing)| missing.iter());
     conditions.map(ToString::to_string).collect()
 }
 
@@ -220,7 +231,7 @@ fn an_entry_holds_what_its_limits_allow() {
     let ports = |count: usize| (1..=count).map(|n| format!("p{n}:{n} ")).collect::<String>();
     let mut held = |targets: &str, ports: &str, addresses: &str| {
         let missing = missing(&mut bed, &[("east", export(head(ports), [slice(targets, addresses)]))]);
-        let (_, desired) = bed.entries.desired.iter().next().expect("one");
+        let (_, desired) = bed.objects.desired.iter().next().expect("one");
         let entry = desired.entry();
         assert!(serde_json::to_vec(&entry).expect("JSON").len() < 3 << 19, "etcd takes no more");
         (entry.endpoints.len(), entry.ports.len(), missing.join("; "))
@@ -241,7 +252,7 @@ fn an_entry_holds_what_its_limits_allow() {
 fn only(made: export::Slice) -> Desired {
     let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
     bed.set("demo/web", &[("east", export(head("http:80"), [made]))]);
-    let entries = bed.entries.update(&bed.gathered);
+    let entries = bed.objects.update(&bed.gathered);
     let (_, desired) = entries.iter().next().expect("one");
     desired.clone()
 }
@@ -270,36 +281,11 @@ fn endpoints_say_their_own_network_and_what_runs_there() {
     };
     assert_eq!(
         only(made).entry().endpoints.iter().map(shown).collect::<Vec<_>>(),
-        ["10.0.0.1 n1 topology.istio.io/cluster=east version=v2", "10.0.0.2 n1 topology.istio.io/cluster=east"]
+        [
+            "10.0.0.1 n1 security.istio.io/tlsMode=istio topology.istio.io/cluster=east version=v2",
+            "10.0.0.2 n1 topology.istio.io/cluster=east"
+        ]
     );
-}
-
-#[test]
-fn protocols_are_selected_as_istio_does() {
-    for (ports, protocol) in [
-        ("http:1", "HTTP"),
-        ("http-web:1", "HTTP"),
-        ("http2-x:1", "HTTP2"),
-        ("https:1", "HTTPS"),
-        ("grpc-api:1", "GRPC"),
-        ("tls-x:1", "TLS"),
-        ("mongo:1", "MONGO"),
-        ("tcp-http:1", "TCP"),
-        ("web:1", "TCP"),
-        ("httpx:1", "TCP"),
-        (":1", "TCP"),
-        // What is said outright counts more than a name.
-        ("http:1@tcp", "TCP"),
-        ("web:1@http", "HTTP"),
-        ("web:1@HTTP", "HTTP"),
-        ("web:1@kubernetes.io/h2c", "HTTP2"),
-        ("web:1@kubernetes.io/ws", "HTTP"),
-        ("web:1@kubernetes.io/wss", "HTTPS"),
-        ("http:1@example.com/own", "TCP"),
-    ] {
-        let Head { ports: parsed, .. } = head(ports);
-        assert_eq!(istio_protocol(&parsed[0]), protocol, "{ports}");
-    }
 }
 
 #[test]
@@ -323,11 +309,11 @@ fn what_is_not_imported_has_no_entry() {
     let (web, api) = ("istio-system/web.demo.global@2 10.0.0.1", "istio-system/api.shop.global@2 10.0.0.2");
     assert_eq!(bed.shown(), [api, web]);
     let rules = |rules| configured(serde_json::json!({ "import": { "namespaces": rules } })).import;
-    bed.entries.set_rules(rules(serde_json::json!({ "deny": ["sh*"] })));
+    bed.objects.set_rules(rules(serde_json::json!({ "deny": ["sh*"] })));
     assert_eq!(bed.shown(), [web]);
     bed.set("shop/api", &[("east", plain("10.0.0.3"))]);
     assert_eq!(bed.shown(), [web]);
-    bed.entries.set_rules(rules(serde_json::json!({ "allow": ["shop"] })));
+    bed.objects.set_rules(rules(serde_json::json!({ "allow": ["shop"] })));
     assert_eq!(bed.shown(), ["istio-system/api.shop.global@3 10.0.0.3"]);
 }
 
@@ -339,7 +325,7 @@ fn what_is_not_imported_of_a_service_is_in_no_entry() {
     let import = serde_json::json!({ "clusters": { "deny": ["east"] } });
     let here = serde_json::json!([{ "id": "here", "kubernetes": {} }]);
     let rules = configured(serde_json::json!({ "cluster": "here", "clusters": here, "import": import })).import;
-    bed.entries.set_rules(rules);
+    bed.objects.set_rules(rules);
     assert_eq!(bed.shown(), ["demo/web.demo.global@2 10.0.0.2"]);
     // What a refused cluster changes is no reason to write.
     bed.set("demo/web", &[("east", plain("10.0.0.9")), ("here", plain("10.0.0.2"))]);
@@ -370,4 +356,134 @@ fn only_what_changed_is_written_again() {
     bed.set("demo/api", &[]);
     bed.network("east", "n1");
     assert_eq!(bed.shown(), ["istio-system/web.demo.global@6 10.0.0.3"]);
+}
+
+/// Gateways into `n2`, and what they let through, as south says it.
+fn with_gateways(bed: &mut Bed, addresses: &[&str], passed: &str) {
+    let gateway = |address: &&str| Entrance {
+        network: Network::new("n2"),
+        address: Address::parse_ip(address).expect("an address"),
+        port: 15443,
+    };
+    let known = model::cluster::Meta {
+        locality: Locality::new("us", "", ""),
+        gateways: addresses.iter().map(gateway).collect(),
+        passed: vec![Passed::new(passed)],
+        ..meta("", "n2")
+    };
+    bed.gathered.view.set_cluster(&id("south"), Some(Cluster { meta: Some(known), ..Cluster::default() }));
+}
+
+/// Endpoints that take mutual TLS, each of a version.
+fn meshed(targets: &str, endpoints: &str, versions: &[&str]) -> export::Slice {
+    let mut made = slice(targets, endpoints);
+    for (endpoint, version) in made.endpoints.iter_mut().zip(versions.iter().cycle()) {
+        let labels = [("security.istio.io/tlsMode", "istio"), ("version", version), ("app.kubernetes.io/version", "1")];
+        let labels = labels.map(|(key, value)| (key.into(), value.into())).into();
+        let workload = export::Workload { labels, service_account: "web".into() };
+        endpoint.traits = export::Traits { workload: workload.into(), ..(*endpoint.traits).clone() }.into();
+    }
+    made
+}
+
+/// The endpoints of the only entry, as `address network locality weight labels ports`.
+fn endpoints(bed: &mut Bed) -> Vec<String> {
+    let entries = bed.objects.update(&bed.gathered);
+    let (_, desired) = entries.iter().find(|(at, _)| at.kind == Kind::ServiceEntry).expect("one");
+    let shown = |endpoint: Endpoint<'_>| {
+        let weight = endpoint.weight.map(|weight| weight.to_string()).unwrap_or_default();
+        let labels = endpoint.labels.iter().map(|(key, value)| {
+            let key = key.rsplit('/').next().unwrap_or(key);
+            format!("{key}={value} ")
+        });
+        let ports = endpoint.ports.iter().map(|(name, number)| format!("{name}={number} "));
+        let (labels, ports) = (labels.collect::<String>(), ports.collect::<String>());
+        let text = format!("{} {} {} {weight} {labels}{ports}", endpoint.address, endpoint.network, endpoint.locality);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    desired.entry().endpoints.into_iter().map(shown).collect()
+}
+
+#[test]
+fn another_network_is_one_endpoint_a_gateway() {
+    let mut bed = Bed::new(&[("here", "n1")]);
+    with_gateways(&mut bed, &["192.0.2.7"], "*.global");
+    let ports = head("http:80 grpc:9000");
+    let south = meshed("http:8080 grpc:9000", "10.2.0.1@us/a 10.2.0.2@us/b 10.2.0.3@us/b 10.2.0.4-", &["v1", "v2"]);
+    let here = slice("http:8080 grpc:9000", "10.0.0.1@eu/a");
+    bed.set("demo/web", &[("here", export(ports.clone(), [here.clone()])), ("south", export(ports.clone(), [south]))]);
+    assert_eq!(
+        endpoints(&mut bed),
+        [
+            "10.0.0.1 n1 eu/a cluster=here http=8080",
+            // Of the labels only what all have: a subset of one version does not choose it.
+            "192.0.2.7 n2 us 3 version=1 tlsMode=istio cluster=south grpc=15443 http=15443",
+        ]
+    );
+    // Two gateways divide evenly what is behind them.
+    with_gateways(&mut bed, &["192.0.2.7", "192.0.2.8"], "*.global");
+    let weighed: Vec<String> = endpoints(&mut bed);
+    let weights: Vec<_> = weighed.iter().map(|text| text.split(' ').nth(3).unwrap_or_default()).collect();
+    assert_eq!(weights, ["2", "3", "3"], "{weighed:?}");
+}
+
+#[test]
+fn what_is_behind_a_gateway_and_cannot_be_had_is_said() {
+    let mut bed = Bed::new(&[("here", "n1"), ("south", "n2")]);
+    let ports = head("http:80 tcp:90");
+    let here = ("here", export(ports.clone(), [slice("http:80 tcp:90", "10.0.0.1")]));
+    let mut south = meshed("http:80", "10.2.0.1 10.2.0.2", &["v1"]);
+    south.endpoints.extend(slice("http:80", "10.2.0.3").endpoints);
+    let exports = [here, ("south", export(ports, [south]))];
+    let partial = "PortPartial: 90/TCP(tcp) is served by 1 of 3 endpoints, and left out";
+    let none = "NoGateway: 3 endpoints of south: on network n2, and no gateway into it is known";
+    assert_eq!(missing(&mut bed, &exports), [none]);
+    with_gateways(&mut bed, &["192.0.2.7"], "*.local");
+    let closed = "GatewayDoesNotServeHost: 3 endpoints of south: on network n2, whose gateways do not serve the host: no \
+                  Gateway there passes it through";
+    assert_eq!(missing(&mut bed, &exports), [closed]);
+    with_gateways(&mut bed, &["192.0.2.7"], "*.global");
+    let plain =
+        "NoMutualTls: 1 endpoints of south: on network n2, whose gateways pass mutual TLS only, and without a sidecar";
+    assert_eq!(missing(&mut bed, &exports), [plain, partial]);
+}
+
+#[test]
+fn a_rule_goes_with_every_entry_and_a_gateway_with_gateways() {
+    let mut bed = Bed::new(&[("here", "n2")]);
+    bed.objects.config.rules = true;
+    bed.objects.config.gateway = BTreeMap::from([("istio".to_owned(), "eastwest".to_owned())]);
+    bed.set("demo/web", &[("here", plain("10.0.0.1"))]);
+    bed.set("demo/api", &[("east", plain("10.0.0.1"))]);
+    let shown = |bed: &mut Bed| -> Vec<String> {
+        let objects = bed.objects.update(&bed.gathered);
+        objects.iter().map(|(at, desired)| format!("{at}@{}", desired.revision)).collect()
+    };
+    let both = [
+        "ServiceEntry demo/web.demo.global@2",
+        "ServiceEntry istio-system/api.demo.global@2",
+        "DestinationRule demo/web.demo.global@2",
+        "DestinationRule istio-system/api.demo.global@2",
+    ];
+    assert_eq!(shown(&mut bed), both);
+    let known = bed.gathered.view.clusters()[&id("here")].clone();
+    let gateway =
+        Entrance { network: Network::new("n2"), address: Address::parse_ip("192.0.2.7").expect("one"), port: 1 };
+    let meta = known.meta.clone().map(|meta| model::cluster::Meta { gateways: vec![gateway], ..meta });
+    bed.gathered.view.set_cluster(&id("here"), Some(Cluster { meta, ..known.clone() }));
+    bed.set("demo/web", &[("here", plain("10.0.0.2"))]);
+    let objects = bed.objects.update(&bed.gathered);
+    let spec = |kind: Kind| {
+        let (_, desired) = objects.iter().find(|(at, _)| at.kind == kind).expect("one");
+        desired.json().to_string()
+    };
+    let gateway = r#"{"selector":{"istio":"eastwest"},"servers":[{"hosts":["*.global"],"port":{"name":"tls","number":15443,"protocol":"TLS"},"tls":{"mode":"AUTO_PASSTHROUGH"}}]}"#;
+    assert_eq!(spec(Kind::Gateway), gateway);
+    let rule = r#"{"host":"web.demo.global","trafficPolicy":{"loadBalancer":{"localityLbSetting":{"failoverPriority":["topology.istio.io/network","topology.kubernetes.io/region","topology.kubernetes.io/zone"]}},"outlierDetection":{"baseEjectionTime":"30s","consecutive5xxErrors":0,"consecutiveGatewayErrors":5,"maxEjectionPercent":100}}}"#;
+    assert_eq!(spec(Kind::DestinationRule), rule);
+    // A rule does not change because an endpoint does.
+    assert_eq!(shown(&mut bed)[..4], ["ServiceEntry demo/web.demo.global@3", both[1], both[2], both[3]]);
+    bed.gathered.view.set_cluster(&id("here"), Some(known));
+    bed.set("demo/web", &[]);
+    assert_eq!(shown(&mut bed), [both[1], both[3]]);
 }

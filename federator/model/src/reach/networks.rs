@@ -1,0 +1,115 @@
+//! What the clusters of a View say of their networks, and of the gateways into them. Knows nothing of services.
+
+use crate::{
+    cluster::Meta,
+    gateway::{Gateway, Passed},
+    locality::{Locality, Network},
+    name::ClusterId,
+    view::View,
+};
+use std::collections::BTreeMap;
+
+/// The networks of clusters, and the gateways into them, as far as they have said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    sites: BTreeMap<ClusterId, Site>,
+    /// The clusters with gateways into a network.
+    into: BTreeMap<Network, Vec<ClusterId>>,
+}
+
+/// What one cluster has said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Site {
+    network: Network,
+    locality: Locality,
+    gateways: Vec<Gateway>,
+    passed: Vec<Passed>,
+}
+
+/// A gateway, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entrance<'a> {
+    /// The gateway.
+    pub gateway: &'a Gateway,
+    /// The cluster that it runs in.
+    pub cluster: &'a ClusterId,
+    /// Where that cluster is.
+    pub locality: &'a Locality,
+}
+
+// === impl Networks ===
+
+impl Networks {
+    /// Those of the clusters of a View.
+    #[must_use]
+    pub fn new(view: &View) -> Self {
+        let sites: BTreeMap<_, _> = said(view).map(|(id, meta)| (id.clone(), Site::new(meta))).collect();
+        let mut into: BTreeMap<Network, Vec<ClusterId>> = BTreeMap::new();
+        for (id, site) in &sites {
+            for gateway in &site.gateways {
+                let clusters = into.entry(gateway.network.clone()).or_default();
+                if clusters.last() != Some(id) {
+                    clusters.push(id.clone());
+                }
+            }
+        }
+        Self { sites, into }
+    }
+
+    /// Whether they are still those of this View. Costs less than to make them anew.
+    #[must_use]
+    pub fn hold(&self, view: &View) -> bool {
+        let known = |(id, site): (_, &Site), (of, meta)| id == of && site.is(meta);
+        self.sites.len() == said(view).count() && self.sites.iter().zip(said(view)).all(|(a, b)| known(a, b))
+    }
+
+    /// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
+    pub(super) fn of(&self, cluster: &ClusterId) -> Option<&Network> {
+        self.sites.get(cluster).map(|site| &site.network)
+    }
+
+    /// The gateways to what a cluster has on a network: its own, or else those of any cluster there.
+    pub(super) fn gateways<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
+        let own = self.entrances(cluster, network);
+        if !own.is_empty() {
+            return own;
+        }
+        let clusters = self.into.get(network).into_iter().flatten();
+        clusters.flat_map(|cluster| self.entrances(cluster, network)).collect()
+    }
+
+    /// Whether the gateways of a cluster let this host of this namespace through.
+    pub(super) fn passes(&self, cluster: &ClusterId, namespace: &str, host: &str) -> bool {
+        let passed = |site: &Site| site.passed.iter().any(|pattern| pattern.matches(namespace, host));
+        self.sites.get(cluster).is_some_and(passed)
+    }
+
+    /// A cluster's own gateways into a network. Of one with addresses of both families those of the one that nearly
+    /// every cluster has: one gateway is one way in, and must not count twice.
+    fn entrances<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
+        let Some((cluster, site)) = self.sites.get_key_value(cluster) else { return Vec::new() };
+        let all = site.gateways.iter().filter(|gateway| gateway.network == *network);
+        let entrance = |gateway| Entrance { gateway, cluster, locality: &site.locality };
+        let (sixes, others): (Vec<_>, Vec<_>) =
+            all.map(entrance).partition(|entrance| entrance.gateway.address.ip().is_some_and(|ip| ip.is_ipv6()));
+        if others.is_empty() { sixes } else { others }
+    }
+}
+
+// === impl Site ===
+
+impl Site {
+    fn new(meta: &Meta) -> Self {
+        let Meta { uid: _, network, locality, gateways, passed } = meta.clone();
+        Self { network, locality, gateways, passed }
+    }
+
+    fn is(&self, meta: &Meta) -> bool {
+        let Meta { uid: _, network, locality, gateways, passed } = meta;
+        (&self.network, &self.locality, &self.gateways, &self.passed) == (network, locality, gateways, passed)
+    }
+}
+
+fn said(view: &View) -> impl Iterator<Item = (&ClusterId, &Meta)> {
+    view.clusters().iter().filter_map(|(id, cluster)| Some((id, cluster.meta.as_ref()?)))
+}

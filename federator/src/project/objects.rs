@@ -1,0 +1,146 @@
+//! What is emitted for a View: a ServiceEntry and a DestinationRule a service, and the Gateway that lets others in. Pure;
+//! knows nothing of what is already in the cluster. An entry is made when it is compared or written, and not held.
+
+use super::{
+    Cursor,
+    service_entry::{Condition, Made},
+};
+use crate::{
+    config::rules::ImportRules,
+    emit::{
+        destination_rule::DestinationRule,
+        gateway::Gateway,
+        object::{Desired, Kind, ObjectKey, Recipe, Spec},
+    },
+    gather::Gathered,
+};
+use model::{name::ServiceKey, reach::Place, tracked::Tracked, view::View};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What is missing of entries, by service; nothing of those that are whole.
+pub type Conditions = Tracked<ServiceKey, Arc<[Condition]>>;
+
+/// The name of the Gateway.
+const GATEWAY: &str = "federator";
+
+/// What the projection needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the objects are for.
+    pub place: Place,
+    /// The zone, without a final dot.
+    pub zone: Arc<str>,
+    /// The namespace of objects for services that the cluster does not have.
+    pub namespace: Arc<str>,
+    /// Whether a DestinationRule goes with every service.
+    pub rules: bool,
+    /// The labels of the pods of east-west gateways; none where the Gateway is somebody else's to write.
+    pub gateway: BTreeMap<String, String>,
+}
+
+/// Objects kept equal to a View.
+#[derive(Debug)]
+pub struct Objects {
+    config: Config,
+    place: Arc<Place>,
+    cursor: Cursor,
+    desired: Tracked<ObjectKey, Desired>,
+    conditions: Conditions,
+}
+
+// === impl Objects ===
+
+impl Objects {
+    /// None yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let place = Arc::new(config.place.clone());
+        Self { config, place, cursor: Cursor::default(), desired: Tracked::new(), conditions: Tracked::new() }
+    }
+
+    /// Sets what is imported, from the next update on.
+    pub fn set_rules(&mut self, rules: ImportRules) {
+        self.cursor.set_rules(rules);
+    }
+
+    /// What is missing of the entries.
+    #[must_use]
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
+    /// Brings the objects to what was gathered, and hands them out.
+    pub fn update(&mut self, gathered: &Gathered) -> Tracked<ObjectKey, Desired> {
+        let view = &gathered.view;
+        let due = self.cursor.advance(view);
+        for (key, service) in due.services {
+            let host: Arc<str> = key.host(&self.config.zone).into();
+            let made = service.map(|service| Made {
+                place: self.place.clone(),
+                networks: due.networks.clone(),
+                service,
+                host: host.clone(),
+            });
+            let mut missing = Vec::new();
+            let entry = made.and_then(|made| {
+                let entry = made.make(&mut missing);
+                // Without a port Istio could do nothing with it.
+                if entry.ports.is_empty() {
+                    missing.push(Condition::no_port());
+                    return None;
+                }
+                let (namespace, hash) = (self.namespace(&made), Spec::from(entry).digest());
+                Some((namespace, Desired::new(Arc::new(made), hash, view.revision())))
+            });
+            self.put(&key, &host, entry, view.revision());
+            self.conditions.set(key, (!missing.is_empty()).then(|| missing.into()));
+        }
+        self.set_gateway(view);
+        self.desired.clone()
+    }
+
+    /// Where an entry goes: beside the service, where the cluster has it. There its DestinationRules are looked for.
+    fn namespace(&self, made: &Made) -> Arc<str> {
+        let here = made.service.exports.iter().any(|(cluster, _)| *cluster == self.config.place.cluster);
+        if here { made.service.key.namespace.as_str().into() } else { self.config.namespace.clone() }
+    }
+
+    /// Sets or removes what there is of a service, which moves when the cluster gets or loses the service itself.
+    fn put(&mut self, key: &ServiceKey, host: &Arc<str>, entry: Option<(Arc<str>, Desired)>, revision: u64) {
+        let at = |kind, namespace| ObjectKey { kind, namespace, name: host.clone() };
+        for namespace in [key.namespace.as_str().into(), self.config.namespace.clone()] {
+            if entry.as_ref().is_none_or(|(wanted, _)| *wanted != namespace) {
+                self.desired.set(at(Kind::ServiceEntry, namespace.clone()), None);
+                self.desired.set(at(Kind::DestinationRule, namespace), None);
+            }
+        }
+        if let Some((namespace, entry)) = entry {
+            self.desired.set(at(Kind::ServiceEntry, namespace.clone()), Some(entry));
+            let rule = || Desired::fixed(Spec::DestinationRule(DestinationRule::near_first(host)), revision);
+            self.desired.set(at(Kind::DestinationRule, namespace), self.config.rules.then(rule));
+        }
+    }
+
+    /// A cluster with east-west gateways lets everything through that others may ask it for by a name of ours.
+    fn set_gateway(&mut self, view: &View) {
+        let home = view.clusters().get(&self.config.place.cluster);
+        let has_gateways = home.and_then(|home| home.meta.as_ref()).is_some_and(|meta| !meta.gateways.is_empty());
+        let wanted = has_gateways && !self.config.gateway.is_empty();
+        let gateway = wanted.then(|| {
+            let hosts = vec![format!("*.{}", self.config.zone)];
+            let gateway = Gateway::passing(hosts, self.config.gateway.clone());
+            Desired::fixed(Spec::Gateway(gateway), view.revision())
+        });
+        let at = ObjectKey { kind: Kind::Gateway, namespace: self.config.namespace.clone(), name: GATEWAY.into() };
+        self.desired.set(at, gateway);
+    }
+}
+
+impl Recipe for Made {
+    fn spec(&self) -> Spec<'_> {
+        self.make(&mut Vec::new()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

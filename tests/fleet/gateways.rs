@@ -1,0 +1,145 @@
+//! Networks that are reached through gateways: found as they come and go, used for what they let through and for what
+//! takes mutual TLS, and written for others to come in.
+
+use anyhow::{Context as _, ensure};
+use harness::{Agent, Cluster, Fleet, Result, SOON, eventually};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::federation::service_entry;
+
+/// The network that only the spare cluster is on, and its gateway.
+const NETWORK: &str = "n9";
+const GATEWAY: &str = "192.0.2.9";
+
+/// Pods that have a sidecar, as far as anybody can tell by their labels.
+const MESHED: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web, version: v1, security.istio.io/tlsMode: istio}}
+    spec:
+      containers: [{name: main, image: none, ports: [{name: http, containerPort: 8080}]}]
+";
+
+/// A gateway as Istio's own installation makes it.
+const ENTRANCE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: eastwest, labels: {topology.istio.io/network: n9}}
+spec: {type: LoadBalancer, selector: {istio: eastwestgateway}, ports: [{name: tls, port: 15443}]}
+";
+
+/// What lets nothing of ours through.
+const LOCAL: &str = "\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: cross-network}
+spec:
+  selector: {istio: eastwestgateway}
+  servers: [{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ['*.local']}]
+";
+
+/// Has a load balancer give a gateway these addresses.
+async fn balance(cluster: &Cluster, ns: &str, addresses: &[&str]) -> Result {
+    let ingress: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
+    let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
+    let services: Api<Service> = Api::namespaced(cluster.client(), ns);
+    services.patch_status("eastwest", &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(())
+}
+
+/// Waits until the only thing that is said of the service begins with a reason.
+async fn said(agent: &Agent, key: &str, reason: &str) -> Result {
+    let holds = |now: &Value| {
+        let said = now["emit"]["leftOut"][key].as_array().map(Vec::as_slice).unwrap_or_default();
+        match (reason, said) {
+            ("", []) => true,
+            (_, [only]) => !reason.is_empty() && only.as_str().is_some_and(|text| text.starts_with(reason)),
+            _ => false,
+        }
+    };
+    agent.wait_until(&format!("`{reason}` is said of {key}"), holds).await?;
+    Ok(())
+}
+
+#[test]
+fn another_network_is_reached_through_its_gateways() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("gateways").await?;
+        let (east, north) = (fleet.cluster("east"), fleet.spare().await?);
+        ns.add_to(&north).await?;
+        north.apply("", "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}").await?;
+        north.apply(&ns, MESHED).await?;
+        east.deploy(&ns, "web", 1, 80).await?;
+        let mut there = north.membership();
+        there["network"] = NETWORK.into();
+        let both = json!([east.membership(), there]);
+        let agent = fleet.agent("east").embedded().config(|config| config["clusters"] = both).start().await?;
+        let (key, host) = (format!("{ns}/web"), format!("web.{ns}.global"));
+        said(&agent, &key, "NoGateway: 3 endpoints of north: on network n9").await?;
+
+        north.apply(&ns, ENTRANCE).await?;
+        balance(&north, &ns, &[GATEWAY]).await?;
+        let closed = "GatewayDoesNotServeHost: 3 endpoints of north";
+        said(&agent, &key, closed).await?;
+        north.apply(&ns, LOCAL).await?;
+        let passes = |now: &Value| now["clusters"]["north"]["passed"] == json!(["*.local"]);
+        agent.wait_until("what the gateway lets through is seen", passes).await?;
+        said(&agent, &key, closed).await?;
+
+        // The agent of that network lets others in.
+        let in_north =
+            fleet.agent_of(&north).embedded().config(|config| config["clusters"][0]["network"] = NETWORK.into());
+        let in_north = in_north.start().await?;
+        said(&agent, &key, "").await?;
+        let entry = |weight: u64| {
+            json!({
+                "address": GATEWAY,
+                "labels": {"security.istio.io/tlsMode": "istio", "topology.istio.io/cluster": "north", "version": "v1"},
+                "locality": "north",
+                "network": NETWORK,
+                "ports": {"http": 15443},
+                "weight": weight,
+            })
+        };
+        let holds = async |expected: Value| {
+            eventually(SOON, "the entry has the gateway", async || {
+                let found = service_entry(east, &ns, &host).await?;
+                let endpoints = found.data["spec"]["endpoints"].as_array().cloned().context("endpoints")?;
+                let of_north = endpoints.into_iter().filter(|endpoint| endpoint["network"] == NETWORK);
+                let of_north = Value::from(of_north.collect::<Vec<_>>());
+                ensure!(of_north == expected, "{of_north}");
+                Ok(())
+            })
+            .await
+        };
+        holds(json!([entry(3)])).await?;
+        north.scale(&ns, "web", 5).await?;
+        holds(json!([entry(5)])).await?;
+
+        // A load balancer that is being set up anew is no reason to lose a network; a gateway that is gone is.
+        balance(&north, &ns, &[]).await?;
+        let kept = "has no address yet: no load balancer's, and no externalIPs; the last ones are used";
+        let seen = |now: &Value| now["clusters"]["north"]["observed"]["leftOut"].to_string().contains(kept);
+        agent.wait_until("the loss is said", seen).await?;
+        holds(json!([entry(5)])).await?;
+        let services: Api<Service> = Api::namespaced(north.client(), &ns);
+        services.delete("eastwest", &Default::default()).await?;
+        holds(json!([])).await?;
+        said(&agent, &key, "NoGateway: 5 endpoints of north").await?;
+        drop(in_north);
+        Ok(())
+    })
+}
