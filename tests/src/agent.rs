@@ -35,6 +35,8 @@ pub struct AgentSetup<'a> {
     shift: u16,
     /// Seconds by which its clock is wrong.
     clock: i64,
+    /// Variables that it has beside those of the test.
+    environment: Vec<OsString>,
 }
 
 /// An agent that was started; it is killed when dropped.
@@ -63,7 +65,7 @@ impl<'a> AgentSetup<'a> {
             "import": {"namespaces": {"allow": namespaces}},
             "admin": {"address": place.port(lane.admin())},
         });
-        Self { cluster, config, shift: 0, clock: 0 }
+        Self { cluster, config, shift: 0, clock: 0, environment: Vec::new() }
     }
 
     /// A second agent of the same cluster, on ports of its own, that CoreDNS forwards to as well.
@@ -81,6 +83,13 @@ impl<'a> AgentSetup<'a> {
     #[must_use]
     pub fn clock(mut self, ahead: i64) -> Self {
         self.clock = ahead;
+        self
+    }
+
+    /// With these variables in its environment, which override its configuration file.
+    #[must_use]
+    pub fn environment<'v>(mut self, variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Self {
+        self.environment.extend(variables.into_iter().map(|(name, value)| format!("{name}={value}").into()));
         self
     }
 
@@ -125,6 +134,7 @@ impl<'a> AgentSetup<'a> {
         fs::write(&config, serde_saphyr::to_string(&self.config)?)?;
         let mut arguments = vec![OsString::from("agent"), "--config".into(), config.clone().into_os_string()];
         let mut program = parts::federator()?;
+        let mut environment = self.environment;
         if self.clock != 0 {
             let library = parts::Parts::from_environment()?.share("libfaketime.so.1")?;
             let wrong_clock = [
@@ -132,8 +142,10 @@ impl<'a> AgentSetup<'a> {
                 format!("FAKETIME={:+}", self.clock),
                 "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
             ];
-            let before = wrong_clock.into_iter().map(OsString::from).chain([program.into_os_string()]);
-            arguments.splice(..0, before);
+            environment.extend(wrong_clock.into_iter().map(OsString::from));
+        }
+        if !environment.is_empty() {
+            arguments.splice(..0, environment.into_iter().chain([program.into_os_string()]));
             program = PathBuf::from("env");
         }
         let agent = Agent {

@@ -1,6 +1,6 @@
 //! Command lines, run to their end as an administrator would.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -27,6 +27,16 @@ impl Cluster {
     /// Runs `istioctl` with these arguments in the cluster's place.
     pub fn istioctl<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Said> {
         self.run(&self.part("istioctl")?, arguments)
+    }
+
+    /// Runs `kubectl` with these arguments in the cluster's place, with all rights in the cluster.
+    pub fn kubectl<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<Said> {
+        let kubeconfig = self.kubeconfig();
+        // What it learns of a cluster is true of that one only, and clusters here have each other's addresses.
+        let cache = kubeconfig.with_file_name("kubectl-cache");
+        let own = [OsStr::new("--kubeconfig"), kubeconfig.as_os_str(), OsStr::new("--cache-dir"), cache.as_os_str()];
+        let arguments: Vec<_> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        self.run(&self.part("kubectl")?, own.into_iter().chain(arguments.iter().map(OsString::as_os_str)))
     }
 
     fn run<A: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = A>) -> Result<Said> {

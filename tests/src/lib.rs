@@ -26,12 +26,13 @@
 //! agents have for it.
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
-//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `remote_secret`, `proxy` and `liar` (what
-//! agents elsewhere get of a cluster), `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`,
+//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `account`, `remote_secret`, `proxy` and `liar`
+//! (what agents get of a cluster), `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`,
 //! `network`, `place`, `control_plane`, `process`.
 
 mod fleet;
 
+mod account;
 mod agent;
 mod cli;
 mod cluster;
@@ -68,6 +69,7 @@ mod process;
 mod scheduler;
 mod site;
 
+pub use account::Account;
 pub use agent::{Agent, AgentSetup};
 pub use cli::Said;
 pub use cluster::Cluster;

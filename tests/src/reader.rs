@@ -21,6 +21,7 @@ mod audit;
 
 pub(crate) use audit::POLICY as AUDIT_POLICY;
 pub use audit::Request;
+pub(crate) use audit::requests;
 
 /// Where the account and its token are, and where it may renew leases.
 const NAMESPACE: &str = "istio-system";
@@ -189,7 +190,7 @@ impl Reader {
 
     /// Every request that was made with it, in order; those that were not recognised as its are not among them.
     pub fn requests(&self) -> Result<Vec<Request>> {
-        audit::requests(&self.plane.audit_log, &self.user())
+        requests(&self.plane.audit_log, &self.user())
     }
 
     /// Deletes its token. The API server goes on accepting it for about ten seconds ([`Reader::refused`] waits for the

@@ -31,7 +31,7 @@ pub struct Request {
 }
 
 /// The requests of a user, in order.
-pub(super) fn requests(log: &Path, user: &str) -> Result<Vec<Request>> {
+pub(crate) fn requests(log: &Path, user: &str) -> Result<Vec<Request>> {
     let log = fs::read_to_string(log).with_context(|| log.display().to_string())?;
     // A line without an end is still being written.
     let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
