@@ -83,23 +83,11 @@ fn corefile(cluster: &str, place: Place, lane: Lane, kubeconfig: &Path) -> Strin
     local + &endpoints + &vip
 }
 
-/// The stanza that an operator is told to write: two upstreams, so that an agent may die unnoticed.
+/// The stanza that an operator is given, with two upstreams, so that an agent may die unnoticed.
 fn forwarded(port: u16, address: std::net::Ipv4Addr, [agent, replica]: [SocketAddr; 2]) -> String {
-    format!(
-        "\
-global:{port} {{
-    bind {address}
-    errors
-    forward . {agent} {replica} {{
-        force_tcp
-    }}
-    cache 5 {{
-        success 9984 5 0
-        denial 9984 5 0
-        servfail 0
-        serve_stale 1h verify 200ms 5s
-    }}
-}}
-"
-    )
+    let upstreams = format!("forward . {agent} {replica} {{");
+    let server = format!("global:{port} {{\n    bind {address}");
+    include_str!("../../manifests/coredns/stanza")
+        .replace("forward . FEDERATOR-DNS {", &upstreams)
+        .replace("global:53 {", &server)
 }

@@ -11,6 +11,7 @@
 //! - [`strays`]: what the root holds
 //! - [`maps`]: pages that name paths and modules
 //! - [`decisions`]: numbers, headings, index
+//! - [`install`]: what an operator applies
 //! - [`lockfile`]: one version each, one crypto provider
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::tree::{Tree, Violation};
 mod decisions;
 mod files;
 mod importers;
+mod install;
 mod layers;
 mod lockfile;
 mod maps;
@@ -98,6 +100,36 @@ fn decisions_are_numbered_and_listed() -> Result<(), Report> {
 #[test]
 fn the_lock_file_holds_one_of_each() -> Result<(), Report> {
     holds(lockfile::check)
+}
+
+#[test]
+fn kustomizations_name_what_is_there() -> Result<(), Report> {
+    holds(install::kustomizations)
+}
+
+#[test]
+fn the_agent_takes_what_is_installed() -> Result<(), Report> {
+    holds(|tree| install::configurations(tree, &tree::root()))
+}
+
+#[test]
+fn rights_at_home_are_those_elsewhere() -> Result<(), Report> {
+    holds(install::rights)
+}
+
+#[test]
+fn clusters_of_kind_do_not_overlap() -> Result<(), Report> {
+    holds(install::kind_clusters)
+}
+
+#[test]
+fn scripts_use_what_is_there() -> Result<(), Report> {
+    holds(|tree| install::scripts(tree, &tree::root()))
+}
+
+#[test]
+fn the_image_is_built_by_our_compiler() -> Result<(), Report> {
+    holds(install::image)
 }
 
 /// What a failed rule prints: every violation on a line of its own, and no backtrace.

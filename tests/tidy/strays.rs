@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::tree::{Tree, Violation};
 
 /// What the root may hold. The visible half is the layout in docs/ARCHITECTURE.md; tools look for the hidden half.
-const ROOT: [&str; 23] = [
+const ROOT: [&str; 24] = [
     ".cargo",
     ".ci",
     ".clippy.toml",
@@ -20,6 +20,7 @@ const ROOT: [&str; 23] = [
     "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
+    "Dockerfile",
     "LICENSE",
     "README.md",
     "dns",
