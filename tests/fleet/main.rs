@@ -12,6 +12,7 @@ mod etcd;
 mod faults;
 mod federation;
 mod gateways;
+mod install;
 mod istio;
 mod lies;
 mod membership;

@@ -24,7 +24,7 @@ const NAMESPACE: &str = "istio-system";
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(400);
 
 /// Something of every kind that is no pod, service or slice.
-const OTHERS: &str = "\
+pub(crate) const OTHERS: &str = "\
 apiVersion: networking.istio.io/v1
 kind: WorkloadEntry
 metadata: {name: vm}
@@ -207,7 +207,7 @@ async fn is_missed(agent: &Agent, north: &Cluster, ns: &str, rule: &Rule, verb: 
 }
 
 /// Changes one object: what changed last is what is asked for by its name.
-async fn touch(north: &Cluster, ns: &str, rule: &Rule) -> Result {
+pub(crate) async fn touch(north: &Cluster, ns: &str, rule: &Rule) -> Result {
     let version = if rule.resource == "serviceexports" { "v1alpha1" } else { "v1" };
     let gvk = GroupVersionKind::gvk(&rule.group, version, "");
     let resource = ApiResource::from_gvk_with_plural(&gvk, &rule.resource);
