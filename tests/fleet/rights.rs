@@ -30,6 +30,11 @@ kind: WorkloadEntry
 metadata: {name: vm}
 spec: {address: 10.99.0.1, labels: {app: vm}}
 ---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: entrance}
+spec: {selector: {app: none}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}
+---
 apiVersion: multicluster.x-k8s.io/v1alpha1
 kind: ServiceExport
 metadata: {name: web}
