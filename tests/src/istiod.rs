@@ -1,5 +1,5 @@
-//! istiod beside a cluster's API server, as a judge of what it is given: without injection, validation or an authority
-//! of its own. And istioctl, run to its end.
+//! istiod beside a cluster's API server, as a judge of what it is given: without injection or an authority of its own. It
+//! says what it admits, and what it tells proxies.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::site::loopback;
-use crate::{Result, Spare, eventually, http};
+use crate::{Result, Spare, XdsClient, XdsNode, eventually, http};
 
 /// Its ports, on the loopback of a place that nobody shares.
 const HTTP: u16 = 18080;
@@ -32,10 +34,15 @@ pub struct Istiod {
 }
 
 impl Spare {
-    /// Starts istiod for this cluster, and returns when it is ready.
+    /// Starts istiod for this cluster with a mesh that encrypts nothing, and returns when it is ready.
     pub async fn istiod(&self) -> Result<Istiod> {
+        self.istiod_with("{enableAutoMtls: false}").await
+    }
+
+    /// The same with a mesh config of its own, as YAML.
+    pub async fn istiod_with(&self, config: &str) -> Result<Istiod> {
         let mesh = self.logs().join("mesh.yaml");
-        fs::write(&mesh, "{enableAutoMtls: false}\n")?;
+        fs::write(&mesh, config)?;
         let variables = [
             "PILOT_CERT_PROVIDER=none",
             "ENABLE_CA_SERVER=false",
@@ -77,6 +84,43 @@ impl Spare {
 }
 
 impl Istiod {
+    /// A proxy of this cluster, and what istiod tells it.
+    pub async fn proxy(&self, node: &XdsNode) -> Result<XdsClient> {
+        XdsClient::connect(self.place, loopback(XDS), node).await.context("a proxy connects to istiod")
+    }
+
+    /// Whether Istio's validation lets an object pass without a word; a warning is an error too. It passes kinds that it
+    /// does not know.
+    pub async fn admits(&self, object: &DynamicObject) -> Result {
+        let types = object.types.as_ref().context("an object without apiVersion and kind")?;
+        let (group, version) = types.api_version.split_once('/').context("no kind of Istio's")?;
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1",
+            "kind": "AdmissionReview",
+            "request": {
+                "uid": "1",
+                "kind": {"group": group, "version": version, "kind": types.kind},
+                "name": object.metadata.name,
+                "namespace": object.metadata.namespace,
+                "operation": "CREATE",
+                "userInfo": {},
+                "object": object,
+            },
+        });
+        let text = http::post(self.place, loopback(HTTP), "/validate", &review.to_string()).await?;
+        let answer: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        let response = &answer["response"];
+        let what = || format!("{} {}", types.kind, object.name_any());
+        ensure!(response["allowed"] == true, "istiod refuses {}: {}", what(), response["status"]["message"]);
+        ensure!(response["warnings"].is_null(), "istiod warns of {}: {}", what(), response["warnings"]);
+        Ok(())
+    }
+
+    /// Its process: what it logs, and whether it lives.
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// How it stands with its clusters: the id of each, and `synced` when it has read it whole.
     pub async fn clusters(&self) -> Result<Vec<(String, String)>> {
         let text = http::get(self.place, loopback(HTTP), "/debug/clusterz").await?;

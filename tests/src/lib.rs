@@ -26,13 +26,14 @@
 //! agents have for it.
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
-//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `account`, `remote_secret`, `proxy` and `liar`
-//! (what agents get of a cluster), `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`,
-//! `network`, `place`, `control_plane`, `process`.
+//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `account`, `remote_secret`, `proxy`
+//! and `liar` (what agents get of a cluster), `istiod` and `ads` (what Istio makes of it), `cut`, `spare` and `trio` (what
+//! breaks); then how the bed is made: `bed`, `network`, `place`, `control_plane`, `process`.
 
 mod fleet;
 
 mod account;
+mod ads;
 mod agent;
 mod cli;
 mod cluster;
@@ -70,6 +71,7 @@ mod scheduler;
 mod site;
 
 pub use account::Account;
+pub use ads::{XdsClient, XdsNode};
 pub use agent::{Agent, AgentSetup};
 pub use cli::Said;
 pub use cluster::Cluster;
