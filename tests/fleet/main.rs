@@ -14,6 +14,7 @@ mod federation;
 mod gateways;
 mod install;
 mod istio;
+mod judge;
 mod lies;
 mod membership;
 mod observation;
