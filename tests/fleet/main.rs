@@ -17,6 +17,7 @@ mod istio;
 mod judge;
 mod lies;
 mod membership;
+mod mesh;
 mod observation;
 mod remote;
 mod removal;
