@@ -1,13 +1,19 @@
-//! What one cluster asserts about one service: a head (its type and ports) and slices of endpoints that mirror the
-//! source's EndpointSlices. Knows nothing of other clusters, and nothing of Kubernetes' own types.
+//! What one cluster asserts about one service: a head (what it is) and slices of endpoints that mirror the source's
+//! EndpointSlices. Knows nothing of other clusters, and nothing of Kubernetes' own types.
 
 mod endpoint;
+mod exported;
 mod members;
 mod slices;
+mod traffic;
 
 pub use endpoint::{Address, Endpoint, Health, TLS_MODE_LABEL, Traits, Workload, can_be_a_label, can_be_an_endpoint};
+pub use exported::{Exported, ExportedError, Texts};
 pub use members::Member;
 pub use slices::Slices;
+pub use traffic::{
+    Affinity, DEFAULT_AFFINITY_SECONDS, Families, Family, MAX_AFFINITY_SECONDS, Traffic, can_be_a_distribution,
+};
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -29,8 +35,12 @@ pub struct Head {
     pub ports: Arc<[Port]>,
     /// Its addresses in its own cluster, at most one a family; none when headless.
     pub cluster_ips: Vec<IpAddr>,
-    /// Whether a client keeps its endpoint (`sessionAffinity: ClientIP`).
-    pub client_ip_affinity: bool,
+    /// The families that it has addresses of, headless or not.
+    pub families: Families,
+    /// How its traffic is spread over its endpoints.
+    pub traffic: Traffic,
+    /// What is said of it in other clusters.
+    pub exported: Arc<Exported>,
     /// `metadata.creationTimestamp`, in seconds since 1970; orders exports only where no store does.
     pub created: i64,
 }

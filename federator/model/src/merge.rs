@@ -1,19 +1,30 @@
 //! Many clusters' exports of one service, merged. A function of the set of exports and of their order, so it does
 //! not matter when which record arrived. Knows nothing of reachability: what a place can use is [`crate::reach`].
 //!
-//! Conflict rules (MCS API, KEP-1645), "oldest" being the first in order:
+//! The rules are those of the MCS API (KEP-1645), "oldest" being the first in order:
 //!
 //! | property | rule |
 //! |---|---|
-//! | type, session affinity | the oldest export's |
+//! | type, session affinity, traffic policy and distribution | the oldest export's |
+//! | exported labels, exported annotations | the oldest export's, whole |
 //! | ports | the union, by name, then by protocol and number; on a collision the oldest export's |
+//! | families of addresses | all that any export has, those of the oldest first |
+//!
+//! What exports differ in is a [`Conflict`], which every exporter is told of.
+
+mod conflict;
+
+pub use conflict::{Conflict, ConflictKind, Difference};
 
 use crate::{
-    export::{Export, Kind, Port},
+    export::{Export, Exported, Families, Kind, Port, Traffic},
     name::{ClusterId, ServiceKey},
     vip::Vip,
 };
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 /// A service of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,38 +33,18 @@ pub struct Service {
     pub key: ServiceKey,
     /// Whether it has a virtual address.
     pub kind: Kind,
-    /// The union of its ports.
+    /// The union of its ports. No name is there twice, and no number of a protocol.
     pub ports: Arc<[Port]>,
-    /// Whether a client keeps its endpoint.
-    pub client_ip_affinity: bool,
+    /// The families that its exports have addresses of.
+    pub families: Families,
+    /// How its traffic is spread over its endpoints.
+    pub traffic: Traffic,
+    /// What is said of it where it is imported.
+    pub exported: Arc<Exported>,
     /// Who exports it, oldest first.
     pub exports: Vec<(ClusterId, Arc<Export>)>,
     /// Its virtual addresses, once the store has given them out.
     pub vip: Option<Vip>,
-    /// Where exports contradict each other.
-    pub conflicts: Vec<Conflict>,
-}
-
-/// A property on which two exports differ in a way that cannot be merged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// What they differ in.
-    pub kind: ConflictKind,
-    /// Whose value is not used.
-    pub loser: ClusterId,
-    /// Whose value is.
-    pub winner: ClusterId,
-}
-
-/// What exports can differ in; the names are the reasons of the MCS API's `Conflict` condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConflictKind {
-    /// One is headless, the other is not.
-    Type,
-    /// Their ports differ.
-    Port,
-    /// Their session affinity differs.
-    SessionAffinity,
 }
 
 /// Everything merging needs of one service.
@@ -71,37 +62,17 @@ pub struct Parts {
 #[must_use]
 pub fn merge(key: &ServiceKey, parts: &Parts) -> Option<Service> {
     let exports = ordered(parts);
-    let (winner, oldest) = exports.first()?;
-    let mut service = Service {
+    let (_, oldest) = exports.first()?;
+    Some(Service {
         key: key.clone(),
         kind: oldest.head.kind,
-        ports: oldest.head.ports.clone(),
-        client_ip_affinity: oldest.head.client_ip_affinity,
-        exports: Vec::new(),
+        ports: ports(&exports),
+        families: exports.iter().flat_map(|(_, export)| export.head.families.iter()).collect(),
+        traffic: oldest.head.traffic.clone(),
+        exported: oldest.head.exported.clone(),
+        exports,
         vip: parts.vip,
-        conflicts: Vec::new(),
-    };
-    for (cluster, export) in &exports[1..] {
-        let head = &export.head;
-        let differs = [
-            (ConflictKind::Type, head.kind != service.kind),
-            (ConflictKind::Port, !same_ports(&head.ports, &oldest.head.ports)),
-            (ConflictKind::SessionAffinity, head.client_ip_affinity != service.client_ip_affinity),
-        ];
-        for (kind, _) in differs.into_iter().filter(|(_, differs)| *differs) {
-            service.conflicts.push(Conflict { kind, loser: cluster.clone(), winner: winner.clone() });
-        }
-        let taken = |port: &Port, known: &Port| {
-            known.name == port.name || (known.protocol, known.number) == (port.protocol, port.number)
-        };
-        for port in &*head.ports {
-            if !service.ports.iter().any(|known| taken(port, known)) {
-                service.ports = service.ports.iter().chain([port]).cloned().collect();
-            }
-        }
-    }
-    service.exports = exports;
-    Some(service)
+    })
 }
 
 /// First seen first; whoever the store's order does not know comes after, by creation time, then by id.
@@ -116,34 +87,29 @@ fn ordered(parts: &Parts) -> Vec<(ClusterId, Arc<Export>)> {
     exports.into_iter().map(|(_, id, export)| (id.clone(), export.clone())).collect()
 }
 
-/// Whether they are the same, in whatever order.
-fn same_ports(a: &[Port], b: &[Port]) -> bool {
-    let sorted = |ports: &[Port]| {
-        let mut ports = ports.to_vec();
-        ports.sort();
-        ports
-    };
-    a == b || sorted(a) == sorted(b)
-}
-
-// === impl Conflict ===
-
-impl ConflictKind {
-    /// The reason of the MCS API's `Conflict` condition.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Type => "TypeConflict",
-            Self::Port => "PortConflict",
-            Self::SessionAffinity => "SessionAffinityConflict",
+/// The union of their ports.
+fn ports(exports: &[(ClusterId, Arc<Export>)]) -> Arc<[Port]> {
+    let (mut names, mut numbers, mut union) = (HashSet::new(), HashSet::new(), Vec::new());
+    let mut before: &[Port] = &[];
+    for (_, export) in exports {
+        // Most clusters say what the one before them said.
+        if *export.head.ports == *before {
+            continue;
+        }
+        before = &export.head.ports;
+        for port in before {
+            let number = (port.protocol, port.number);
+            if !names.contains(&port.name) && !numbers.contains(&number) {
+                names.insert(&port.name);
+                numbers.insert(number);
+                union.push(port);
+            }
         }
     }
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, loser, winner) = (self.kind.reason(), &self.loser, &self.winner);
-        write!(f, "{kind}: {loser} differs from {winner}, which exported the service first")
+    // The list of the oldest is held once for all services that have it, so it is taken where it is all there is.
+    match exports.first() {
+        Some((_, oldest)) if oldest.head.ports.iter().eq(union.iter().copied()) => oldest.head.ports.clone(),
+        _ => union.into_iter().cloned().collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! total; decoding refuses what cannot be true and says why, so that one bad record is left out alone. Fields and
 //! enum values from a newer version are ignored. Knows nothing of transactions.
 
+mod head;
 mod slice;
 mod standing;
 
@@ -9,7 +10,7 @@ pub use slice::Shared;
 
 use crate::{
     cluster::{Meta, SetHash, Synced, Tombstone},
-    export::{Address, Head, Kind, Port, Protocol, can_be_an_endpoint},
+    export::{Address, Protocol, can_be_an_endpoint},
     gateway::{Gateway, Passed},
     locality::{Locality, Network},
     name::ClusterId,
@@ -69,6 +70,15 @@ pub enum RecordError {
     /// An address that no host can have in the whole fleet.
     #[error("address {0} cannot be a virtual one")]
     VirtualAddress(IpAddr),
+    /// A time for which no client keeps its endpoint.
+    #[error("a session affinity of {0} seconds does not exist")]
+    Affinity(u32),
+    /// A preference that is no word.
+    #[error("`{0}` cannot be a trafficDistribution")]
+    Distribution(String),
+    /// Labels and annotations that no object elsewhere can have.
+    #[error(transparent)]
+    Exported(#[from] crate::export::ExportedError),
     /// A host name that is none, or that does not mean the same everywhere.
     #[error("host `{0}` cannot be an endpoint's")]
     Host(String),
@@ -163,63 +173,6 @@ impl Record for Synced {
             behind: wire.behind,
             partial: wire.partial,
             generation: wire.generation.into(),
-        })
-    }
-}
-
-impl Record for Head {
-    fn encode(&self) -> Vec<u8> {
-        let kind = match self.kind {
-            Kind::ClusterIp => wire::Kind::ClusterIp,
-            Kind::Headless => wire::Kind::Headless,
-        };
-        let port = |port: &Port| wire::Port {
-            name: port.name.to_string(),
-            number: port.number.into(),
-            protocol: protocol_to_wire(port.protocol),
-            app_protocol: port.app_protocol.to_string(),
-        };
-        wire::Head {
-            kind: kind.into(),
-            ports: self.ports.iter().map(port).collect(),
-            cluster_ips: self.cluster_ips.iter().copied().map(address_to_wire).collect(),
-            client_ip_affinity: self.client_ip_affinity,
-            created: self.created,
-            reader: 0,
-        }
-        .encode_to_vec()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        Self::decode_sharing(bytes, &mut Shared::default())
-    }
-}
-
-impl Head {
-    /// Reads it back, and holds what it has in common with others only once.
-    ///
-    /// # Errors
-    /// As [`Record::decode`].
-    pub fn decode_sharing(bytes: &[u8], shared: &mut Shared) -> Result<Self, RecordError> {
-        let wire = wire::Head::decode(bytes)?;
-        check_reader(wire.reader)?;
-        shared.sweep();
-        let kind = match wire.kind() {
-            wire::Kind::ClusterIp => Kind::ClusterIp,
-            wire::Kind::Headless => Kind::Headless,
-        };
-        let mut ports = Vec::with_capacity(wire.ports.len());
-        for port in &wire.ports {
-            let (number, protocol) = (port_from_wire(port.number)?, protocol_from_wire(port.protocol()));
-            let (name, app_protocol) = (shared.text(&port.name), shared.text(&port.app_protocol));
-            ports.push(Port { name, number, protocol, app_protocol });
-        }
-        Ok(Self {
-            kind,
-            ports: shared.ports(ports),
-            cluster_ips: wire.cluster_ips.iter().map(|ip| address_from_wire(ip)).collect::<Result<_, _>>()?,
-            client_ip_affinity: wire.client_ip_affinity,
-            created: wire.created,
         })
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::{
     cluster::{Hold, Meta, SetHash, State, Synced},
+    export::{Affinity, Exported, Families, Head, Kind, Port, Traffic},
     gateway::Gateway,
     merge::Service,
     name::{ClusterId, ServiceKey},
@@ -133,26 +134,20 @@ impl View {
 
 /// A service as text; `write!` to a `String` cannot fail.
 fn canonical(service: &Service) -> String {
-    let mut text = format!("service {} {}", service.key, service.kind.as_str());
-    if service.client_ip_affinity {
-        text.push_str(" affinity=ClientIP");
-    }
-    if let Some(vip) = service.vip {
+    let Service { key, kind, ports, families, traffic, exported, exports, vip } = service;
+    let mut text = format!("service {key}{}", said(*kind, ports, *families, traffic, exported));
+    if let Some(vip) = vip {
         let _ = write!(text, " vip={},{}", vip.v4, vip.v6);
     }
-    for port in &*service.ports {
-        let _ = write!(text, " port={port}");
-        if !port.app_protocol.is_empty() {
-            let _ = write!(text, ":{}", port.app_protocol);
-        }
-    }
     text.push('\n');
-    for conflict in &service.conflicts {
+    for conflict in service.conflicts() {
         let _ = writeln!(text, "  conflict {conflict}");
     }
-    for (cluster, export) in &service.exports {
-        let _ = write!(text, "  export {cluster} created={}", export.head.created);
-        for ip in &export.head.cluster_ips {
+    for (cluster, export) in exports {
+        let Head { kind, ports, cluster_ips, families, traffic, exported, created } = &*export.head;
+        let said = said(*kind, ports, *families, traffic, exported);
+        let _ = write!(text, "  export {cluster} created={created}{said}");
+        for ip in cluster_ips {
             let _ = write!(text, " ip={ip}");
         }
         text.push('\n');
@@ -181,6 +176,36 @@ fn canonical(service: &Service) -> String {
                 }
                 text.push('\n');
             }
+        }
+    }
+    text
+}
+
+/// What both a service and each of its exports say.
+fn said(kind: Kind, ports: &[Port], families: Families, traffic: &Traffic, exported: &Exported) -> String {
+    let mut text = format!(" {}", kind.as_str());
+    if !families.is_unknown() {
+        let _ = write!(text, " families={families}");
+    }
+    if let Affinity::ClientIp { seconds } = traffic.affinity {
+        let _ = write!(text, " affinity=ClientIP/{seconds}");
+    }
+    if traffic.node_local {
+        text.push_str(" node-local");
+    }
+    if let Some(distribution) = &traffic.distribution {
+        let _ = write!(text, " distribution={distribution}");
+    }
+    for port in ports {
+        let _ = write!(text, " port={port}");
+        if !port.app_protocol.is_empty() {
+            let _ = write!(text, ":{}", port.app_protocol);
+        }
+    }
+    for (what, texts) in [("label", &exported.labels), ("annotation", &exported.annotations)] {
+        for (key, value) in texts {
+            // A value may be of many lines.
+            let _ = write!(text, " {what}={key}={value:?}");
         }
     }
     text

@@ -208,7 +208,7 @@ pub struct ServiceReport {
     pub usable: usize,
     /// What of it cannot be used from here, and why.
     pub left_out: Vec<String>,
-    /// Where exports contradict each other.
+    /// What exports contradict each other in, by the reason of the MCS API: what is used, why, and who says what else.
     pub conflicts: Vec<String>,
 }
 
@@ -222,6 +222,9 @@ pub struct ExportReport {
     pub ready: usize,
     /// All its endpoints.
     pub endpoints: usize,
+    /// What it is told of where exports contradict each other: what it says itself that is not used, else who does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
     /// The rule by which this agent does not import it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_imported: Option<String>,
@@ -473,10 +476,12 @@ impl ServiceReport {
         let imported = import::imported(rules, service);
         let offer =
             imported.as_deref().map(|service| offer(networks, place, service, Asker::Plain)).unwrap_or_default();
+        let conflicts = service.conflicts();
         let export = |(cluster, export): &(ClusterId, Arc<Export>)| ExportReport {
             cluster: cluster.to_string(),
             ready: export.ready(),
             endpoints: export.endpoints().count(),
+            conflicts: conflicts.iter().map(|conflict| conflict.told(cluster)).collect(),
             not_imported: import::refuse(rules, &service.key, cluster).map(|rule| rule.to_string()),
         };
         Self {
@@ -486,7 +491,7 @@ impl ServiceReport {
             exports: service.exports.iter().map(export).collect(),
             usable: offer.usable.len(),
             left_out: offer.left_out.iter().map(ToString::to_string).collect(),
-            conflicts: service.conflicts.iter().map(ToString::to_string).collect(),
+            conflicts: conflicts.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{
 use crate::config::rules::ExportRules;
 use gateways::Gateways;
 use model::{
-    export::{Address, Workload},
+    export::{Address, Exported, Workload},
     locality::{Locality, Network},
     name::{Label, ServiceKey},
 };
@@ -54,7 +54,8 @@ pub struct Index {
     pods: HashMap<Arc<str>, SourcePod>,
     nodes: HashMap<Arc<str>, Locality>,
     namespaces: HashMap<Arc<str>, SourceNamespace>,
-    service_exports: BTreeSet<ServiceKey>,
+    /// What ServiceExports say of their services.
+    service_exports: BTreeMap<ServiceKey, Arc<Exported>>,
     /// The services with endpoints on a node.
     on_node: References,
     /// The services with endpoints that lead to a pod.
@@ -113,7 +114,7 @@ impl Index {
         let of_key = |key: &ServiceKey| name_of(kind, key);
         let mut names: HashSet<ObjectName> = match kind {
             Kind::Service => self.services.keys().map(of_key).collect(),
-            Kind::ServiceExport => self.service_exports.iter().map(of_key).collect(),
+            Kind::ServiceExport => self.service_exports.keys().map(of_key).collect(),
             Kind::EndpointSlice => of_ids(&mut self.slices.keys()),
             Kind::WorkloadEntry => of_ids(&mut self.entries.keys()),
             Kind::Pod => of_ids(&mut self.pods.keys()),
@@ -215,7 +216,11 @@ impl Index {
                 self.set_entry(&namespace, name.id(), Some(entry));
             }
             Object::Gateway(gateway) => self.set_passage(name.id(), convert::gateway::passage(gateway)),
-            Object::ServiceExport(export) => self.set_service_export(&convert::key(&export.metadata)?, true),
+            Object::ServiceExport(export) => {
+                let (exported, refused) = convert::service_export::exported(export);
+                self.set_service_export(&convert::key(&export.metadata)?, Some(exported));
+                return Ok(refused.map(|reason| reason.to_string()));
+            }
             Object::Pod(pod) => self.set_pod(&name.id(), Some(convert::pod::pod(pod))),
             Object::Node(meta) => self.set_node(&name.name, Some(convert::node::node(meta))),
             Object::Namespace(meta) => self.set_namespace(&name.name, Some(convert::namespace::namespace(meta))),
@@ -243,7 +248,7 @@ impl Index {
             }
             Kind::ServiceExport => {
                 if let Ok(key) = ServiceKey::parse(&name.namespace, &name.name) {
-                    self.set_service_export(&key, false);
+                    self.set_service_export(&key, None);
                 }
             }
             Kind::Gateway => self.set_passage(name.id(), None),
@@ -364,11 +369,13 @@ impl Index {
         }
     }
 
-    fn set_service_export(&mut self, key: &ServiceKey, there: bool) {
-        if there {
-            self.service_exports.insert(key.clone());
-        } else {
-            self.service_exports.remove(key);
+    fn set_service_export(&mut self, key: &ServiceKey, exported: Option<Arc<Exported>>) {
+        let before = match exported.clone() {
+            Some(exported) => self.service_exports.insert(key.clone(), exported),
+            None => self.service_exports.remove(key),
+        };
+        if before.unwrap_or_else(Exported::none) != exported.unwrap_or_else(Exported::none) {
+            self.dirty.insert(key.clone());
         }
         self.judge(key);
     }

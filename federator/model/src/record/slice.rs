@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     export::{
-        Address, Endpoint, Health, Port, Slice, TargetPort, Traits, Workload, can_be_a_label, can_be_an_endpoint,
+        Address, Endpoint, Exported, Health, Port, Slice, TargetPort, Traits, Workload, can_be_a_label,
+        can_be_an_endpoint,
     },
     locality::{Levels, Network},
     name::ClusterId,
@@ -36,6 +37,7 @@ pub struct Shared {
     targets: HashSet<Arc<[TargetPort]>>,
     traits: HashSet<Arc<Traits>>,
     workloads: HashSet<Arc<Workload>>,
+    exported: HashSet<Arc<Exported>>,
     /// The size at which it is looked through.
     sweep: usize,
 }
@@ -142,10 +144,14 @@ impl Shared {
         once(&mut self.ports, ports)
     }
 
+    pub(super) fn exported(&mut self, exported: Exported) -> Arc<Exported> {
+        once(&mut self.exported, exported)
+    }
+
     /// Forgets what nobody else holds, whenever it has doubled in size.
     pub(super) fn sweep(&mut self) {
         let size = |shared: &Self| {
-            let lists = shared.ports.len() + shared.targets.len();
+            let lists = shared.ports.len() + shared.targets.len() + shared.exported.len();
             lists + shared.clusters.len() + shared.texts.len() + shared.traits.len() + shared.workloads.len()
         };
         if size(self) < self.sweep.max(FIRST_SWEEP) {
@@ -156,6 +162,7 @@ impl Shared {
         self.targets.retain(|targets| Arc::strong_count(targets) > 1);
         self.traits.retain(|traits| Arc::strong_count(traits) > 1);
         self.workloads.retain(|workload| Arc::strong_count(workload) > 1);
+        self.exported.retain(|exported| Arc::strong_count(exported) > 1);
         self.texts.retain(|text| Arc::strong_count(text) > 1);
         self.sweep = 2 * size(self);
     }

@@ -5,7 +5,10 @@ mod frozen;
 use super::*;
 use crate::{
     cluster::{Hold, State},
-    export::{Address, Endpoint, Health, Slice, TargetPort, Traits, Workload, can_be_an_endpoint},
+    export::{
+        Address, Affinity, DEFAULT_AFFINITY_SECONDS, Endpoint, Exported, ExportedError, Families, Family, Head, Health,
+        Kind, MAX_AFFINITY_SECONDS, Port, Slice, TargetPort, Texts, Traffic, Traits, Workload, can_be_an_endpoint,
+    },
     generation::Generation,
     seat::{Candidate, Owner, Role},
 };
@@ -26,14 +29,43 @@ fn head() -> impl Strategy<Value = Head> {
         Port { name: name.into(), number, protocol, app_protocol: app.into() }
     });
     let kind = prop_oneof![Just(Kind::ClusterIp), Just(Kind::Headless)];
-    (kind, prop::collection::vec(port, 0..4), prop::collection::vec(any::<IpAddr>(), 0..3), any::<bool>(), any::<i64>())
-        .prop_map(|(kind, ports, cluster_ips, client_ip_affinity, created)| Head {
-            kind,
-            ports: ports.into(),
-            cluster_ips,
-            client_ip_affinity,
-            created,
-        })
+    let ips = prop::collection::vec(any::<IpAddr>(), 0..3);
+    (kind, prop::collection::vec(port, 0..4), ips, families(), traffic(), exported(), any::<i64>()).prop_map(
+        |(kind, ports, cluster_ips, families, traffic, exported, created)| {
+            // Addresses say what families there are.
+            let of_ips = cluster_ips.iter().map(|ip| Family::from(*ip)).collect();
+            let families = if families.is_unknown() { of_ips } else { families };
+            Head { kind, ports: ports.into(), cluster_ips, families, traffic, exported, created }
+        },
+    )
+}
+
+fn families() -> impl Strategy<Value = Families> {
+    let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+    prop::collection::vec(family, 0..3).prop_map(|families| families.into_iter().collect())
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    let affinity = prop_oneof![
+        Just(Affinity::None),
+        Just(Affinity::ClientIp { seconds: DEFAULT_AFFINITY_SECONDS }),
+        (1..=MAX_AFFINITY_SECONDS).prop_map(|seconds| Affinity::ClientIp { seconds }),
+    ];
+    let distribution = prop::option::of("[A-Z][a-z]{0,9}".prop_map(Into::into));
+    (affinity, any::<bool>(), distribution).prop_map(|(affinity, node_local, distribution)| Traffic {
+        affinity,
+        node_local,
+        distribution,
+    })
+}
+
+fn exported() -> impl Strategy<Value = Arc<Exported>> {
+    let into = |texts: std::collections::BTreeMap<String, String>| -> Texts {
+        texts.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
+    };
+    let labels = prop::collection::btree_map("[a-z]{1,5}", "[a-z0-9]{0,3}", 0..3).prop_map(into);
+    let annotations = prop::collection::btree_map("[a-z]{1,5}", ".{0,9}", 0..3).prop_map(into);
+    (labels, annotations).prop_map(|(labels, annotations)| Arc::new(Exported { labels, annotations }))
 }
 
 fn slice() -> impl Strategy<Value = Slice> {
@@ -142,6 +174,16 @@ fn what_cannot_be_true_is_refused() {
     let port = wire::Port { number: 70_000, ..wire::Port::default() };
     let head = wire::Head { ports: vec![port], ..wire::Head::default() };
     assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Port(70_000)));
+    let head = wire::Head { client_ip_affinity: true, affinity_seconds: 86_401, ..wire::Head::default() };
+    assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Affinity(86_401)));
+    let head = wire::Head { traffic_distribution: "a b".to_owned(), ..wire::Head::default() };
+    assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Distribution("a b".to_owned())));
+    let label = wire::Label { key: "team".to_owned(), value: "a b".to_owned() };
+    let head = wire::Head { exported_labels: vec![label.clone()], ..wire::Head::default() };
+    let refused = ExportedError::Label("team".to_owned(), "a b".to_owned());
+    assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Exported(refused)));
+    let head = wire::Head { exported_annotations: vec![label], ..wire::Head::default() };
+    assert_eq!(&*Head::decode(&head.encode_to_vec()).expect("decodes").exported.annotations["team"], "a b");
 
     for bad in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", "ff02::1", "::ffff:10.0.0.1"]
     {

@@ -3,14 +3,17 @@
 
 use super::{EXPORT, LeftOut, key, number, protocol, text};
 use k8s_openapi::{
-    api::core::v1::{Service, ServicePort},
+    api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use model::{
-    export::{Head, Kind, Port},
+    export::{
+        Affinity, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Kind, MAX_AFFINITY_SECONDS, Port,
+        Traffic, can_be_a_distribution,
+    },
     name::ServiceKey,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, slice, sync::Arc};
 
 /// A Service, as far as it can be federated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +26,6 @@ pub struct SourceService {
     pub selector: BTreeMap<String, String>,
     /// What its annotation says about exporting.
     pub annotated: Option<bool>,
-    /// Whether it is for clients on the same node.
-    pub node_local: bool,
 }
 
 /// Where a port of a service leads.
@@ -50,15 +51,19 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
         return Err(LeftOut::ExternalName);
     }
     let headless = spec.cluster_ip.as_deref() == Some("None");
-    let ips = spec.cluster_ips.or_else(|| spec.cluster_ip.map(|ip| vec![ip])).unwrap_or_default();
-    let (ports, mut targets): (Vec<_>, Vec<_>) = spec.ports.unwrap_or_default().into_iter().filter_map(port).unzip();
+    let ips = spec.cluster_ips.as_deref().or(spec.cluster_ip.as_ref().map(slice::from_ref)).unwrap_or_default();
+    let ips: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+    let ports = spec.ports.iter().flatten();
+    let (ports, mut targets): (Vec<_>, Vec<_>) = ports.filter_map(port).unzip();
     // They are held as they are here, and have grown with room to spare.
     targets.shrink_to_fit();
     let head = Head {
         kind: if headless { Kind::Headless } else { Kind::ClusterIp },
         ports: ports.into(),
-        cluster_ips: ips.iter().filter_map(|ip| ip.parse().ok()).collect(),
-        client_ip_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
+        families: families(spec.ip_families.as_deref().unwrap_or_default(), &ips),
+        cluster_ips: ips,
+        traffic: traffic(&spec),
+        exported: Exported::none(),
         created: service.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
     };
     let annotated = match text(service.metadata.annotations.as_ref(), EXPORT) {
@@ -66,24 +71,51 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
         Some("false") => Some(false),
         _ => None,
     };
-    let node_local = spec.internal_traffic_policy.as_deref() == Some("Local");
     let selector = spec.selector.unwrap_or_default();
-    Ok((key, SourceService { head: Arc::new(head), targets, selector, annotated, node_local }))
+    Ok((key, SourceService { head: Arc::new(head), targets, selector, annotated }))
 }
 
-fn port(port: ServicePort) -> Option<(Port, Target)> {
+/// What it says of its families; where it says nothing, its addresses do.
+fn families(said: &[String], ips: &[IpAddr]) -> Families {
+    let known = said.iter().filter_map(|family| match family.as_str() {
+        "IPv4" => Some(Family::V4),
+        "IPv6" => Some(Family::V6),
+        _ => None,
+    });
+    let known: Families = known.collect();
+    if known.is_unknown() { ips.iter().map(|ip| Family::from(*ip)).collect() } else { known }
+}
+
+fn traffic(spec: &ServiceSpec) -> Traffic {
+    let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    let seconds = config.and_then(|config| u32::try_from(config.timeout_seconds?).ok());
+    // An API server writes the default where none is given, and lets no other time in.
+    let seconds = seconds.filter(|seconds| (1..=MAX_AFFINITY_SECONDS).contains(seconds));
+    let affinity = match spec.session_affinity.as_deref() {
+        Some("ClientIP") => Affinity::ClientIp { seconds: seconds.unwrap_or(DEFAULT_AFFINITY_SECONDS) },
+        _ => Affinity::None,
+    };
+    let distribution = spec.traffic_distribution.as_deref().filter(|text| can_be_a_distribution(text));
+    Traffic {
+        affinity,
+        node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        distribution: distribution.map(Into::into),
+    }
+}
+
+fn port(port: &ServicePort) -> Option<(Port, Target)> {
     let own = number(port.port)?;
-    let target = match port.target_port {
-        Some(IntOrString::String(name)) => Target::Name(name.into()),
+    let target = match &port.target_port {
+        Some(IntOrString::String(name)) => Target::Name(name.as_str().into()),
         // An API server writes the port's own number where none is given.
-        Some(IntOrString::Int(target)) => Target::Number(number(target).unwrap_or(own)),
+        Some(IntOrString::Int(target)) => Target::Number(number(*target).unwrap_or(own)),
         None => Target::Number(own),
     };
     let known = Port {
-        name: port.name.unwrap_or_default().into(),
+        name: port.name.as_deref().unwrap_or_default().into(),
         number: own,
         protocol: protocol(port.protocol.as_deref()),
-        app_protocol: port.app_protocol.unwrap_or_default().into(),
+        app_protocol: port.app_protocol.as_deref().unwrap_or_default().into(),
     };
     Some((known, target))
 }

@@ -1,10 +1,11 @@
 //! A ServiceExport (`multicluster.x-k8s.io`), the MCS API's way to ask for a service to be exported: by its name, the
-//! service's own. Nothing else of it is read here.
+//! service's own. It also says what is said of the service in other clusters, where the release of the API knows that.
 
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
+use model::export::{Exported, ExportedError, Texts};
 use serde::Deserialize;
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// The API group.
 pub const GROUP: &str = "multicluster.x-k8s.io";
@@ -18,6 +19,33 @@ pub const VERSIONS: [&str; 2] = ["v1alpha1", "v1beta1"];
 pub struct ServiceExport {
     /// Its metadata.
     pub metadata: ObjectMeta,
+    /// What it asks for.
+    pub spec: Option<Spec>,
+}
+
+/// What a ServiceExport asks for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    exported_labels: Option<BTreeMap<String, String>>,
+    exported_annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Reads what is said of its service in other clusters, and why nothing is, where that is more than an object there can
+/// have: a service is exported all the same.
+pub fn exported(export: &ServiceExport) -> (Arc<Exported>, Option<ExportedError>) {
+    let texts = |texts: &Option<BTreeMap<String, String>>| -> Texts {
+        texts.iter().flatten().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
+    };
+    let Some(Spec { exported_labels, exported_annotations }) = &export.spec else {
+        return (Exported::none(), None);
+    };
+    let exported = Exported { labels: texts(exported_labels), annotations: texts(exported_annotations) };
+    match exported.check() {
+        Ok(()) if exported.is_empty() => (Exported::none(), None),
+        Ok(()) => (Arc::new(exported), None),
+        Err(error) => (Exported::none(), Some(error)),
+    }
 }
 
 impl Resource for ServiceExport {

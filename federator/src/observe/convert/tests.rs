@@ -10,7 +10,7 @@ use super::{
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use model::{
-    export::{Address, Head, Health, Kind, Port, TargetPort},
+    export::{Address, Affinity, Exported, Family, Head, Health, Kind, Port, TargetPort, Texts, Traffic},
     locality::Locality,
 };
 use serde_json::{Value, json};
@@ -70,7 +70,11 @@ fn what_a_service_asks_for() {
     let check = |annotation: &str, policy: &str, annotated_so: Option<bool>, node_local: bool| {
         let spec = json!({ "internalTrafficPolicy": policy });
         let (_, read) = read(&annotated("shop", "web", json!({ EXPORT: annotation }), spec)).unwrap();
-        assert_eq!((read.annotated, read.node_local), (annotated_so, node_local), "{annotation:?} {policy:?}");
+        assert_eq!(
+            (read.annotated, read.head.traffic.node_local),
+            (annotated_so, node_local),
+            "{annotation:?} {policy:?}"
+        );
     };
     check("", "Cluster", None, false);
     check("true", "Local", Some(true), true);
@@ -146,10 +150,77 @@ fn a_head_says_what_the_service_says() {
             kind: Kind::ClusterIp,
             ports: [port("http", 80, Protocol::Tcp, "h2c"), port("dns", 53, Protocol::Udp, "")].into(),
             cluster_ips: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-            client_ip_affinity: true,
+            families: [Family::V4, Family::V6].into_iter().collect(),
+            traffic: Traffic { affinity: Affinity::ClientIp { seconds: 10_800 }, ..Traffic::default() },
+            exported: Exported::none(),
             created: 60,
         }
     );
+}
+
+#[test]
+fn traffic_is_spread_as_the_service_says() {
+    let affinity = |seconds: Value| json!({ "sessionAffinity": "ClientIP", "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": seconds } } });
+    let kept = |seconds| Traffic { affinity: Affinity::ClientIp { seconds }, ..Traffic::default() };
+    let to = |text: &str| Traffic { distribution: Some(text.into()), ..Traffic::default() };
+    for (spec, expected) in [
+        (json!({}), Traffic::default()),
+        (json!({ "sessionAffinity": "None" }), Traffic::default()),
+        (json!({ "sessionAffinity": "ClientIP" }), kept(10_800)),
+        (affinity(json!(60)), kept(60)),
+        (affinity(json!(86_400)), kept(86_400)),
+        (affinity(json!(null)), kept(10_800)),
+        // No API server lets these in; a directory has none.
+        (affinity(json!(0)), kept(10_800)),
+        (affinity(json!(-1)), kept(10_800)),
+        (affinity(json!(86_401)), kept(10_800)),
+        (json!({ "internalTrafficPolicy": "Cluster" }), Traffic::default()),
+        (json!({ "internalTrafficPolicy": "Local" }), Traffic { node_local: true, ..Traffic::default() }),
+        (json!({ "trafficDistribution": "PreferSameZone" }), to("PreferSameZone")),
+        (json!({ "trafficDistribution": "" }), Traffic::default()),
+        (json!({ "trafficDistribution": "two words" }), Traffic::default()),
+    ] {
+        let (_, SourceService { head, .. }) = read(&service("shop", "web", spec.clone())).unwrap();
+        assert_eq!(head.traffic, expected, "{spec}");
+    }
+}
+
+#[test]
+fn families_are_what_the_service_says_and_else_what_its_addresses_are() {
+    for (spec, expected) in [
+        (json!({}), ""),
+        (json!({ "clusterIP": "None", "ipFamilies": ["IPv6", "IPv4"] }), "IPv6,IPv4"),
+        (json!({ "clusterIP": "None", "ipFamilies": ["IPv4", "IPv4", "IPv9"] }), "IPv4"),
+        (json!({ "clusterIP": "None" }), ""),
+        (json!({ "clusterIP": "10.0.0.1" }), "IPv4"),
+        (json!({ "clusterIPs": ["fd00::1", "10.0.0.1"] }), "IPv6,IPv4"),
+        (json!({ "clusterIP": "10.0.0.1", "ipFamilies": ["IPv4"] }), "IPv4"),
+    ] {
+        let (_, SourceService { head, .. }) = read(&service("shop", "web", spec.clone())).unwrap();
+        assert_eq!(head.families.to_string(), expected, "{spec}");
+    }
+}
+
+#[test]
+fn a_service_export_says_what_is_said_elsewhere_or_why_nothing_is() {
+    let check = |object: Value, labels: &[&str], annotations: &[&str], refused: &str| {
+        let (exported, reason) = service_export::exported(&serde_json::from_value(object.clone()).unwrap());
+        let shown = |texts: &Texts| texts.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        assert_eq!(
+            (shown(&exported.labels), shown(&exported.annotations)),
+            (labels.iter().map(ToString::to_string).collect(), annotations.iter().map(ToString::to_string).collect())
+        );
+        assert_eq!(reason.map(|reason| reason.to_string()).unwrap_or_default(), refused, "{object}");
+    };
+    // What is said of the object itself stays at home.
+    let own = json!({ "name": "web", "labels": { "team": "shop" }, "annotations": { "note": "n" } });
+    check(json!({ "metadata": own }), &[], &[], "");
+    check(json!({ "metadata": own, "spec": null }), &[], &[], "");
+    check(json!({ "metadata": own, "spec": { "exportedLabels": null } }), &[], &[], "");
+    let spec = json!({ "exportedLabels": { "team": "bank" }, "exportedAnnotations": { "note": "two words" } });
+    check(json!({ "metadata": own, "spec": spec }), &["team=bank"], &["note=two words"], "");
+    let spec = json!({ "exportedLabels": { "team": "a b" }, "exportedAnnotations": { "note": "n" } });
+    check(json!({ "metadata": own, "spec": spec }), &[], &[], "`team=a b` cannot be a label");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //! endpoints. Reads the index and changes nothing.
 
 use super::Index;
-use crate::observe::convert::{slice::PlacedEndpoint, workload_entry::SourceEntry};
+use crate::observe::convert::{service::SourceService, slice::PlacedEndpoint, workload_entry::SourceEntry};
 use model::{
-    export::{Endpoint, Export, Health, Slice, TargetPort, Traits, Workload},
+    export::{Endpoint, Export, Head, Health, Slice, TargetPort, Traits, Workload},
     locality::Locality,
     name::ServiceKey,
 };
@@ -46,7 +46,15 @@ impl Index {
                 );
             }
         }
-        Some(Export { head: service.head.clone(), slices: slices.into_iter().collect() })
+        Some(Export { head: self.head(key, service), slices: slices.into_iter().collect() })
+    }
+
+    /// What the service says it is, with what a ServiceExport has said of it elsewhere.
+    fn head(&self, key: &ServiceKey, service: &SourceService) -> Arc<Head> {
+        match self.service_exports.get(key).filter(|exported| !exported.is_empty()) {
+            Some(exported) => Arc::new(Head { exported: exported.clone(), ..(*service.head).clone() }),
+            None => service.head.clone(),
+        }
     }
 
     /// The WorkloadEntries of a namespace.

@@ -1,6 +1,8 @@
 //! Proves that exports follow from the objects alone, whatever their order, and that an object touches the services
 //! that it is of and no other.
 
+mod service_exports;
+
 use super::*;
 use crate::{config::file::ExportMode, testing::configured};
 use model::{

@@ -37,7 +37,7 @@ impl Index {
 
     /// Why a service is not exported; `None` when it is.
     fn refusal(&self, key: &ServiceKey, service: &SourceService) -> Option<LeftOut> {
-        let asked = service.annotated == Some(true) || self.service_exports.contains(key);
+        let asked = service.annotated == Some(true) || self.service_exports.contains_key(key);
         let namespace = self.namespaces.get(key.namespace.as_str());
         if let Some(refusal) = self.rules.namespaces.refuse(key.namespace.as_str()) {
             Some(LeftOut::Namespace(refusal))
@@ -45,7 +45,7 @@ impl Index {
             Some(LeftOut::NamespaceLabel)
         } else if service.annotated == Some(false) {
             Some(LeftOut::Annotated)
-        } else if service.node_local && !asked {
+        } else if service.head.traffic.node_local && !asked {
             Some(LeftOut::NodeLocal)
         } else if self.rules.mode == ExportMode::OptIn && !asked {
             Some(LeftOut::NotAsked)

@@ -177,8 +177,8 @@ fn ports_are_those_that_every_endpoint_serves() {
     check(&[("http:80", "http:80"), ("http:80 tcp:90", "http:80 tcp:90")], &["http:80/HTTP"], &["", ""]);
     // The number of the oldest is dialled, and each endpoint listens where it does.
     check(&[("http:80", "http:80"), ("http:81", "http:81")], &["http:80/HTTP"], &["", "http=81"]);
-    // A number once; neither UDP nor SCTP; nothing left, no entry.
-    check(&[("dns:53/UDP dns:53 a:1 b:1", "dns:53/UDP dns:53 a:1 b:1")], &["dns:53/TCP", "a:1/TCP"], &[""]);
+    // Neither UDP nor SCTP; nothing left, no entry.
+    check(&[("dns:53/UDP dns-tcp:53", "dns:53/UDP dns-tcp:53")], &["dns-tcp:53/TCP"], &[""]);
     check(&[("dns:53/UDP s:1/SCTP", "dns:53/UDP s:1/SCTP")], &[], &[]);
     check(&[("a:1", "a:1"), ("b:2", "b:2")], &[], &[]);
 }
@@ -206,11 +206,8 @@ fn what_an_entry_does_not_hold_is_said() {
         &["PortPartial: 90/TCP(tcp) is served by 1 of 2 endpoints, and left out"],
     );
     check(
-        &[("dns:53/UDP dns:53 a:1 b:1", "dns:53/UDP dns:53 a:1 b:1")],
-        &[
-            "PortTransport: 53/UDP(dns) is left out: a ServiceEntry knows TCP only",
-            "PortNumberTaken: 1/TCP(b) is left out: 1/TCP(a) has its number",
-        ],
+        &[("dns:53/UDP dns-tcp:53", "dns:53/UDP dns-tcp:53")],
+        &["PortTransport: 53/UDP(dns) is left out: a ServiceEntry knows TCP only"],
     );
     check(
         &[("a:1", "a:1"), ("b:2", "b:2")],

@@ -64,8 +64,10 @@ fn expected() -> Vec<(Key, String, Vec<u8>)> {
         kind: Kind::ClusterIp,
         ports: [port("http", 80, Protocol::Tcp, "kubernetes.io/h2c"), port("dns", 53, Protocol::Udp, "")].into(),
         cluster_ips: vec![ip("10.96.0.7"), ip("fd00:96::7")],
-        client_ip_affinity: true,
+        families: [Family::V4, Family::V6].into_iter().collect(),
+        traffic: Traffic { affinity: Affinity::ClientIp { seconds: DEFAULT_AFFINITY_SECONDS }, ..Traffic::default() },
         created: 1_700_000_000,
+        ..Head::default()
     };
     let headless =
         Head { kind: Kind::Headless, ports: [port("sctp", 3868, Protocol::Sctp, "")].into(), ..Head::default() };
@@ -179,6 +181,33 @@ fn what_is_written_is_what_version_1_reads() {
     for ((text, bytes), (_, _, written)) in frozen().iter().zip(expected()) {
         assert_eq!(&written, bytes, "{text}");
     }
+}
+
+/// What a head says beyond what it said at first comes behind that, and leaves it as it was.
+#[test]
+fn what_was_added_to_a_head_is_left_alone_by_who_does_not_know_it() {
+    let (_, bytes) = frozen().into_iter().find(|(key, _)| key == "records/east/demo/web/head").expect("a head");
+    let mut head = Head::decode(&bytes).expect("decodes");
+    head.families = [Family::V6, Family::V4].into_iter().collect();
+    head.traffic = Traffic {
+        affinity: Affinity::ClientIp { seconds: 60 },
+        node_local: true,
+        distribution: Some("PreferSameZone".into()),
+    };
+    let texts: Texts = [("team".into(), "shop".into())].into();
+    head.exported = Arc::new(Exported { labels: texts.clone(), annotations: texts });
+    let written = head.encode();
+    assert_eq!(Head::decode(&written), Ok(head));
+    let (before, added) = written.split_at(bytes.len());
+    assert_eq!(before, bytes);
+    // These are in stores too by now: 6 to 11, each as it was given out.
+    let texts = [&[12, 10, 4][..], b"team", &[18, 4], b"shop"].concat();
+    let distribution = [&[8 << 3 | 2, 14][..], b"PreferSameZone"].concat();
+    let [labels, annotations] = [10 << 3 | 2, 11 << 3 | 2].map(|field| [&[field][..], &texts].concat());
+    let families = vec![9 << 3 | 2, 2, 1, 0];
+    assert_eq!(added, [[field(6, 60), field(7, 1)].concat(), distribution, families, labels, annotations].concat());
+    // Nothing of it needs a later reader.
+    assert_eq!(wire::Head::decode(&*written).expect("decodes").reader, 0);
 }
 
 /// Version 2 adds fields, to records and to what they hold. Whoever knows version 1 reads the rest.

@@ -169,6 +169,23 @@ pub struct Head {
     /// Seconds since 1970.
     #[prost(int64, tag = "5")]
     pub created: i64,
+    /// For how many seconds a client keeps its endpoint, where it does; zero is Kubernetes' default, 10800.
+    #[prost(uint32, tag = "6")]
+    pub affinity_seconds: u32,
+    /// Whether a client reaches the endpoints of its own node alone.
+    #[prost(bool, tag = "7")]
+    pub node_local: bool,
+    /// As Kubernetes spells it; empty when no endpoint is preferred.
+    #[prost(string, tag = "8")]
+    pub traffic_distribution: ::prost::alloc::string::String,
+    /// The preferred one first; none where they are those of cluster_ips, in their order.
+    #[prost(enumeration = "IpFamily", repeated, tag = "9")]
+    pub ip_families: ::prost::alloc::vec::Vec<i32>,
+    /// What is said of the service in other clusters; each ordered by key, each key once.
+    #[prost(message, repeated, tag = "10")]
+    pub exported_labels: ::prost::alloc::vec::Vec<Label>,
+    #[prost(message, repeated, tag = "11")]
+    pub exported_annotations: ::prost::alloc::vec::Vec<Label>,
     #[prost(uint32, tag = "15")]
     pub reader: u32,
 }
@@ -372,6 +389,32 @@ impl Protocol {
             "TCP" => Some(Self::Tcp),
             "UDP" => Some(Self::Udp),
             "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum IpFamily {
+    Ipv4 = 0,
+    Ipv6 = 1,
+}
+impl IpFamily {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPV4",
+            Self::Ipv6 => "IPV6",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "IPV4" => Some(Self::Ipv4),
+            "IPV6" => Some(Self::Ipv6),
             _ => None,
         }
     }
