@@ -107,7 +107,8 @@ impl Export {
     /// the slices are called, makes no difference.
     pub fn endpoints(&self) -> impl Iterator<Item = Member<'_>> {
         let slices = self.slices.values();
-        members::members(slices.flat_map(|slice| slice.endpoints.iter().map(|endpoint| (endpoint, &**slice))))
+        let held = slices.flat_map(|slice| slice.endpoints.iter().map(|endpoint| (endpoint, &**slice)));
+        members::members(&self.head.ports, held)
     }
 
     /// How many endpoints are ready.
@@ -120,9 +121,8 @@ impl Export {
 // === impl Slice ===
 
 impl Slice {
-    /// The number on which these endpoints serve `port` of their service, if they serve it.
-    #[must_use]
-    pub fn target(&self, port: &Port) -> Option<u16> {
+    /// The number on which these endpoints serve `port` of their cluster's Service, if they serve it.
+    fn target(&self, port: &Port) -> Option<u16> {
         self.ports
             .iter()
             .find(|target| target.name == port.name && target.protocol == port.protocol)

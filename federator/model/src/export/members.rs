@@ -10,6 +10,8 @@ use crate::locality::Network;
 pub struct Member<'a> {
     /// The endpoint at its best health.
     pub endpoint: &'a Endpoint,
+    /// The ports of its cluster's Service.
+    own: &'a [Port],
     slice: &'a Slice,
     /// Other slices that hold it at that health.
     others: Vec<&'a Slice>,
@@ -18,15 +20,21 @@ pub struct Member<'a> {
 // === impl Member ===
 
 impl Member<'_> {
-    /// The number on which it serves `port` of its service, if it serves it.
+    /// The number on which it serves `port` of its service, if it serves it: what its own cluster has behind that number,
+    /// whatever the port is called there. So nobody who dials a port that clusters contradict each other in is led to
+    /// what one of them has behind another number.
     #[must_use]
     pub fn target(&self, port: &Port) -> Option<u16> {
-        std::iter::once(&self.slice).chain(&self.others).find_map(|slice| slice.target(port))
+        let own = self.own.iter().find(|own| (own.protocol, own.number) == (port.protocol, port.number))?;
+        std::iter::once(&self.slice).chain(&self.others).find_map(|slice| slice.target(own))
     }
 }
 
-/// The members that stand in these slices. An address in two networks is two machines.
-pub(super) fn members<'a>(held: impl Iterator<Item = (&'a Endpoint, &'a Slice)>) -> impl Iterator<Item = Member<'a>> {
+/// The members that stand in these slices of a service with these ports. An address in two networks is two machines.
+pub(super) fn members<'a>(
+    own: &'a [Port],
+    held: impl Iterator<Item = (&'a Endpoint, &'a Slice)>,
+) -> impl Iterator<Item = Member<'a>> {
     let mut held: Vec<_> = held.collect();
     // What they say decides between equals, and not what their slices are called.
     held.sort_by(|(a, x), (b, y)| (place(a), a.health, a, &x.ports).cmp(&(place(b), b.health, b, &y.ports)));
@@ -35,7 +43,7 @@ pub(super) fn members<'a>(held: impl Iterator<Item = (&'a Endpoint, &'a Slice)>)
         match members.last_mut().filter(|last| place(last.endpoint) == place(endpoint)) {
             Some(last) if last.endpoint.health == endpoint.health => last.others.push(slice),
             Some(_) => {}
-            None => members.push(Member { endpoint, slice, others: Vec::new() }),
+            None => members.push(Member { endpoint, own, slice, others: Vec::new() }),
         }
     }
     members.into_iter()
@@ -52,8 +60,14 @@ mod tests {
     use proptest::prelude::*;
     use std::sync::Arc;
 
-    fn port(name: &str) -> Port {
-        Port { name: name.into(), number: 80, protocol: Protocol::Tcp, app_protocol: "".into() }
+    fn port(name: &str, number: u16) -> Port {
+        Port { name: name.into(), number, protocol: Protocol::Tcp, app_protocol: "".into() }
+    }
+
+    /// An export of these ports.
+    fn export(ports: &[Port], slices: &[Slice]) -> Export {
+        let named = slices.iter().enumerate().map(|(n, slice)| (format!("s{n}").into(), Arc::new(slice.clone())));
+        Export { head: Arc::new(Head { ports: ports.into(), ..Head::default() }), slices: named.collect() }
     }
 
     fn slice(targets: &[(&str, u16)], endpoints: &[(&str, Health)]) -> Slice {
@@ -76,14 +90,13 @@ mod tests {
 
     /// Every member as `address health http admin`, from slices in this order of names.
     fn check(slices: &[Slice]) -> Vec<String> {
-        let named = slices.iter().enumerate().map(|(n, slice)| (format!("s{n}").into(), Arc::new(slice.clone())));
-        let export = Export { head: Arc::new(Head::default()), slices: named.collect() };
+        let ports = [port("http", 80), port("admin", 90)];
         let shown = |member: Member<'_>| {
-            let listens = |name| member.target(&port(name)).map_or_else(|| "-".to_owned(), |number| number.to_string());
+            let listens = |port| member.target(port).map_or_else(|| "-".to_owned(), |number| number.to_string());
             let Endpoint { address, health, .. } = member.endpoint;
-            format!("{address} {health} {} {}", listens("http"), listens("admin"))
+            format!("{address} {health} {} {}", listens(&ports[0]), listens(&ports[1]))
         };
-        export.endpoints().map(shown).collect()
+        export(&ports, slices).endpoints().map(shown).collect()
     }
 
     #[test]
@@ -112,6 +125,26 @@ mod tests {
     fn an_address_in_two_networks_is_two_machines() {
         let both = slice(&[("http", 1)], &[("10.0.0.1@n2", Health::Ready), ("10.0.0.1", Health::NotReady)]);
         assert_eq!(check(&[both]), ["10.0.0.1 not-ready 1 -", "10.0.0.1 ready 1 -"]);
+    }
+
+    #[test]
+    fn a_number_is_what_is_dialled_whatever_it_is_called() {
+        let ready = [("10.0.0.1", Health::Ready)];
+        let listens = |own: &[Port], targets: &[(&str, u16)], dialled: &Port| {
+            let export = export(own, &[slice(targets, &ready)]);
+            export.endpoints().next().expect("an endpoint").target(dialled)
+        };
+        let http = port("http", 80);
+        assert_eq!(listens(&[http.clone()], &[("http", 8080)], &http), Some(8080));
+        // Elsewhere the number has another name.
+        assert_eq!(listens(&[port("web", 80)], &[("web", 8080)], &http), Some(8080));
+        // Elsewhere the name is that of another number, which is not what was dialled.
+        assert_eq!(listens(&[port("http", 81)], &[("http", 8081)], &http), None);
+        let both = [port("http", 81), port("web", 80)];
+        assert_eq!(listens(&both, &[("http", 8081), ("web", 8080)], &http), Some(8080));
+        // A port that the cluster's Service has not, and one that these endpoints have not.
+        assert_eq!(listens(&[], &[("http", 8080)], &http), None);
+        assert_eq!(listens(&[http.clone()], &[("admin", 9090)], &http), None);
     }
 
     proptest! {

@@ -13,7 +13,7 @@
 use crate::config::file::AnswerMode;
 use dns::{ExtendedError, Name, Node, Srv, Why};
 use model::{
-    export::{Kind, Port},
+    export::{Head, Kind, Port},
     merge::Service,
     name::{Label, ServiceKey},
     reach::{Asker, Networks, Offer, Place, Usable, offer},
@@ -64,13 +64,16 @@ impl Namer {
             let fixed = match self.mode {
                 AnswerMode::Vip => {
                     let addresses = service.vip.map(|vip| [vip.v4.into(), vip.v6.into()]);
-                    Some(addresses.into_iter().flatten().collect())
+                    Some((addresses.into_iter().flatten().collect(), None))
                 }
-                AnswerMode::Cluster => self.cluster_ips(service),
+                AnswerMode::Cluster => {
+                    let head = self.here(service);
+                    head.map(|head| (head.cluster_ips.iter().copied().collect(), Some(&*head.ports)))
+                }
                 AnswerMode::Endpoints => None,
             };
-            if let Some(addresses) = fixed {
-                return self.with_fixed(&apex, service, addresses);
+            if let Some((addresses, own)) = fixed {
+                return self.with_fixed(&apex, service, addresses, own);
             }
         }
         self.with_endpoints(&apex, service, &offer(networks, &self.place, service, Asker::Plain).with_addresses())
@@ -83,17 +86,26 @@ impl Namer {
         Name::from_labels(labels.map(str::as_bytes)).ok()
     }
 
-    /// The ClusterIP here, while it has ready endpoints here.
-    fn cluster_ips(&self, service: &Service) -> Option<Addresses> {
+    /// The Service here, while it has ready endpoints here.
+    fn here<'a>(&self, service: &'a Service) -> Option<&'a Head> {
         let (_, export) = service.exports.iter().find(|(cluster, _)| *cluster == self.place.cluster)?;
-        (export.ready() > 0).then(|| export.head.cluster_ips.iter().copied().collect())
+        (export.ready() > 0).then_some(&export.head)
     }
 
-    /// A name that answers addresses on which every port of the service is right.
-    fn with_fixed(&self, apex: &Name, service: &Service, addresses: Addresses) -> Vec<(Name, Node)> {
+    /// A name that answers addresses on which every port of the service is right, or those of them whose numbers are
+    /// among `own`.
+    fn with_fixed(
+        &self,
+        apex: &Name,
+        service: &Service,
+        addresses: Addresses,
+        own: Option<&[Port]>,
+    ) -> Vec<(Name, Node)> {
         let why = addresses.is_empty().then(|| Why::new(ExtendedError::Other, "no virtual address yet"));
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
-        for port in &*service.ports {
+        let number = |port: &Port| (port.protocol, port.number);
+        let is_own = |port: &&Port| own.is_none_or(|own| own.iter().any(|own| number(own) == number(port)));
+        for port in service.ports.iter().filter(is_own) {
             let srv = Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() };
             names.extend(self.srv(apex, port, vec![srv]));
         }
@@ -105,7 +117,11 @@ impl Namer {
         let (direct, mapped): (Vec<&Usable<'_>>, Vec<&Usable<'_>>) =
             offer.usable.iter().partition(|usable| headless || listens_on_own_ports(service, usable));
         let addresses: Addresses = direct.iter().filter_map(|usable| usable.member.endpoint.address.ip()).collect();
-        let why = addresses.is_empty().then(|| why_empty(offer, mapped.len()));
+        let serves = |usable: &&&Usable<'_>| service.ports.iter().any(|port| usable.member.target(port).is_some());
+        let why = addresses.is_empty().then(|| {
+            let elsewhere = mapped.iter().filter(serves).count();
+            why_empty(offer, elsewhere, mapped.len() - elsewhere)
+        });
         let mut names = vec![(apex.clone(), self.node(addresses, why))];
         let one_target = mapped.is_empty() && !headless && !direct.is_empty();
         let mut hosts: BTreeMap<String, Addresses> = BTreeMap::new();
@@ -163,11 +179,15 @@ fn listens_on_own_ports(service: &Service, usable: &Usable<'_>) -> bool {
     served.peek().is_some() && served.all(|(number, target)| number == target)
 }
 
-/// Why a known name has no address to give, for whoever reads `dig`.
-fn why_empty(offer: &Offer<'_>, mapped: usize) -> Why {
+/// Why a known name has no address to give, for whoever reads `dig`: of the endpoints that could be reached, some
+/// serve a port of the service elsewhere, and some serve none of its ports.
+fn why_empty(offer: &Offer<'_>, elsewhere: usize, none: usize) -> Why {
     let mut reasons: Vec<String> = offer.left_out.iter().map(ToString::to_string).collect();
-    if mapped > 0 {
-        reasons.push(format!("{mapped} endpoints listen on other port numbers than the service's: ask for SRV"));
+    if elsewhere > 0 {
+        reasons.push(format!("{elsewhere} endpoints listen on other port numbers than the service's: ask for SRV"));
+    }
+    if none > 0 {
+        reasons.push(format!("{none} endpoints serve none of the service's ports"));
     }
     let text = if reasons.is_empty() { "no endpoints".to_owned() } else { reasons.join("; ") };
     Why::new(ExtendedError::Other, text)

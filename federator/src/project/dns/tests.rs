@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
 use model::{
-    export::Export,
+    export::{Export, Head},
     merge::{Parts, merge},
     reach::Networks,
     view::{Cluster, View},
@@ -124,6 +124,37 @@ fn srv_of_a_port_leads_to_endpoints_that_serve_it() {
         &[AnswerMode::Endpoints],
         &[("here", plain("10.0.0.2")), ("south", two)],
         &["web: 10.0.0.2", "_http._tcp.web: 80@web"],
+    );
+}
+
+#[test]
+fn a_contested_port_leads_to_clusters_that_have_it() {
+    let of = |ports, targets, address| export(head(ports), [slice(targets, address)]);
+    let modes = [AnswerMode::Endpoints];
+    // `east` is the oldest, by its id. In `here` the name is that of another number, or the number has another name.
+    let east = ("east", of("http:80", "http:80", "10.0.0.1"));
+    check(
+        &modes,
+        &[east.clone(), ("here", of("http:81", "http:81", "10.0.0.2"))],
+        &["web: 10.0.0.1", "_http._tcp.web: 80@10-0-0-1.east.web", "10-0-0-1.east.web: 10.0.0.1"],
+    );
+    check(
+        &modes,
+        &[east.clone(), ("here", of("web:80", "web:80", "10.0.0.2"))],
+        &["web: 10.0.0.1 10.0.0.2", "_http._tcp.web: 80@web"],
+    );
+    check(
+        &modes,
+        &[("east", of("http:80", "http:80", "10.0.0.1-")), ("here", of("http:81", "http:81", "10.0.0.2"))],
+        &["web: (1 endpoints of east: not ready; 1 endpoints serve none of the service's ports)"],
+    );
+    // The ClusterIP here has the ports of the Service here.
+    let mut own = (*of("http:80 admin:91", "http:80 admin:91", "10.0.0.2")).clone();
+    own.head = Arc::new(Head { cluster_ips: vec!["10.96.0.1".parse().expect("an address")], ..(*own.head).clone() });
+    check(
+        &[AnswerMode::Cluster],
+        &[("east", of("web:80 admin:90 more:70", "web:80", "10.0.0.1")), ("here", Arc::new(own))],
+        &["web: 10.96.0.1", "_web._tcp.web: 80@web"],
     );
 }
 

@@ -175,8 +175,9 @@ fn ports_are_those_that_every_endpoint_serves() {
     // What only some serve is left out; where one listens is its own to say.
     check(&[("http:80 tcp:90", "http:1 tcp:90"), ("http:80", "http:2")], &["http:80/HTTP"], &["http=1", "http=2"]);
     check(&[("http:80", "http:80"), ("http:80 tcp:90", "http:80 tcp:90")], &["http:80/HTTP"], &["", ""]);
-    // The number of the oldest is dialled, and each endpoint listens where it does.
-    check(&[("http:80", "http:80"), ("http:81", "http:81")], &["http:80/HTTP"], &["", "http=81"]);
+    // A number is dialled, which each endpoint serves where it does, by whatever name; a name is not dialled.
+    check(&[("http:80", "http:80"), ("web:80", "web:81")], &["http:80/HTTP"], &["", "http=81"]);
+    check(&[("http:80", "http:80"), ("http:81", "http:81")], &[], &[]);
     // Neither UDP nor SCTP; nothing left, no entry.
     check(&[("dns:53/UDP dns-tcp:53", "dns:53/UDP dns-tcp:53")], &["dns-tcp:53/TCP"], &[""]);
     check(&[("dns:53/UDP s:1/SCTP", "dns:53/UDP s:1/SCTP")], &[], &[]);
