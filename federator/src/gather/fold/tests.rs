@@ -11,6 +11,7 @@ use crate::{
 };
 use model::{
     cluster::{Hold, Synced},
+    export::{Affinity, Exported, Family, Head, Kind, Texts, Traffic},
     record::{Record as _, VipHost},
 };
 use proptest::prelude::*;
@@ -84,12 +85,12 @@ fn any_transaction() -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
 }
 
 fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, Option<Vec<u8>>)>> {
-    let write = (0..3_u8, 0..13_u8, 0..4_u8).prop_map(move |(n, kind, value)| {
+    let write = (0..3_u8, 0..13_u8, 0..6_u8).prop_map(move |(n, kind, value)| {
         let vip = Vip { v4: Ipv4Addr::new(240, 64, 0, value), v6: V6 };
         let (key, good) = match kind {
             0 => (format!("clusters/{cluster}/meta"), meta("uid", &format!("n{value}")).encode()),
             1 => (format!("clusters/{cluster}/owner"), vec![]),
-            2 => (format!("records/{cluster}/demo/s{n}/head"), head(&format!("http:8{value}")).encode()),
+            2 => (format!("records/{cluster}/demo/s{n}/head"), any_head(value).encode()),
             3..=5 => (
                 format!("records/{cluster}/demo/s{n}/slices/s{kind}"),
                 slice("http:80", &format!("10.0.0.{value}")).encode(),
@@ -121,6 +122,25 @@ fn transaction_of(cluster: &'static str) -> impl Strategy<Value = Vec<(String, O
         writes.insert(format!("clusters/{cluster}/synced"), Some(marker(epoch)));
         writes.into_iter().collect()
     })
+}
+
+/// A head of its own for every value from two on: each differs from the others in everything that is merged.
+fn any_head(value: u8) -> Head {
+    let is_odd = value % 2 == 1;
+    let (first, second) = if is_odd { (Family::V4, Family::V6) } else { (Family::V6, Family::V4) };
+    let texts: Texts = [("team".into(), format!("t{value}").into())].into();
+    Head {
+        kind: if value == 3 { Kind::Headless } else { Kind::ClusterIp },
+        families: [first, second].into_iter().take(usize::from(value) / 2).collect(),
+        traffic: Traffic {
+            affinity: if value == 2 { Affinity::None } else { Affinity::ClientIp { seconds: value.into() } },
+            node_local: is_odd,
+            distribution: (value > 3).then(|| format!("Prefer{value}").into()),
+        },
+        exported: Arc::new(Exported { labels: texts.clone(), annotations: texts }),
+        created: value.into(),
+        ..head(&format!("http:8{value} port-{value}:90 admin:9{value}/UDP"))
+    }
 }
 
 proptest! {
