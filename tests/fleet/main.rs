@@ -7,6 +7,7 @@ mod battery;
 mod bed;
 mod brake;
 mod chaos;
+mod conflicts;
 mod emission;
 mod etcd;
 mod faults;
