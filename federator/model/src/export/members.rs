@@ -135,7 +135,7 @@ mod tests {
             export.endpoints().next().expect("an endpoint").target(dialled)
         };
         let http = port("http", 80);
-        assert_eq!(listens(&[http.clone()], &[("http", 8080)], &http), Some(8080));
+        assert_eq!(listens(std::slice::from_ref(&http), &[("http", 8080)], &http), Some(8080));
         // Elsewhere the number has another name.
         assert_eq!(listens(&[port("web", 80)], &[("web", 8080)], &http), Some(8080));
         // Elsewhere the name is that of another number, which is not what was dialled.
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(listens(&both, &[("http", 8081), ("web", 8080)], &http), Some(8080));
         // A port that the cluster's Service has not, and one that these endpoints have not.
         assert_eq!(listens(&[], &[("http", 8080)], &http), None);
-        assert_eq!(listens(&[http.clone()], &[("admin", 9090)], &http), None);
+        assert_eq!(listens(std::slice::from_ref(&http), &[("admin", 9090)], &http), None);
     }
 
     proptest! {

@@ -51,7 +51,8 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
         return Err(LeftOut::ExternalName);
     }
     let headless = spec.cluster_ip.as_deref() == Some("None");
-    let ips = spec.cluster_ips.as_deref().or(spec.cluster_ip.as_ref().map(slice::from_ref)).unwrap_or_default();
+    let only = || spec.cluster_ip.as_ref().map(slice::from_ref);
+    let ips = spec.cluster_ips.as_deref().or_else(only).unwrap_or_default();
     let ips: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
     let ports = spec.ports.iter().flatten();
     let (ports, mut targets): (Vec<_>, Vec<_>) = ports.filter_map(port).unzip();
