@@ -1,7 +1,9 @@
 //! istiod judges what an agent writes: it admits every object, and tells each proxy every ready endpoint once, in the
-//! order that a DestinationRule asks for. Two mistakes that nothing of Istio notices are looked for here.
+//! order that a DestinationRule asks for; an Envoy goes where it was told. Two mistakes that nothing of Istio notices are
+//! looked for here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, ensure};
 use harness::{Cluster, Fleet, Result, SOON, XdsClient, XdsNode, eventually};
@@ -9,7 +11,7 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
 
-use crate::federation::service_entry;
+use crate::federation::{pods, service_entry};
 
 /// What is ours.
 const OURS: &str = "app.kubernetes.io/managed-by=federator";
@@ -39,7 +41,8 @@ endpoints:
   - {addresses: [10.20.2.200], nodeName: west-2, zone: west-2, conditions: {ready: false}}
 ";
 
-/// What a user writes who wants the nearest endpoints first.
+/// What a user writes who wants the nearest endpoints first. Unless all may be ejected, Envoy goes on asking the last of a
+/// level, dead or alive.
 const NEAREST_FIRST: &str = "\
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -47,12 +50,16 @@ metadata: {name: nearest-first}
 spec:
   host: HOST
   trafficPolicy:
-    outlierDetection: {consecutiveGatewayErrors: 5}
+    outlierDetection:
+      {consecutiveGatewayErrors: 5, consecutive5xxErrors: 0, maxEjectionPercent: 100, baseEjectionTime: 30s}
     loadBalancer:
       localityLbSetting:
         failoverPriority:
           [topology.istio.io/network, topology.kubernetes.io/region, topology.kubernetes.io/zone]
 ";
+
+/// So many answers are no chance where four could have come.
+const IN_A_ROW: usize = 40;
 
 /// A ready endpoint: region, zone, address and port.
 type Ready = (String, String, String);
@@ -163,6 +170,62 @@ fn istiod_admits_what_is_written_and_every_proxy_gets_it() -> Result {
             ensure!(objects.iter().any(|object| object.data["spec"]["hosts"] == json!([host])), "no entry of {host}");
         }
         assert_eq!(claimed_twice(&objects), [""; 0]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_in_the_mesh_goes_to_the_nearest_that_lives() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("traffic").await?;
+        let (east, north) = (fleet.cluster("east"), &fleet.spare().await?);
+        ns.add_to(north).await?;
+        east.deploy(&ns, "web", 3, 8080).await?;
+        north.deploy(&ns, "web", 1, 8080).await?;
+        let members = [east, north].map(Cluster::membership);
+        let agent = fleet.agent_of(north).embedded().config(|config| config["clusters"] = json!(members));
+        let _agent = agent.start().await?;
+        let mut backends = BTreeMap::new();
+        for cluster in [east, north] {
+            for pod in pods(cluster, &ns, "web").await? {
+                let address = SocketAddr::new(pod, 8080);
+                backends.insert(address.to_string(), cluster.place().serve(address)?);
+            }
+        }
+        let host = format!("web.{ns}.global");
+        let cluster = format!("outbound|8080||{host}");
+        let all = ready(&[east, north], &ns, "web", 8080).await?;
+        let (region, zone, nearest) = all.last().context("a pod of north")?;
+        let node = XdsNode::sidecar(&ns, [10, 40, 1, 250]).network("n1").locality(&format!("{region}/{zone}"));
+        let istiod = north.istiod().await?;
+        let mut proxy = istiod.proxy(&node).await?;
+        proxy.sees(&cluster, &flat(&all)).await?;
+
+        let envoy = north.envoy(&node).await?;
+        // With one level and one weight it goes everywhere.
+        let mut unseen: BTreeSet<String> = backends.keys().cloned().collect();
+        eventually(SOON, "all backends were asked", async || {
+            unseen.remove(&envoy.get(&host, 8080).await?);
+            ensure!(unseen.is_empty(), "nobody has asked {unseen:?}");
+            Ok(())
+        })
+        .await?;
+
+        north.apply(&ns, &NEAREST_FIRST.replace("HOST", &host)).await?;
+        let in_a_row = async |what: &str, right: &dyn Fn(&str) -> bool| {
+            eventually(SOON, what, async || {
+                for _ in 0..IN_A_ROW {
+                    let answer = envoy.get(&host, 8080).await?;
+                    ensure!(right(&answer), "{answer} has answered");
+                }
+                Ok(())
+            })
+            .await
+        };
+        in_a_row("the nearest is asked only", &|answer| answer == nearest).await?;
+        backends.remove(nearest);
+        in_a_row("the others are asked", &|answer| answer != nearest).await?;
+        assert_eq!(envoy.refusals().await?, 0);
         Ok(())
     })
 }

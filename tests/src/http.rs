@@ -1,7 +1,6 @@
 //! The least HTTP that health and admin ports need: one question, one answer, from any place.
 //!
-//! Version 1.0, so that the answer ends with the connection and is never chunked. No TLS: API servers are
-//! spoken to by kube's client.
+//! A connection is for one question, so that the answer ends with it. No TLS: API servers are spoken to by kube's client.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,30 +17,70 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The body of a `200` answer; any other answer is an error that quotes it.
 pub(crate) async fn get(from: Place, server: SocketAddr, path: &str) -> Result<String> {
-    ask(from, server, path, &format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")).await
+    get_of(&server.to_string(), from, server, path).await
+}
+
+/// The same of a host by its name, from a server that answers for many.
+pub(crate) async fn get_of(host: &str, from: Place, server: SocketAddr, path: &str) -> Result<String> {
+    let question = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    ask(from, server, &question).await.with_context(|| format!("GET http://{host}{path}"))
 }
 
 /// The same for a question that is JSON itself.
 pub(crate) async fn post(from: Place, server: SocketAddr, path: &str, json: &str) -> Result<String> {
     let length = json.len();
-    let head = format!("POST {path} HTTP/1.0\r\nHost: {server}\r\nContent-Type: application/json\r\n");
-    ask(from, server, path, &format!("{head}Content-Length: {length}\r\n\r\n{json}")).await
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n");
+    let question = format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{json}");
+    ask(from, server, &question).await.with_context(|| format!("POST http://{server}{path}"))
 }
 
-async fn ask(from: Place, server: SocketAddr, path: &str, question: &str) -> Result<String> {
-    let (status, body) = timeout(PATIENCE, exchange(from, server, question))
-        .await
-        .with_context(|| format!("no answer from http://{server}{path}"))??;
-    ensure!(status == 200, "http://{server}{path} answers {status}: {}", body.trim());
+async fn ask(from: Place, server: SocketAddr, question: &str) -> Result<String> {
+    let answer = timeout(PATIENCE, exchange(from, server, question)).await;
+    let (status, body) = answer.with_context(|| format!("no answer from {server}"))??;
+    ensure!(status == 200, "{server} answers {status}: {}", body.trim());
     Ok(body)
 }
 
 async fn exchange(from: Place, server: SocketAddr, question: &str) -> Result<(u16, String)> {
     let mut stream = from.connect(server).await?;
     stream.write_all(question.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("not an HTTP answer")?;
+    let (head, body) = (std::str::from_utf8(&answer[..end])?.to_ascii_lowercase(), &answer[end + 4..]);
     let status = head.split_whitespace().nth(1).context("no status in the answer")?;
-    Ok((status.parse().context("not an HTTP status")?, body.to_owned()))
+    let chunked = head.lines().any(|line| line.starts_with("transfer-encoding:") && line.ends_with("chunked"));
+    let body = if chunked { joined(body)? } else { body.to_owned() };
+    Ok((status.parse().context("not an HTTP status")?, String::from_utf8(body)?))
+}
+
+/// A body that came in chunks (RFC 9112, section 7.1).
+fn joined(mut chunks: &[u8]) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|bytes| bytes == b"\r\n").context("a chunk without a size")?;
+        let size = std::str::from_utf8(&chunks[..end])?.split(';').next().unwrap_or_default();
+        let size = usize::from_str_radix(size.trim(), 16).context("not the size of a chunk")?;
+        if size == 0 {
+            return Ok(body);
+        }
+        let chunk = chunks.get(end + 2..end + 2 + size).context("a chunk that was cut off")?;
+        body.extend_from_slice(chunk);
+        chunks = chunks.get(end + 2 + size + 2..).context("a body that was cut off")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn chunks_are_joined() {
+        let whole = |text: &str| joined(text.as_bytes()).map(|body| String::from_utf8(body).unwrap()).ok();
+        assert_eq!(whole("0\r\n\r\n").as_deref(), Some(""));
+        assert_eq!(whole("3\r\nabc\r\nA;x=y\r\n0123\r\n6789\r\n0\r\n\r\n").as_deref(), Some("abc0123\r\n6789"));
+        for wrong in ["", "3", "x\r\n", "3\r\nab", "3\r\nabc\r\n"] {
+            assert_eq!(whole(wrong), None, "{wrong:?}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::{Result, Spare, XdsClient, XdsNode, eventually, http};
 
 /// Its ports, on the loopback of a place that nobody shares.
 const HTTP: u16 = 18080;
-const XDS: u16 = 15010;
+pub(crate) const XDS: u16 = 15010;
 const MONITORING: u16 = 15014;
 
 /// The namespace in which it looks for Secrets.
@@ -50,6 +50,10 @@ impl Spare {
             "INJECTION_WEBHOOK_CONFIG_NAME=",
             "VALIDATION_WEBHOOK_CONFIG_NAME=",
             "ENABLE_LEADER_ELECTION=false",
+            // Filters that only Istio's own build of Envoy has.
+            "PILOT_ENABLE_METADATA_EXCHANGE=false",
+            "PILOT_ENABLE_ALPN_FILTER=false",
+            "PILOT_DISABLE_MX_ALPN=true",
             "POD_NAME=istiod",
         ];
         let mut arguments: Vec<OsString> = variables.iter().map(Into::into).collect();

@@ -27,7 +27,8 @@
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
 //! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `account`, `remote_secret`, `proxy`
-//! and `liar` (what agents get of a cluster), `istiod` and `ads` (what Istio makes of it), `cut`, `spare` and `trio` (what
+//! and `liar` (what agents get of a cluster), `istiod`, `ads`, `envoy` and `backend` (what Istio makes of it), `cut`,
+//! `spare` and `trio` (what
 //! breaks); then how the bed is made: `bed`, `network`, `place`, `control_plane`, `process`.
 
 mod fleet;
@@ -35,6 +36,7 @@ mod fleet;
 mod account;
 mod ads;
 mod agent;
+mod backend;
 mod cli;
 mod cluster;
 mod cut;
@@ -58,6 +60,7 @@ mod bed;
 mod control_plane;
 mod coredns;
 mod credentials;
+mod envoy;
 mod etcd;
 mod failure;
 mod furniture;
@@ -73,10 +76,12 @@ mod site;
 pub use account::Account;
 pub use ads::{XdsClient, XdsNode};
 pub use agent::{Agent, AgentSetup};
+pub use backend::Backend;
 pub use cli::Said;
 pub use cluster::Cluster;
 pub use cut::Cut;
 pub use dig::{Answer, Reply, Resolver};
+pub use envoy::Envoy;
 pub use fleet::Fleet;
 pub use hickory_proto::op::ResponseCode;
 pub use hickory_proto::rr::RecordType;

@@ -35,6 +35,8 @@ impl XdsNode {
     fn new(kind: &'static str, namespace: &str, address: IpAddr) -> Self {
         let fields = json!({
             "INSTANCE_IPS": address.to_string(),
+            // Envoy listens on the loopback itself, since nothing is redirected to it.
+            "INTERCEPTION_MODE": "NONE",
             "ISTIO_VERSION": VERSION,
             "LABELS": {"app": "client"},
             "NAMESPACE": namespace,
@@ -67,15 +69,34 @@ impl XdsNode {
     }
 
     pub(super) fn proto(&self, cluster: &str) -> Node {
-        let mut metadata = self.metadata.clone();
-        metadata.insert("CLUSTER_ID".to_owned(), cluster.into());
-        let (kind, address, namespace) = (self.kind, self.address, &self.namespace);
         Node {
-            id: format!("{kind}~{address}~client.{namespace}~{namespace}.svc.cluster.local"),
+            id: self.id(),
             locality: Some(self.locality.clone()),
-            metadata: Some(structure(metadata)),
+            metadata: Some(structure(self.metadata(cluster))),
             ..Node::default()
         }
+    }
+
+    /// The same in Envoy's bootstrap.
+    pub(crate) fn json(&self, cluster: &str) -> serde_json::Value {
+        let Locality { region, zone, sub_zone } = &self.locality;
+        json!({
+            "id": self.id(),
+            "cluster": format!("client.{}", self.namespace),
+            "locality": {"region": region, "zone": zone, "sub_zone": sub_zone},
+            "metadata": self.metadata(cluster),
+        })
+    }
+
+    fn id(&self) -> String {
+        let (kind, address, namespace) = (self.kind, self.address, &self.namespace);
+        format!("{kind}~{address}~client.{namespace}~{namespace}.svc.cluster.local")
+    }
+
+    fn metadata(&self, cluster: &str) -> Map<String, serde_json::Value> {
+        let mut metadata = self.metadata.clone();
+        metadata.insert("CLUSTER_ID".to_owned(), cluster.into());
+        metadata
     }
 }
 
