@@ -58,6 +58,21 @@ spec:
           [topology.istio.io/network, topology.kubernetes.io/region, topology.kubernetes.io/zone]
 ";
 
+/// An entry with an endpoint that is here, and one that only istiod could say where to find.
+const NO_ADDRESS: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: poisoned}
+spec:
+  hosts: [poisoned.test]
+  location: MESH_INTERNAL
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints:
+    - {address: 10.40.1.249, network: n1}
+    - {network: n2, labels: {security.istio.io/tlsMode: istio}}
+";
+
 /// So many answers are no chance where four could have come.
 const IN_A_ROW: usize = 40;
 
@@ -226,6 +241,21 @@ fn a_client_in_the_mesh_goes_to_the_nearest_that_lives() -> Result {
         backends.remove(nearest);
         in_a_row("the others are asked", &|answer| answer != nearest).await?;
         assert_eq!(envoy.refusals().await?, 0);
+
+        // What no Envoy takes: a service with one endpoint of no address loses the others, too.
+        north.apply(&ns, NO_ADDRESS).await?;
+        eventually(SOON, "Envoy refuses it", async || {
+            let refusals = envoy.refusals().await?;
+            ensure!(refusals > 0, "it takes all");
+            Ok(())
+        })
+        .await?;
+        eventually(SOON, "there is nobody to ask", async || {
+            let said = format!("{:#}", envoy.get("poisoned.test", 8080).await.err().context("it answers")?);
+            ensure!(said.contains("answers 503: no healthy upstream"), "{said}");
+            Ok(())
+        })
+        .await?;
         Ok(())
     })
 }

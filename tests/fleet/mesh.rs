@@ -300,6 +300,80 @@ async fn near_and_far(proxies: &mut [XdsClient], all: &str, some: &str, gateway:
         .await
 }
 
+/// The east-west gateway of n1, for these hosts.
+fn east_west(hosts: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: east-west}}
+spec:
+  selector: {{app: client}}
+  servers:
+    - port: {{number: 15443, name: tls, protocol: TLS}}
+      tls: {{mode: AUTO_PASSTHROUGH}}
+      hosts: [{hosts}]
+"
+    )
+}
+
+#[test]
+fn a_gateway_passes_what_it_matches_and_can_see() -> Result {
+    Fleet::shared(async |fleet| {
+        let (ns, other) = (fleet.namespace("gateway").await?, fleet.namespace("gateway").await?);
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        other.add_to(&north).await?;
+        let istiod = north.istiod_with(MESH).await?;
+        let here = format!("address: 10.40.1.1, network: n1, locality: r1/z1, {TLS}");
+        let far = format!("address: 10.0.0.3, network: n2, locality: r2/z1, ports: {{http: 15443}}, {TLS}");
+        let private = entry("private", "STATIC", &[], &[&here]).replace("hosts:", "exportTo: [.]\n  hosts:");
+        let public = ["one", "two"].map(|name| entry(name, "STATIC", &[], &[&here, &far])).concat();
+        north.apply(&other, &(public + &private)).await?;
+        north.apply(&ns, &east_west("one.test")).await?;
+
+        let mut gate = istiod.proxy(&XdsNode::router(&ns, CLIENT).network("n1").view("n1")).await?;
+        gate.passes(15443, "outbound_.80_._.one.test").await?;
+        // Its own network alone, so that nothing comes back by the way that it came.
+        gate.sees("outbound_.80_._.one.test", "P0 r1/z1 10.40.1.1:80 x1 istio").await?;
+        // Neither what its namespace is not to see, nor what is not there.
+        north.apply(&ns, &east_west("'*.test', three.example")).await?;
+        gate.passes(15443, "outbound_.80_._.one.test\noutbound_.80_._.two.test").await?;
+        let three = entry("three", "STATIC", &[], &[&far]).replace("three.test", "three.example");
+        north.apply(&other, &three).await?;
+        // A host without endpoints here is passed, to nobody.
+        let all = "outbound_.80_._.one.test\noutbound_.80_._.three.example\noutbound_.80_._.two.test";
+        gate.passes(15443, all).await?;
+        gate.sees("outbound_.80_._.three.example", "").await
+    })
+}
+
+#[test]
+fn what_is_said_twice_is_told_twice() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("twice").await?;
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        let istiod = north.istiod_with(MESH).await?;
+        let addressed = |name: &str, addresses: &str, endpoint: &str| {
+            let more = format!("addresses: [{addresses}]\n  hosts:");
+            entry(name, "STATIC", &[], &[endpoint]).replace("hosts:", &more)
+        };
+        let (first, second) = ("address: 10.40.1.1, locality: r1/z1", "address: 10.40.1.2, locality: r1/z1");
+        north.apply(&ns, &addressed("once", "10.250.0.1", first)).await?;
+        north.apply(&ns, &addressed("twice", "10.250.0.2, 10.250.0.3", first)).await?;
+        north.apply(&ns, &addressed("twin", "10.250.0.4", first)).await?;
+        let twin = addressed("twin", "10.250.0.5", second).replace("name: twin", "name: other");
+        north.apply(&ns, &twin).await?;
+
+        let mut proxy = istiod.proxy(&XdsNode::sidecar(&ns, CLIENT)).await?;
+        proxy.sees("outbound|80||once.test", "P0 r1/z1 10.40.1.1:80 x1").await?;
+        // One endpoint for every address of its entry.
+        proxy.sees("outbound|80||twice.test", "P0 r1/z1 10.40.1.1:80 x1\nP0 r1/z1 10.40.1.1:80 x1").await?;
+        // And the endpoints of all entries of a host.
+        proxy.sees("outbound|80||twin.test", "P0 r1/z1 10.40.1.1:80 x1\nP0 r1/z1 10.40.1.2:80 x1").await
+    })
+}
+
 /// Two endpoints with names, what a gateway of n1 is told of them, and whether istiod lives on when their levels come from
 /// labels: in two regions, on two networks of which the gateway wants to see one, and so that nothing tells them apart.
 const NAMES: [(&str, &[&str], &str, bool); 3] = [

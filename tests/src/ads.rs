@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, bail, ensure};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::protobuf::Any;
@@ -42,6 +43,8 @@ pub struct XdsClient {
     names: Vec<String>,
     assignments: BTreeMap<String, ClusterLoadAssignment>,
     clusters: BTreeMap<String, Cluster>,
+    /// None until somebody has asked.
+    listeners: Option<BTreeMap<String, Listener>>,
 }
 
 impl XdsClient {
@@ -59,7 +62,7 @@ impl XdsClient {
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         let responses = client.stream_aggregated_resources(stream).await?.into_inner();
         let (assignments, clusters) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { requests, responses, names: Vec::new(), assignments, clusters })
+        Ok(Self { requests, responses, names: Vec::new(), assignments, clusters, listeners: None })
     }
 
     /// Waits until the endpoints of a cluster, `outbound|80||web.shop.global`, are exactly this table: one line each, in
@@ -81,6 +84,26 @@ impl XdsClient {
         self.until(&format!("{cluster} is\n{expected}"), |client| {
             let seen = client.cluster(cluster)?;
             ensure!(seen == expected, "it is\n{seen}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until a gateway passes on exactly these names of TLS (SNI) on a port, in their order; others it resets.
+    pub async fn passes(&mut self, port: u16, names: &str) -> Result {
+        if self.listeners.is_none() {
+            self.listeners = Some(BTreeMap::new());
+            let request = self.request(Listener::type_url());
+            self.requests.send(request).await?;
+        }
+        let (name, expected) = (format!("0.0.0.0_{port}"), lines(names));
+        self.until(&format!("port {port} passes\n{expected}"), |client| {
+            let listener = client.listeners.iter().flatten().find(|(known, _)| **known == name);
+            let (_, listener) = listener.with_context(|| format!("istiod has no {name}"))?;
+            let matches = listener.filter_chains.iter().filter_map(|chain| chain.filter_chain_match.as_ref());
+            let mut seen: Vec<&str> = matches.flat_map(|of| &of.server_names).map(String::as_str).collect();
+            seen.sort_unstable();
+            ensure!(seen.join("\n") == expected, "it passes\n{}", seen.join("\n"));
             Ok(())
         })
         .await
@@ -128,6 +151,8 @@ impl XdsClient {
         } else if response.type_url == ClusterLoadAssignment::type_url() {
             // Each push has only those that changed.
             self.assignments.extend(decode(&response.resources, |of: &ClusterLoadAssignment| of.cluster_name.clone())?);
+        } else if response.type_url == Listener::type_url() {
+            self.listeners = Some(decode(&response.resources, |listener: &Listener| listener.name.clone())?);
         } else {
             bail!("nobody has asked for {}", response.type_url);
         }
