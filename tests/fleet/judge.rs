@@ -41,23 +41,6 @@ endpoints:
   - {addresses: [10.20.2.200], nodeName: west-2, zone: west-2, conditions: {ready: false}}
 ";
 
-/// What a user writes who wants the nearest endpoints first. Unless all may be ejected, Envoy goes on asking the last of a
-/// level, dead or alive.
-const NEAREST_FIRST: &str = "\
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: nearest-first}
-spec:
-  host: HOST
-  trafficPolicy:
-    outlierDetection:
-      {consecutiveGatewayErrors: 5, consecutive5xxErrors: 0, maxEjectionPercent: 100, baseEjectionTime: 30s}
-    loadBalancer:
-      localityLbSetting:
-        failoverPriority:
-          [topology.istio.io/network, topology.kubernetes.io/region, topology.kubernetes.io/zone]
-";
-
 /// An entry with an endpoint that is here, and one that only istiod could say where to find.
 const NO_ADDRESS: &str = "\
 apiVersion: networking.istio.io/v1
@@ -162,14 +145,9 @@ fn istiod_admits_what_is_written_and_every_proxy_gets_it() -> Result {
         let of = |host: &str, port: u16| format!("outbound|{port}||{host}");
         let all = ready(&clusters, &ns, "web", 8080).await?;
         ensure!(all.len() == 6, "{all:?}");
-        for (_, _, proxy) in &mut proxies {
-            proxy.sees(&of(&web, 8080), &flat(&all)).await?;
-            proxy.sees(&of(&half, 80), "P0 west/west-1 10.20.1.200:8080 x1").await?;
-        }
-
-        north.apply(&ns, &NEAREST_FIRST.replace("HOST", &web)).await?;
         for (region, zone, proxy) in &mut proxies {
             proxy.sees(&of(&web, 8080), &nearest_first(&all, region, zone)).await?;
+            proxy.sees(&of(&half, 80), "P0 west/west-1 10.20.1.200:8080 x1").await?;
         }
         west.scale(&ns, "web", 1).await?;
         let fewer = ready(&clusters, &ns, "web", 8080).await?;
@@ -198,8 +176,11 @@ fn a_client_in_the_mesh_goes_to_the_nearest_that_lives() -> Result {
         east.deploy(&ns, "web", 3, 8080).await?;
         north.deploy(&ns, "web", 1, 8080).await?;
         let members = [east, north].map(Cluster::membership);
-        let agent = fleet.agent_of(north).embedded().config(|config| config["clusters"] = json!(members));
-        let _agent = agent.start().await?;
+        let agent = fleet.agent_of(north).embedded().config(|config| {
+            config["clusters"] = json!(members);
+            config["emit"]["destinationRules"] = false.into();
+        });
+        let agent = agent.start().await?;
         let mut backends = BTreeMap::new();
         for cluster in [east, north] {
             for pod in pods(cluster, &ns, "web").await? {
@@ -217,7 +198,7 @@ fn a_client_in_the_mesh_goes_to_the_nearest_that_lives() -> Result {
         proxy.sees(&cluster, &flat(&all)).await?;
 
         let envoy = north.envoy(&node).await?;
-        // With one level and one weight it goes everywhere.
+        // Without a rule there is one level, and it goes everywhere.
         let mut unseen: BTreeSet<String> = backends.keys().cloned().collect();
         eventually(SOON, "all backends were asked", async || {
             unseen.remove(&envoy.get(&host, 8080).await?);
@@ -226,7 +207,9 @@ fn a_client_in_the_mesh_goes_to_the_nearest_that_lives() -> Result {
         })
         .await?;
 
-        north.apply(&ns, &NEAREST_FIRST.replace("HOST", &host)).await?;
+        agent.reconfigure(|config| config["emit"]["destinationRules"] = true.into())?;
+        agent.terminate().await?;
+        agent.start().await?;
         let in_a_row = async |what: &str, right: &dyn Fn(&str) -> bool| {
             eventually(SOON, what, async || {
                 for _ in 0..IN_A_ROW {

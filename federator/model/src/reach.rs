@@ -80,6 +80,8 @@ pub enum Reason<'a> {
     OtherNetwork(&'a Network),
     /// They are on another network, and its gateways are for the mesh.
     MeshOnly(&'a Network),
+    /// They are on another network, and its gateways are host names, which nobody looks up here.
+    NamedGateway(&'a Network),
     /// They are on another network, and its gateways let the host of their service not through.
     NotPassed(&'a Network),
     /// They are on another network, and do not take the mutual TLS that is all its gateways pass.
@@ -169,7 +171,11 @@ fn way<'a>(
     let Asker::Meshed(host) = asker else { return Way::Not(Reason::MeshOnly(network)) };
     let namespace = service.key.namespace.as_str();
     gateways.retain(|entrance| networks.passes(entrance.cluster, namespace, host));
-    if gateways.is_empty() { Way::Not(Reason::NotPassed(network)) } else { Way::Through(gateways) }
+    if gateways.is_empty() {
+        return Way::Not(Reason::NotPassed(network));
+    }
+    gateways.retain(|entrance| entrance.gateway.address.ip().is_some());
+    if gateways.is_empty() { Way::Not(Reason::NamedGateway(network)) } else { Way::Through(gateways) }
 }
 
 // === impl Offer ===
@@ -217,6 +223,12 @@ impl fmt::Display for Reason<'_> {
         match self {
             Self::OtherNetwork(network) => write!(f, "on network {network}, and no gateway into it is known"),
             Self::MeshOnly(network) => write!(f, "on network {network}, whose gateways are for sidecars only"),
+            Self::NamedGateway(network) => {
+                write!(
+                    f,
+                    "on network {network}, whose gateways are host names, which are not looked up: configure addresses"
+                )
+            }
             Self::NotPassed(network) => {
                 write!(
                     f,

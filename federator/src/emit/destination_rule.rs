@@ -17,7 +17,8 @@ pub struct DestinationRule {
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicy {
     /// Who is chosen.
-    pub load_balancer: LoadBalancer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
     /// Who is not chosen for a while.
     pub outlier_detection: OutlierDetection,
 }
@@ -58,14 +59,18 @@ impl DestinationRule {
     /// The rule without which Istio sends traffic anywhere alike: near endpoints first, far ones when those fail. Istio
     /// orders by place only where outliers are detected. All may be ejected, because there is somewhere else to go; answers
     /// of an application's own are not held against it.
+    ///
+    /// Not `by_label`, the order is that of regions, zones and subzones alone. Levels by label among endpoints that are host
+    /// names end the process of istiod 1.31, as soon as labels tell them apart: a rule must never ask for them there.
     #[must_use]
-    pub fn near_first(host: &str) -> Self {
+    pub fn near_first(host: &str, by_label: bool) -> Self {
         let failover_priority =
             vec!["topology.istio.io/network", "topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
         Self {
             host: host.to_owned(),
             traffic_policy: TrafficPolicy {
-                load_balancer: LoadBalancer { locality_lb_setting: LocalityLbSetting { failover_priority } },
+                load_balancer: by_label
+                    .then_some(LoadBalancer { locality_lb_setting: LocalityLbSetting { failover_priority } }),
                 outlier_detection: OutlierDetection {
                     base_ejection_time: "30s",
                     consecutive_5xx_errors: 0,

@@ -11,6 +11,9 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 /// Tells which cluster an endpoint is in, to Istio and to people.
 const CLUSTER_LABEL: &str = "topology.istio.io/cluster";
 
+/// How endpoints are found that are addresses.
+pub const STATIC: &str = "STATIC";
+
 /// `ServiceEntry.spec`, MESH_INTERNAL. Fields are in the order of their names, here and below: so is what is written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,7 +87,7 @@ impl Default for ServiceEntry<'_> {
             hosts: Vec::new(),
             location: "MESH_INTERNAL",
             ports: Vec::new(),
-            resolution: "STATIC",
+            resolution: STATIC,
         }
     }
 }

@@ -185,7 +185,7 @@ mod tests {
             let selector = (0..several).map(|n| (texts[n].clone(), texts[n + 1].clone())).collect();
             for (kind, spec) in [
                 (Kind::ServiceEntry, entry.into()),
-                (Kind::DestinationRule, Spec::DestinationRule(DestinationRule::near_first(&texts[0]))),
+                (Kind::DestinationRule, Spec::DestinationRule(DestinationRule::near_first(&texts[0], several > 1))),
                 (Kind::Gateway, Spec::Gateway(Gateway::passing(texts[..several].to_vec(), selector))),
             ] {
                 let at = ObjectKey { kind, namespace: text(1).into(), name: text(4).into() };

@@ -11,10 +11,11 @@ use crate::{
         destination_rule::DestinationRule,
         gateway::Gateway,
         object::{Desired, Kind, ObjectKey, Recipe, Spec},
+        service_entry::STATIC,
     },
     gather::Gathered,
 };
-use model::{name::ServiceKey, reach::Place, tracked::Tracked, view::View};
+use model::{merge::Service, name::ServiceKey, reach::Place, tracked::Tracked, view::View};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What is missing of entries, by service; nothing of those that are whole.
@@ -36,6 +37,13 @@ pub struct Config {
     pub rules: bool,
     /// The labels of the pods of east-west gateways; none where the Gateway is somebody else's to write.
     pub gateway: BTreeMap<String, String>,
+}
+
+/// What there is of one service.
+struct Both {
+    namespace: Arc<str>,
+    entry: Desired,
+    rule: Desired,
 }
 
 /// Objects kept equal to a View.
@@ -75,6 +83,7 @@ impl Objects {
         let due = self.cursor.advance(view);
         for (key, service) in due.services {
             let host: Arc<str> = key.host(&self.config.zone).into();
+            let service = service.or_else(|| self.for_others(view, &key));
             let made = service.map(|service| Made {
                 place: self.place.clone(),
                 networks: due.networks.clone(),
@@ -82,21 +91,41 @@ impl Objects {
                 host: host.clone(),
             });
             let mut missing = Vec::new();
-            let entry = made.and_then(|made| {
+            let both = made.and_then(|made| {
                 let entry = made.make(&mut missing);
                 // Without a port Istio could do nothing with it.
                 if entry.ports.is_empty() {
                     missing.push(Condition::no_port());
                     return None;
                 }
+                let is_static = entry.resolution == STATIC;
                 let (namespace, hash) = (self.namespace(&made), Spec::from(entry).digest());
-                Some((namespace, Desired::new(Arc::new(made), hash, view.revision())))
+                let rule = DestinationRule::near_first(&host, is_static);
+                Some(Both {
+                    namespace,
+                    entry: Desired::new(Arc::new(made), hash, view.revision()),
+                    rule: Desired::fixed(Spec::DestinationRule(rule), view.revision()),
+                })
             });
-            self.put(&key, &host, entry, view.revision());
+            self.put(&key, &host, both);
             self.conditions.set(key, (!missing.is_empty()).then(|| missing.into()));
         }
         self.set_gateway(view);
         self.desired.clone()
+    }
+
+    /// What this cluster has itself of a service that it does not import. Where others come in through its gateways, these
+    /// reset every host of which the cluster has no entry.
+    fn for_others(&self, view: &View, key: &ServiceKey) -> Option<Arc<Service>> {
+        let service = view.services().get(key).filter(|_| self.has_gateways(view))?;
+        let own = service.exports.iter().filter(|(cluster, _)| *cluster == self.config.place.cluster);
+        let exports: Vec<_> = own.cloned().collect();
+        (!exports.is_empty()).then(|| Arc::new(Service { exports, ..(**service).clone() }))
+    }
+
+    fn has_gateways(&self, view: &View) -> bool {
+        let home = view.clusters().get(&self.config.place.cluster);
+        home.and_then(|home| home.meta.as_ref()).is_some_and(|meta| !meta.gateways.is_empty())
     }
 
     /// Where an entry goes: beside the service, where the cluster has it. There its DestinationRules are looked for.
@@ -106,26 +135,23 @@ impl Objects {
     }
 
     /// Sets or removes what there is of a service, which moves when the cluster gets or loses the service itself.
-    fn put(&mut self, key: &ServiceKey, host: &Arc<str>, entry: Option<(Arc<str>, Desired)>, revision: u64) {
+    fn put(&mut self, key: &ServiceKey, host: &Arc<str>, both: Option<Both>) {
         let at = |kind, namespace| ObjectKey { kind, namespace, name: host.clone() };
         for namespace in [key.namespace.as_str().into(), self.config.namespace.clone()] {
-            if entry.as_ref().is_none_or(|(wanted, _)| *wanted != namespace) {
+            if both.as_ref().is_none_or(|both| both.namespace != namespace) {
                 self.desired.set(at(Kind::ServiceEntry, namespace.clone()), None);
                 self.desired.set(at(Kind::DestinationRule, namespace), None);
             }
         }
-        if let Some((namespace, entry)) = entry {
+        if let Some(Both { namespace, entry, rule }) = both {
             self.desired.set(at(Kind::ServiceEntry, namespace.clone()), Some(entry));
-            let rule = || Desired::fixed(Spec::DestinationRule(DestinationRule::near_first(host)), revision);
-            self.desired.set(at(Kind::DestinationRule, namespace), self.config.rules.then(rule));
+            self.desired.set(at(Kind::DestinationRule, namespace), self.config.rules.then_some(rule));
         }
     }
 
     /// A cluster with east-west gateways lets everything through that others may ask it for by a name of ours.
     fn set_gateway(&mut self, view: &View) {
-        let home = view.clusters().get(&self.config.place.cluster);
-        let has_gateways = home.and_then(|home| home.meta.as_ref()).is_some_and(|meta| !meta.gateways.is_empty());
-        let wanted = has_gateways && !self.config.gateway.is_empty();
+        let wanted = self.has_gateways(view) && !self.config.gateway.is_empty();
         let gateway = wanted.then(|| {
             let hosts = vec![format!("*.{}", self.config.zone)];
             let gateway = Gateway::passing(hosts, self.config.gateway.clone());

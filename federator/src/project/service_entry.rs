@@ -7,13 +7,17 @@
 mod condition;
 mod through;
 
-use crate::emit::service_entry::{Endpoint, Labels, Port, ServiceEntry};
+use crate::emit::service_entry::{Endpoint, Labels, Port, STATIC, ServiceEntry};
 use model::{
     export,
+    locality::Locality,
     merge::Service,
     reach::{Asker, Networks, Offer, Place, Usable, offer},
 };
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+};
 
 pub use condition::{Condition, Reason};
 
@@ -47,14 +51,21 @@ pub(super) struct Made {
 impl Made {
     /// The entry, and what is missing of it.
     pub(super) fn make(&self, missing: &mut Vec<Condition>) -> ServiceEntry<'_> {
-        let offer = offer(&self.networks, &self.place, &self.service, Asker::Meshed(&self.host));
+        let mut offer = offer(&self.networks, &self.place, &self.service, Asker::Meshed(&self.host));
         missing.extend(offer.left_out.iter().filter_map(Condition::out_of_reach));
+        // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
+        let has_hosts = offer.usable.iter().any(|usable| usable.member.endpoint.address.ip().is_none());
+        if has_hosts && !offer.through.is_empty() {
+            let behind = std::mem::take(&mut offer.through).iter().map(|through| through.endpoints.len()).sum();
+            missing.push(Condition::host_names(behind));
+        }
         let ports = self.ports(&offer, missing);
         let (unit, gateways) = through::endpoints(&offer.through, &ports);
-        let mut endpoints: Vec<Endpoint<'_>> =
-            offer.usable.iter().map(|usable| endpoint(&ports, usable, unit)).chain(gateways).collect();
-        // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
-        let has_hosts = endpoints.iter().any(|endpoint| endpoint.address.ip().is_none());
+        let direct = offer.usable.iter().map(|usable| endpoint(&ports, usable, unit));
+        let mut endpoints: Vec<Endpoint<'_>> = direct.chain(gateways).collect();
+        if has_hosts {
+            endpoints.iter_mut().for_each(forget_place);
+        }
         endpoints.sort();
         endpoints.dedup();
         let fit = how_many_fit(&endpoints);
@@ -67,7 +78,7 @@ impl Made {
             endpoints,
             hosts: vec![self.host.to_string()],
             ports: ports.into_iter().map(object_port).collect(),
-            resolution: if has_hosts { "DNS" } else { "STATIC" },
+            resolution: if has_hosts { "DNS" } else { STATIC },
             ..ServiceEntry::default()
         }
     }
@@ -95,6 +106,13 @@ impl Made {
         }
         ports
     }
+}
+
+/// Endpoints of a DNS entry that can be told apart by locality or network end the process of istiod 1.31, once any rule for
+/// the host asks for levels by label: `failoverPriority`, whoever wrote it.
+fn forget_place(endpoint: &mut Endpoint<'_>) {
+    static NOWHERE: LazyLock<Locality> = LazyLock::new(Locality::default);
+    (endpoint.locality, endpoint.network) = (&NOWHERE, "");
 }
 
 /// How many of these one entry holds.

@@ -151,8 +151,14 @@ fn a_cluster_of_its_own_gateways_is_reached_through_these() {
         "one gateway with addresses of two families is one way in"
     );
     assert_eq!(
-        meshed(&exports[1..], &[("south", &["n2@gateway.example", "n2@2001:db8::9"], "*")]),
-        ["west:10.1.0.2", "2 behind south:gateway.example"],
+        meshed(&exports[1..], &[("south", &["n2@gateway.example"], "*")]),
+        [
+            "west:10.1.0.2",
+            "1 endpoints of south: on network n2, whose gateways are host names, which are not looked up: configure \
+             addresses",
+            "1 endpoints of west: on network n2, whose gateways are host names, which are not looked up: configure \
+             addresses",
+        ],
     );
 }
 

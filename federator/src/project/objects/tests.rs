@@ -485,3 +485,50 @@ fn a_rule_goes_with_every_entry_and_a_gateway_with_gateways() {
     bed.set("demo/web", &[]);
     assert_eq!(shown(&mut bed), [both[1], both[3]]);
 }
+
+#[test]
+fn names_are_not_ordered_by_label() {
+    let mut bed = Bed::new(&[("here", "n1")]);
+    bed.objects.config.rules = true;
+    let ordered = |bed: &mut Bed| {
+        let objects = bed.objects.update(&bed.gathered);
+        let (_, rule) = objects.iter().find(|(at, _)| at.kind == Kind::DestinationRule).expect("one");
+        let policy = rule.json()["trafficPolicy"].clone();
+        assert!(policy["outlierDetection"].is_object());
+        policy["loadBalancer"].is_object()
+    };
+    bed.set("demo/web", &[("here", export(head("http:80"), [slice("http:80", "10.0.0.1 db.example")]))]);
+    assert!(!ordered(&mut bed), "istiod would not live through it");
+    with_gateways(&mut bed, &["192.0.2.7"], "*.global");
+    let mut here = slice("http:80", "10.0.0.1@eu/a db.example@eu/b");
+    let south = meshed("http:80", "10.2.0.1", &["v1"]);
+    let exports =
+        |here| [("here", export(head("http:80"), [here])), ("south", export(head("http:80"), [south.clone()]))];
+    let left_out =
+        "HostNames: 1 endpoints behind gateways are left out: an entry with host names cannot tell networks apart";
+    assert_eq!(missing(&mut bed, &exports(here.clone())), [left_out]);
+    // Nor by a rule of the user's.
+    assert_eq!(endpoints(&mut bed), ["10.0.0.1 cluster=here", "db.example cluster=here"]);
+    here.endpoints.pop();
+    assert!(missing(&mut bed, &exports(here)).is_empty());
+    assert_eq!(endpoints(&mut bed).len(), 2);
+    bed.set("demo/web", &[("here", plain("10.0.0.1"))]);
+    assert!(ordered(&mut bed));
+}
+
+#[test]
+fn others_find_behind_our_gateways_what_we_do_not_import() {
+    let mut bed = Bed::new(&[("here", "n2"), ("east", "n2")]);
+    bed.set("demo/web", &[("here", plain("10.0.0.1")), ("east", plain("10.0.0.2"))]);
+    bed.set("demo/api", &[("east", plain("10.0.0.3"))]);
+    let import = serde_json::json!({ "import": { "namespaces": { "deny": ["demo"] } } });
+    bed.objects.set_rules(configured(import).import);
+    assert!(bed.shown().is_empty());
+    let gateway =
+        Entrance { network: Network::new("n2"), address: Address::parse_ip("192.0.2.7").expect("one"), port: 1 };
+    let known = model::cluster::Meta { gateways: vec![gateway], ..meta("", "n2") };
+    bed.gathered.view.set_cluster(&id("here"), Some(Cluster { meta: Some(known), ..Cluster::default() }));
+    assert_eq!(bed.shown(), ["demo/web.demo.global@2 10.0.0.1"], "and no more than is our own");
+    bed.network("here", "n2");
+    assert!(bed.shown().is_empty());
+}

@@ -24,6 +24,10 @@ pub enum Reason {
     NoPort,
     /// Endpoints on a network into which no gateway is known.
     NoGateway,
+    /// Endpoints behind gateways that are host names, which nobody looks up here.
+    GatewayHostName,
+    /// Endpoints behind gateways, where others are host names: what such an entry says of networks ends istiod.
+    HostNames,
     /// Endpoints behind gateways that do not let the host through: they would reset every connection.
     GatewayDoesNotServeHost,
     /// Endpoints behind a gateway without the mutual TLS that is all it passes.
@@ -53,6 +57,8 @@ impl Reason {
             Self::TooManyEndpoints => "TooManyEndpoints",
             Self::NoPort => "NoPort",
             Self::NoGateway => "NoGateway",
+            Self::GatewayHostName => "GatewayHostName",
+            Self::HostNames => "HostNames",
             Self::GatewayDoesNotServeHost => "GatewayDoesNotServeHost",
             Self::NoMutualTls => "NoMutualTls",
         }
@@ -66,11 +72,17 @@ impl Condition {
     pub(super) fn out_of_reach(left_out: &LeftOut<'_>) -> Option<Self> {
         let reason = match left_out.reason {
             reach::Reason::OtherNetwork(_) => Reason::NoGateway,
+            reach::Reason::NamedGateway(_) => Reason::GatewayHostName,
             reach::Reason::NotPassed(_) => Reason::GatewayDoesNotServeHost,
             reach::Reason::NoMutualTls(_) => Reason::NoMutualTls,
             reach::Reason::MeshOnly(_) | reach::Reason::NotReady | reach::Reason::HostName => return None,
         };
         Some(Self::of(reason, left_out.to_string()))
+    }
+
+    pub(super) fn host_names(behind: usize) -> Self {
+        let why = "an entry with host names cannot tell networks apart";
+        Self::of(Reason::HostNames, format!("{behind} endpoints behind gateways are left out: {why}"))
     }
 
     pub(super) fn partial(port: &Port, served: usize, endpoints: usize) -> Self {
