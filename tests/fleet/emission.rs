@@ -7,7 +7,8 @@ use anyhow::ensure;
 use harness::{Cluster, Fleet, Result, SOON, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
 use serde_json::Value;
 
 use crate::federation::{entry_addresses, service_entry, service_entry_in};
@@ -104,6 +105,63 @@ fn what_has_no_room_in_an_entry_is_said() -> Result {
         let metrics = agent.metrics().await?;
         let counted = "federator_emit_left_out_services{reason=\"TooManyEndpoints\"} 1";
         ensure!(metrics.contains(counted), "{metrics}");
+        Ok(())
+    })
+}
+
+/// What a user may have written before we came, or writes afterwards: an entry of the host, and a rule for it.
+const THEIRS: [(&str, &str, &str); 2] = [
+    (
+        "ServiceEntry",
+        "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: theirs}
+spec: {hosts: [HOST], ports: [{number: 8080, name: http, protocol: HTTP}], resolution: DNS}
+",
+        "HostTaken: ServiceEntry NS/theirs has this host; nothing is written while it does",
+    ),
+    (
+        "DestinationRule",
+        "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: theirs}
+spec: {host: HOST, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}}}
+",
+        "DestinationRule NS/theirs is for this host, and counts instead",
+    ),
+];
+
+#[test]
+fn what_a_user_writes_of_a_host_counts_and_ours_gives_way() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("theirs").await?;
+        let east = fleet.cluster("east");
+        east.deploy(&ns, "web", 1, 8080).await?;
+        let agent = fleet.agent("east").start().await?;
+        let host = format!("web.{ns}.global");
+        for (kind, theirs, said) in THEIRS {
+            let gvk = GroupVersionKind::gvk("networking.istio.io", "v1", kind);
+            let api: Api<DynamicObject> = Api::namespaced_with(east.client(), &ns, &ApiResource::from_gvk(&gvk));
+            let there = async |expected: bool| {
+                eventually(SOON, &format!("{kind} of ours: {expected}"), async || {
+                    let found = api.get_opt(&host).await?.is_some();
+                    ensure!(found == expected, "{found}");
+                    Ok(())
+                })
+                .await
+            };
+            there(true).await?;
+            east.apply(&ns, &theirs.replace("HOST", &host)).await?;
+            let (key, said) = (format!("{kind} {ns}/{host}"), said.replace("NS", &ns));
+            let troubles = |now: &Value| now["emit"]["troubles"][&key] == *said;
+            agent.wait_until(&format!("it says: {said}"), troubles).await?;
+            there(false).await?;
+            api.delete("theirs", &DeleteParams::default()).await?;
+            there(true).await?;
+            agent.wait_until("nothing is said", |now| now["emit"]["troubles"][&key].is_null()).await?;
+        }
         Ok(())
     })
 }

@@ -279,7 +279,8 @@ impl Stages {
             (EmitTarget::Kubernetes(kubernetes), Some(published)) => {
                 let client = connector(kubernetes).await.and_then(|connector| connector.connect());
                 let client = client.context("emit.kubernetes")?;
-                let emitting = emit::kubernetes::Config { client, published };
+                let namespace = config.emit.namespace.as_str().into();
+                let emitting = emit::kubernetes::Config { client, namespace, published };
                 self.others.spawn(async move {
                     emit::kubernetes::run(emitting, desired, status).await;
                     Ok("emit")

@@ -2,6 +2,7 @@
 //! without asking, and put right when somebody changes it. One write in flight an object; the first change of an
 //! object goes out at once, and what changes meanwhile goes out as one. Istio need not be there yet, and may go.
 
+mod claims;
 mod served;
 
 use super::{
@@ -17,6 +18,7 @@ use crate::{
     },
     publish,
 };
+use claims::Claims;
 use futures::{
     StreamExt as _,
     future::BoxFuture,
@@ -27,6 +29,7 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use model::tracked::{Since, Tracked};
+use serde_json::Value;
 use served::News;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +44,8 @@ const MAX_IN_FLIGHT: usize = 16;
 pub struct Config {
     /// A client of the cluster's API server.
     pub client: Client,
+    /// The root namespace of the mesh: what is written there is for all.
+    pub namespace: Arc<str>,
     /// How publishing of the cluster stands: its owner is the one that writes.
     pub published: watch::Receiver<publish::status::Status>,
 }
@@ -67,6 +72,8 @@ struct Emitter {
     kinds: BTreeMap<Kind, Known>,
     desired: Tracked<ObjectKey, Desired>,
     actual: BTreeMap<ObjectKey, Actual>,
+    claims: Claims,
+    namespace: Arc<str>,
     in_flight: BTreeSet<ObjectKey>,
     /// Written in vain; to be tried again after a pause.
     failed: BTreeSet<ObjectKey>,
@@ -85,6 +92,8 @@ pub async fn run(
         kinds: Kind::ALL.into_iter().map(|kind| (kind, Known::default())).collect(),
         desired: Tracked::new(),
         actual: BTreeMap::new(),
+        claims: Claims::default(),
+        namespace: config.namespace,
         in_flight: BTreeSet::new(),
         failed: BTreeSet::new(),
         troubles: BTreeMap::new(),
@@ -162,21 +171,21 @@ impl Emitter {
             Event::Begin => known.listing.clear(),
             Event::Listed(object) => {
                 known.listing.insert(key_of(kind, &object));
-                self.set_actual(key_of(kind, &object), Some(actual_of(&object)));
+                self.set_object(key_of(kind, &object), &object);
             }
             Event::Complete(_) => {
                 let there = self.actual.keys().filter(|key| key.kind == kind);
                 let gone: Vec<_> = there.filter(|key| !known.listing.contains(*key)).cloned().collect();
                 (known.listed, known.trouble) = (true, None);
-                gone.into_iter().for_each(|key| self.set_actual(key, None));
+                gone.into_iter().for_each(|key| self.set_gone(key));
             }
             Event::Changed(object) => {
                 known.trouble = None;
-                self.set_actual(key_of(kind, &object), Some(actual_of(&object)));
+                self.set_object(key_of(kind, &object), &object);
             }
             Event::Gone(object) => {
                 known.trouble = None;
-                self.set_actual(key_of(kind, &object), None);
+                self.set_gone(key_of(kind, &object));
             }
             Event::Quiet | Event::At(_) => known.trouble = None,
             Event::Trouble(Trouble { reason, .. }) => {
@@ -195,6 +204,25 @@ impl Emitter {
 
     fn try_again(&mut self) {
         std::mem::take(&mut self.failed).into_iter().for_each(|key| soil(&mut self.kinds, key));
+    }
+
+    fn set_object(&mut self, key: ObjectKey, object: &DynamicObject) {
+        let actual = actual_of(object);
+        self.set_claim(&key, (!actual.ours).then_some(&object.data["spec"]));
+        self.set_actual(key, Some(actual));
+    }
+
+    fn set_gone(&mut self, key: ObjectKey) {
+        self.set_claim(&key, None);
+        self.set_actual(key, None);
+    }
+
+    /// Takes note of what somebody else claims; ours of its kind are looked at again, because few do.
+    fn set_claim(&mut self, key: &ObjectKey, spec: Option<&Value>) {
+        if self.claims.set(key, spec) && self.kinds.get(&key.kind).is_some_and(|known| known.listed) {
+            let ours = self.desired.iter().map(|(key, _)| key).filter(|ours| ours.kind == key.kind);
+            ours.for_each(|ours| soil(&mut self.kinds, ours.clone()));
+        }
     }
 
     fn set_actual(&mut self, key: ObjectKey, actual: Option<Actual>) {
@@ -222,10 +250,14 @@ impl Emitter {
     fn start(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
         while self.in_flight.len() < MAX_IN_FLIGHT {
             let Some((key, resource)) = self.next_due() else { return };
-            let desired = self.desired.get(&key);
+            let claimed = self.claims.of(&key, &self.namespace).map(|theirs| given_way(key.kind, theirs));
+            let desired = self.desired.get(&key).filter(|_| claimed.is_none());
             let write: BoxFuture<'static, Written> = match action(desired, self.actual.get(&key)) {
                 Action::Nothing => {
-                    self.troubles.remove(&key.to_string());
+                    match claimed.filter(|_| self.desired.get(&key).is_some()) {
+                        Some(reason) => self.troubles.insert(key.to_string(), reason),
+                        None => self.troubles.remove(&key.to_string()),
+                    };
                     continue;
                 }
                 Action::Foreign => {
@@ -291,6 +323,14 @@ impl Emitter {
 
     fn api(&self, key: &ObjectKey, resource: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &key.namespace, resource)
+    }
+}
+
+/// Why ours is not written though it is desired.
+fn given_way(kind: Kind, theirs: &ObjectKey) -> String {
+    match kind {
+        Kind::ServiceEntry => format!("HostTaken: {theirs} has this host; nothing is written while it does"),
+        Kind::DestinationRule | Kind::Gateway => format!("{theirs} is for this host, and counts instead"),
     }
 }
 
