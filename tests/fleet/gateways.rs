@@ -2,7 +2,7 @@
 //! takes mutual TLS, and written for others to come in.
 
 use anyhow::{Context as _, ensure};
-use harness::{Agent, Cluster, Fleet, Result, SOON, eventually};
+use harness::{Agent, Cluster, Fleet, Result, SOON, XdsNode, eventually};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -87,17 +87,17 @@ fn another_network_is_reached_through_its_gateways() -> Result {
         there["network"] = NETWORK.into();
         let both = json!([east.membership(), there]);
         let agent = fleet.agent("east").embedded().config(|config| config["clusters"] = both).start().await?;
-        let (key, host) = (format!("{ns}/web"), format!("web.{ns}.global"));
-        said(&agent, &key, "NoGateway: 3 endpoints of north: on network n9").await?;
+        let (key, host, name) = (format!("{ns}/web"), format!("web.{ns}.global"), north.name());
+        said(&agent, &key, &format!("NoGateway: 3 endpoints of {name}: on network n9")).await?;
 
         north.apply(&ns, ENTRANCE).await?;
         balance(&north, &ns, &[GATEWAY]).await?;
-        let closed = "GatewayDoesNotServeHost: 3 endpoints of north";
-        said(&agent, &key, closed).await?;
+        let closed = format!("GatewayDoesNotServeHost: 3 endpoints of {name}");
+        said(&agent, &key, &closed).await?;
         north.apply(&ns, LOCAL).await?;
-        let passes = |now: &Value| now["clusters"]["north"]["passed"] == json!(["*.local"]);
+        let passes = |now: &Value| now["clusters"][name]["passed"] == json!(["*.local"]);
         agent.wait_until("what the gateway lets through is seen", passes).await?;
-        said(&agent, &key, closed).await?;
+        said(&agent, &key, &closed).await?;
 
         // The agent of that network lets others in.
         let in_north =
@@ -107,8 +107,8 @@ fn another_network_is_reached_through_its_gateways() -> Result {
         let entry = |weight: u64| {
             json!({
                 "address": GATEWAY,
-                "labels": {"security.istio.io/tlsMode": "istio", "topology.istio.io/cluster": "north", "version": "v1"},
-                "locality": "north",
+                "labels": {"security.istio.io/tlsMode": "istio", "topology.istio.io/cluster": name, "version": "v1"},
+                "locality": name,
                 "network": NETWORK,
                 "ports": {"http": 15443},
                 "weight": weight,
@@ -132,14 +132,51 @@ fn another_network_is_reached_through_its_gateways() -> Result {
         // A load balancer that is being set up anew is no reason to lose a network; a gateway that is gone is.
         balance(&north, &ns, &[]).await?;
         let kept = "has no address yet: no load balancer's, and no externalIPs; the last ones are used";
-        let seen = |now: &Value| now["clusters"]["north"]["observed"]["leftOut"].to_string().contains(kept);
+        let seen = |now: &Value| now["clusters"][name]["observed"]["leftOut"].to_string().contains(kept);
         agent.wait_until("the loss is said", seen).await?;
         holds(json!([entry(5)])).await?;
         let services: Api<Service> = Api::namespaced(north.client(), &ns);
         services.delete("eastwest", &Default::default()).await?;
         holds(json!([])).await?;
-        said(&agent, &key, "NoGateway: 5 endpoints of north").await?;
+        said(&agent, &key, &format!("NoGateway: 5 endpoints of {name}")).await?;
         drop(in_north);
         Ok(())
+    })
+}
+
+#[test]
+fn a_sidecar_goes_through_a_gateway_and_a_gateway_through_none() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("through").await?;
+        let (east, north) = (fleet.cluster("east"), fleet.spare().await?);
+        ns.add_to(&north).await?;
+        east.apply(&ns, MESHED).await?;
+        // Nobody but this test's agent knows of a gateway there, so it does not matter to others what it lets through.
+        east.apply(&ns, &LOCAL.replace("*.local", "*.global")).await?;
+        north.deploy(&ns, "web", 1, 80).await?;
+        let mut there = east.membership();
+        there["network"] = NETWORK.into();
+        there["gateways"] = json!([GATEWAY]);
+        let both = json!([north.membership(), there]);
+        let agent = fleet.agent_of(&north).embedded().config(|config| config["clusters"] = both).start().await?;
+        said(&agent, &format!("{ns}/web"), "").await?;
+
+        let istiod = north.istiod().await?;
+        let local = north.endpoints(&ns, "web").await?.pop().context("a pod")?;
+        let zone = local.zone.context("a zone")?;
+        let (host, here) = (format!("web.{ns}.global"), format!("{}/{zone}", north.name()));
+        let cluster = format!("outbound|80||{host}");
+        let (near, far) = (format!("P0 {here} {}:80 x1", local.address), format!("P1 east {GATEWAY}:15443 x3 istio"));
+        let address = [10, 40, 1, 250];
+        let sidecar = XdsNode::sidecar(&ns, address).network("n1").locality(&here);
+        istiod.proxy(&sidecar).await?.sees(&cluster, &format!("{near}\n{far}")).await?;
+        let gate = XdsNode::router(&ns, address).network("n1").view("n1").locality(&here);
+        istiod.proxy(&gate).await?.sees(&cluster, &near).await?;
+        istiod.admits(&service_entry(&north, &ns, &host).await?).await?;
+
+        // With the last pod here gone, there is still a way, and for a gateway still none.
+        north.scale(&ns, "web", 0).await?;
+        istiod.proxy(&sidecar).await?.sees(&cluster, &far.replace("P1", "P0")).await?;
+        istiod.proxy(&gate).await?.sees(&cluster, "").await
     })
 }

@@ -114,6 +114,7 @@ pub async fn run(
         if published.borrow_and_update().owner {
             emitter.start(&mut writes);
         }
+        emitter.report();
         tokio::select! {
             changed = desired.changed() => {
                 if changed.is_err() {
@@ -134,7 +135,6 @@ pub async fn run(
             () = &mut pause, if !emitter.failed.is_empty() => emitter.try_again(),
             Ok(()) = published.changed() => {}
         }
-        emitter.report();
     }
 }
 
