@@ -10,6 +10,7 @@ use federator::config::Config;
 use federator::kubernetes::grant::Account;
 use serde_json::Value;
 
+use crate::maps::resolve;
 use crate::tree::{Tree, Violation, is_under};
 
 const KUSTOMIZATION: &str = "kustomization.yaml";
@@ -201,19 +202,6 @@ fn parse(text: &str) -> Result<Value, String> {
 
 fn directory(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(directory, _)| directory)
-}
-
-/// A path as seen from a directory.
-fn resolve(dir: &str, name: &str) -> String {
-    let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
-    for part in name.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 #[cfg(test)]

@@ -115,7 +115,8 @@ fn leads_somewhere(tree: &Tree, path: &str) -> bool {
     tree.exists(path) || (!path.contains('/') && tree.files().any(|(file, _)| file.ends_with(&format!("/{path}"))))
 }
 
-fn resolve(dir: &str, target: &str) -> String {
+/// A path as seen from a directory.
+pub(crate) fn resolve(dir: &str, target: &str) -> String {
     let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
     for part in target.split('/') {
         match part {

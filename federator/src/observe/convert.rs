@@ -4,6 +4,40 @@
 //! Kinds of which little is used are read into types of our own that hold nothing else, so that a page of whole
 //! objects is never in memory.
 
+/// Makes a slim type of ours a kind of the API: its group, the version that is asked for, and the name of its resource.
+macro_rules! custom_resource {
+    ($kind:ident, $group:expr, $version:expr, $plural:literal) => {
+        impl kube::Resource for $kind {
+            type DynamicType = ();
+            type Scope = k8s_openapi::NamespaceResourceScope;
+
+            fn kind((): &()) -> std::borrow::Cow<'_, str> {
+                stringify!($kind).into()
+            }
+
+            fn group((): &()) -> std::borrow::Cow<'_, str> {
+                $group.into()
+            }
+
+            fn version((): &()) -> std::borrow::Cow<'_, str> {
+                $version.into()
+            }
+
+            fn plural((): &()) -> std::borrow::Cow<'_, str> {
+                $plural.into()
+            }
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
 pub mod gateway;
 pub mod namespace;
 pub mod node;

@@ -194,8 +194,7 @@ impl Index {
     fn read(&mut self, object: &Object, name: &ObjectName) -> Result<Option<String>, LeftOut> {
         match object {
             Object::Service(service) => {
-                let trouble = self.set_entrance(&name.id(), convert::gateway::entrance(service));
-                self.note(&format!("gateway {name}"), trouble);
+                self.set_entrance(name, convert::gateway::entrance(service));
                 let (key, service) = convert::service::service(service)?;
                 if self.services.get(&key) != Some(&service) {
                     self.services.insert(key.clone(), service);
@@ -231,8 +230,7 @@ impl Index {
     fn forget(&mut self, name: &ObjectName) {
         match name.kind {
             Kind::Service => {
-                self.set_entrance(&name.id(), None);
-                self.note(&format!("gateway {name}"), None);
+                self.set_entrance(name, None);
                 if let Ok(key) = ServiceKey::parse(&name.namespace, &name.name)
                     && self.services.remove(&key).is_some()
                 {
@@ -398,13 +396,15 @@ impl Index {
         self.gateways.settle(&mut self.observed.meta);
     }
 
-    fn set_entrance(&mut self, id: &Arc<str>, entrance: Option<SourceEntrance>) -> Option<String> {
-        if entrance.is_none() && !self.gateways.has_entrance(id) {
-            return None;
+    fn set_entrance(&mut self, name: &ObjectName, entrance: Option<SourceEntrance>) {
+        let id = name.id();
+        // Hardly any Service is one.
+        if entrance.is_none() && !self.gateways.has_entrance(&id) {
+            return;
         }
-        let trouble = self.gateways.set_entrance(id.clone(), entrance);
+        let trouble = self.gateways.set_entrance(id, entrance);
+        self.note(&format!("gateway {name}"), trouble);
         self.gateways.settle(&mut self.observed.meta);
-        trouble
     }
 
     fn set_passage(&mut self, id: Arc<str>, passage: Option<SourcePassage>) {

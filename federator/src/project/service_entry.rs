@@ -83,7 +83,7 @@ impl Made {
         }
     }
 
-    /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once.
+    /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once: so do merged TCP ports.
     fn ports(&self, offer: &Offer<'_>, missing: &mut Vec<Condition>) -> Vec<&export::Port> {
         let mut ports: Vec<&export::Port> = Vec::new();
         let usable: Vec<&Usable<'_>> =
@@ -92,8 +92,6 @@ impl Made {
             let served = || usable.iter().filter(|usable| usable.member.target(port).is_some()).count();
             if port.protocol != export::Protocol::Tcp {
                 missing.push(Condition::transport(port));
-            } else if let Some(by) = ports.iter().find(|known| known.number == port.number) {
-                missing.push(Condition::taken(port, by));
             } else if served() < usable.len() {
                 missing.push(Condition::partial(port, served(), usable.len()));
             } else {

@@ -1,23 +1,16 @@
 //! East-west gateways as Istio finds them: a Service that is labelled with the network that it leads into; and Istio's
 //! `Gateway` objects, as far as they say which hosts such a gateway lets through (`AUTO_PASSTHROUGH`).
 
+pub use super::workload_entry::{GROUP, VERSIONS};
 use super::{NETWORK_LABEL, text};
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::Resource;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use model::{
     export::Address,
     gateway::{self, Passed},
     locality::Network,
 };
 use serde::Deserialize;
-use std::{borrow::Cow, collections::BTreeMap};
-
-/// The API group.
-pub const GROUP: &str = "networking.istio.io";
-
-/// The versions it is served in. What is read of it is the same in all; the first is the one that every release of
-/// Istio since 1.6 serves.
-pub const VERSIONS: [&str; 3] = ["v1beta1", "v1", "v1alpha3"];
+use std::collections::BTreeMap;
 
 /// The port of a gateway's Service, where it is not 15443.
 const PORT_LABEL: &str = "networking.istio.io/gatewayPort";
@@ -138,34 +131,7 @@ impl SourcePassage {
     }
 }
 
-impl Resource for Gateway {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "Gateway".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        GROUP.into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        VERSIONS[0].into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "gateways".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+custom_resource!(Gateway, GROUP, VERSIONS[0], "gateways");
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,10 @@
 //! A ServiceExport (`multicluster.x-k8s.io`), the MCS API's way to ask for a service to be exported: by its name, the
 //! service's own. It also says what is said of the service in other clusters, where the release of the API knows that.
 
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::export::{Exported, ExportedError, Texts};
 use serde::Deserialize;
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The API group.
 pub const GROUP: &str = "multicluster.x-k8s.io";
@@ -48,31 +47,4 @@ pub fn exported(export: &ServiceExport) -> (Arc<Exported>, Option<ExportedError>
     }
 }
 
-impl Resource for ServiceExport {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "ServiceExport".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        GROUP.into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        VERSIONS[0].into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "serviceexports".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+custom_resource!(ServiceExport, GROUP, VERSIONS[0], "serviceexports");

@@ -6,14 +6,13 @@ use super::{
     service::{SourceService, Target},
     text, workload,
 };
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
-use kube::Resource;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use model::{
     export::{Address, Health, Kind, TLS_MODE_LABEL, TargetPort, Workload},
     locality::{Locality, Network},
 };
 use serde::Deserialize;
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The API group.
 pub const GROUP: &str = "networking.istio.io";
@@ -170,31 +169,4 @@ impl SourceEntry {
     }
 }
 
-impl Resource for WorkloadEntry {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "WorkloadEntry".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        GROUP.into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        VERSIONS[0].into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "workloadentries".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+custom_resource!(WorkloadEntry, GROUP, VERSIONS[0], "workloadentries");

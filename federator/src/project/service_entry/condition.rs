@@ -14,8 +14,6 @@ pub enum Reason {
     PortPartial,
     /// A port of a transport that a ServiceEntry does not know.
     PortTransport,
-    /// A port of a number that another has: a number is unique there, whatever its protocol (the CRD's rule).
-    PortNumberTaken,
     /// More ports than an entry holds.
     TooManyPorts,
     /// More endpoints than an entry holds, or than an object may be large.
@@ -52,7 +50,6 @@ impl Reason {
         match self {
             Self::PortPartial => "PortPartial",
             Self::PortTransport => "PortTransport",
-            Self::PortNumberTaken => "PortNumberTaken",
             Self::TooManyPorts => "TooManyPorts",
             Self::TooManyEndpoints => "TooManyEndpoints",
             Self::NoPort => "NoPort",
@@ -91,10 +88,6 @@ impl Condition {
 
     pub(super) fn transport(port: &Port) -> Self {
         Self::of(Reason::PortTransport, format!("{port} is left out: a ServiceEntry knows TCP only"))
-    }
-
-    pub(super) fn taken(port: &Port, by: &Port) -> Self {
-        Self::of(Reason::PortNumberTaken, format!("{port} is left out: {by} has its number"))
     }
 
     pub(super) fn ports(held: usize, of: usize) -> Self {
