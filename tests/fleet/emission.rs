@@ -3,13 +3,13 @@
 
 use std::fmt::Write as _;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use harness::{Cluster, Fleet, Result, SOON, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::federation::{entry_addresses, service_entry, service_entry_in};
 use crate::observation::{define, undefine};
@@ -101,7 +101,7 @@ fn what_has_no_room_in_an_entry_is_said() -> Result {
             "PortTransport: 53/UDP(dns) is left out: a ServiceEntry knows TCP only",
             "TooManyEndpoints: 4096 of 4097 endpoints are held: an entry has room for no more",
         ];
-        ensure!(*left_out == serde_json::json!(expected), "{left_out}");
+        ensure!(*left_out == json!(expected), "{left_out}");
         let metrics = agent.metrics().await?;
         let counted = "federator_emit_left_out_services{reason=\"TooManyEndpoints\"} 1";
         ensure!(metrics.contains(counted), "{metrics}");
@@ -162,6 +162,63 @@ fn what_a_user_writes_of_a_host_counts_and_ours_gives_way() -> Result {
             there(true).await?;
             agent.wait_until("nothing is said", |now| now["emit"]["troubles"][&key].is_null()).await?;
         }
+        Ok(())
+    })
+}
+
+/// Whoever fights does so this often.
+const BLOWS: usize = 60;
+
+#[test]
+fn who_changes_our_objects_is_not_fought_without_end() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("fight").await?;
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        north.deploy(&ns, "web", 1, 8080).await?;
+        let agent = fleet.agent_of(&north).embedded().start().await?;
+        let host = format!("web.{ns}.global");
+        let gvk = GroupVersionKind::gvk("networking.istio.io", "v1", "ServiceEntry");
+        let api: Api<DynamicObject> = Api::namespaced_with(north.client(), &ns, &ApiResource::from_gvk(&gvk));
+        let is_right = async || {
+            eventually(SOON, "the entry is as it should be", async || {
+                let entry = api.get(&host).await?;
+                ensure!(entry.data["spec"]["hosts"] == json!([host]), "{}", entry.data);
+                Ok(())
+            })
+            .await
+        };
+        is_right().await?;
+        let writes = async || anyhow::Ok(agent.status().await?["emit"]["writes"].as_u64().context("writes")?);
+        let change = async |spec: Value| {
+            api.patch(&host, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await?;
+            anyhow::Ok(())
+        };
+        // What is nobody's but theirs stays; it takes a write to find out.
+        let before = writes().await?;
+        change(json!({"exportTo": ["."]})).await?;
+        agent.wait_until("it was looked at", |now| now["emit"]["writes"].as_u64() > Some(before)).await?;
+        assert_eq!(api.get(&host).await?.data["spec"]["exportTo"], json!(["."]));
+
+        // What is ours is put right, and with every time later.
+        change(json!({"hosts": ["theirs.example"]})).await?;
+        is_right().await?;
+        let before = writes().await?;
+        for _ in 0..BLOWS {
+            change(json!({"hosts": ["theirs.example"]})).await?;
+        }
+        let key = format!("ServiceEntry {ns}/{host}");
+        let said = |now: &Value| {
+            let why = now["emit"]["troubles"][&key].as_str().unwrap_or_default();
+            why.starts_with("somebody else has changed it ") && why.ends_with(" it is put right later each time")
+        };
+        while !said(&agent.status().await?) {
+            change(json!({"hosts": ["theirs.example"]})).await?;
+        }
+        let fought = writes().await? - before;
+        ensure!(fought < 10, "{fought} writes against more than {BLOWS} changes");
+        is_right().await?;
+        assert_eq!(api.get(&host).await?.data["spec"]["exportTo"], json!(["."]), "theirs is still there");
         Ok(())
     })
 }

@@ -1,8 +1,9 @@
 //! Objects in the agent's own cluster, by server-side apply. What is there is watched, so that an object is compared
-//! without asking, and put right when somebody changes it. One write in flight an object; the first change of an
-//! object goes out at once, and what changes meanwhile goes out as one. Istio need not be there yet, and may go.
+//! without asking, and put right when somebody changes it. One write in flight an object, at a pace; what changes meanwhile
+//! goes out as one. Istio need not be there yet, and may go.
 
 mod claims;
+mod pace;
 mod served;
 
 use super::{
@@ -28,14 +29,21 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
 };
-use model::tracked::{Since, Tracked};
+use model::{
+    cluster::SetHash,
+    tracked::{Since, Tracked},
+};
+use pace::Pace;
 use serde_json::Value;
 use served::News;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// Writes in flight at once: an API server is shared.
 const MAX_IN_FLIGHT: usize = 16;
@@ -50,8 +58,15 @@ pub struct Config {
     pub published: watch::Receiver<publish::status::Status>,
 }
 
-/// What became of a write.
-type Written = (ObjectKey, Result<Option<Actual>, kube::Error>);
+/// What became of a write: what was to be, by its hash, and the object that there is now, if any.
+type Written = (ObjectKey, Option<u64>, Result<Option<There>, kube::Error>);
+
+/// An object as it is, and its resourceVersion.
+#[derive(Clone, Copy)]
+struct There {
+    actual: Actual,
+    version: u64,
+}
 
 /// What is known of a kind.
 #[derive(Default)]
@@ -71,8 +86,11 @@ struct Emitter {
     client: Client,
     kinds: BTreeMap<Kind, Known>,
     desired: Tracked<ObjectKey, Desired>,
-    actual: BTreeMap<ObjectKey, Actual>,
+    actual: BTreeMap<ObjectKey, There>,
+    /// What an object was to be and what became of it, which may be more: others may have added fields of their own.
+    outcomes: BTreeMap<ObjectKey, (u64, SetHash)>,
     claims: Claims,
+    pace: Pace,
     namespace: Arc<str>,
     in_flight: BTreeSet<ObjectKey>,
     /// Written in vain; to be tried again after a pause.
@@ -92,7 +110,9 @@ pub async fn run(
         kinds: Kind::ALL.into_iter().map(|kind| (kind, Known::default())).collect(),
         desired: Tracked::new(),
         actual: BTreeMap::new(),
+        outcomes: BTreeMap::new(),
         claims: Claims::default(),
+        pace: Pace::new(),
         namespace: config.namespace,
         in_flight: BTreeSet::new(),
         failed: BTreeSet::new(),
@@ -111,10 +131,12 @@ pub async fn run(
     }
     emitter.want(desired.borrow_and_update().clone());
     loop {
-        if published.borrow_and_update().owner {
+        let is_writer = published.borrow_and_update().owner;
+        if is_writer {
             emitter.start(&mut writes);
         }
         emitter.report();
+        let look = emitter.next_look().filter(|_| is_writer);
         tokio::select! {
             changed = desired.changed() => {
                 if changed.is_err() {
@@ -123,8 +145,8 @@ pub async fn run(
                 emitter.want(desired.borrow_and_update().clone());
             }
             Some((kind, news)) = news.next() => emitter.hear(kind, news),
-            Some((key, result)) = writes.next() => {
-                if emitter.written(key, result) {
+            Some((key, meant, result)) = writes.next() => {
+                if emitter.written(key, meant, result) {
                     backoff.reset();
                 } else if emitter.failed.len() == 1 {
                     // An API server that refused a write does not say when it will take it.
@@ -133,6 +155,7 @@ pub async fn run(
             }
             // What failed is tried again together; everything else goes on meanwhile.
             () = &mut pause, if !emitter.failed.is_empty() => emitter.try_again(),
+            () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {}
             Ok(()) = published.changed() => {}
         }
     }
@@ -181,11 +204,15 @@ impl Emitter {
             }
             Event::Changed(object) => {
                 known.trouble = None;
-                self.set_object(key_of(kind, &object), &object);
+                if self.is_news(&key_of(kind, &object), &object) {
+                    self.set_object(key_of(kind, &object), &object);
+                }
             }
             Event::Gone(object) => {
                 known.trouble = None;
-                self.set_gone(key_of(kind, &object));
+                if self.is_news(&key_of(kind, &object), &object) {
+                    self.set_gone(key_of(kind, &object));
+                }
             }
             Event::Quiet | Event::At(_) => known.trouble = None,
             Event::Trouble(Trouble { reason, .. }) => {
@@ -206,10 +233,16 @@ impl Emitter {
         std::mem::take(&mut self.failed).into_iter().for_each(|key| soil(&mut self.kinds, key));
     }
 
+    /// Whether an event tells of something later than what is known: the answer to a write comes before the watch tells of
+    /// what was there before it.
+    fn is_news(&self, key: &ObjectKey, object: &DynamicObject) -> bool {
+        self.actual.get(key).is_none_or(|known| known.version < version_of(object))
+    }
+
     fn set_object(&mut self, key: ObjectKey, object: &DynamicObject) {
-        let actual = actual_of(object);
-        self.set_claim(&key, (!actual.ours).then_some(&object.data["spec"]));
-        self.set_actual(key, Some(actual));
+        let there = there(object);
+        self.set_claim(&key, (!there.actual.ours).then_some(&object.data["spec"]));
+        self.set_actual(key, Some(there));
     }
 
     fn set_gone(&mut self, key: ObjectKey) {
@@ -225,36 +258,52 @@ impl Emitter {
         }
     }
 
-    fn set_actual(&mut self, key: ObjectKey, actual: Option<Actual>) {
-        if self.actual.get(&key) == actual.as_ref() {
-            return;
-        }
-        match actual {
-            Some(actual) => self.actual.insert(key.clone(), actual),
+    fn set_actual(&mut self, key: ObjectKey, there: Option<There>) {
+        let before = match there {
+            Some(there) => self.actual.insert(key.clone(), there),
             None => self.actual.remove(&key),
         };
-        soil(&mut self.kinds, key);
+        if before.map(|before| before.actual) != there.map(|there| there.actual) {
+            soil(&mut self.kinds, key);
+        }
     }
 
     /// Something that is due, and as what its kind is served. Of a kind of which not everything was seen nothing is.
-    fn next_due(&mut self) -> Option<(ObjectKey, ApiResource)> {
+    fn next_due(&mut self, now: Instant) -> Option<(ObjectKey, ApiResource)> {
         self.kinds.values_mut().filter(|known| known.listed).find_map(|known| {
             let resource = known.resource.clone()?;
-            let key = known.dirty.iter().find(|key| !self.in_flight.contains(*key)).cloned()?;
+            let is_due =
+                |key: &&ObjectKey| !self.in_flight.contains(*key) && self.pace.due(key).is_none_or(|due| due <= now);
+            let key = known.dirty.iter().find(is_due).cloned()?;
             known.dirty.remove(&key);
             Some((key, resource))
         })
     }
 
+    /// When something becomes due that is not yet. Whoever ends a write looks again anyway.
+    fn next_look(&self) -> Option<Instant> {
+        if self.in_flight.len() == MAX_IN_FLIGHT {
+            return None;
+        }
+        let dirty = self.kinds.values().filter(|known| known.listed).flat_map(|known| &known.dirty);
+        dirty.filter(|key| !self.in_flight.contains(*key)).filter_map(|key| self.pace.due(key)).min()
+    }
+
     /// Starts what is due, as far as there is room.
     fn start(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
+        let now = Instant::now();
         while self.in_flight.len() < MAX_IN_FLIGHT {
-            let Some((key, resource)) = self.next_due() else { return };
+            let Some((key, resource)) = self.next_due(now) else { return };
             let claimed = self.claims.of(&key, &self.namespace).map(|theirs| given_way(key.kind, theirs));
             let desired = self.desired.get(&key).filter(|_| claimed.is_none());
-            let write: BoxFuture<'static, Written> = match action(desired, self.actual.get(&key)) {
+            let actual = self.actual.get(&key).map(|there| &there.actual);
+            let outcome = desired.zip(actual).map(|(desired, actual)| (desired.hash(), actual.spec));
+            let is_as_written = outcome.is_some() && self.outcomes.get(&key) == outcome.as_ref();
+            let todo = if is_as_written { Action::Nothing } else { action(desired, actual) };
+            let write: BoxFuture<'static, Written> = match todo {
                 Action::Nothing => {
-                    match claimed.filter(|_| self.desired.get(&key).is_some()) {
+                    let fought = self.pace.fought(&key, now).map(fought_over);
+                    match claimed.filter(|_| self.desired.get(&key).is_some()).or(fought) {
                         Some(reason) => self.troubles.insert(key.to_string(), reason),
                         None => self.troubles.remove(&key.to_string()),
                     };
@@ -277,15 +326,21 @@ impl Emitter {
     }
 
     /// Takes note of what became of a write; says whether it worked.
-    fn written(&mut self, key: ObjectKey, result: Result<Option<Actual>, kube::Error>) -> bool {
+    fn written(&mut self, key: ObjectKey, meant: Option<u64>, result: Result<Option<There>, kube::Error>) -> bool {
         self.in_flight.remove(&key);
         match result {
-            Ok(actual) => {
+            Ok(there) => {
                 let revision = self.desired.get(&key).map(|desired| desired.revision);
-                tracing::info!(object = %key, revision, removed = actual.is_none(), "emitted");
+                tracing::info!(object = %key, revision, removed = there.is_none(), "emitted");
                 self.failed.remove(&key);
                 self.troubles.remove(&key.to_string());
-                self.set_actual(key, actual);
+                let (hash, bytes) = there.map_or((None, 0), |there| (Some(there.actual.spec), there.actual.bytes));
+                self.pace.wrote(key.clone(), hash, bytes, Instant::now());
+                match meant.zip(hash) {
+                    Some(outcome) => self.outcomes.insert(key.clone(), outcome),
+                    None => self.outcomes.remove(&key),
+                };
+                self.set_actual(key, there);
                 self.status.send_modify(|status| status.writes += 1);
                 true
             }
@@ -334,6 +389,11 @@ fn given_way(kind: Kind, theirs: &ObjectKey) -> String {
     }
 }
 
+/// What is said of an object that somebody else changes back again and again.
+fn fought_over(times: u32) -> String {
+    format!("somebody else has changed it {times} times in a row; it is put right later each time")
+}
+
 /// Notes that an object may not be as it should be.
 fn soil(kinds: &mut BTreeMap<Kind, Known>, key: ObjectKey) {
     kinds.entry(key.kind).or_default().dirty.insert(key);
@@ -343,7 +403,7 @@ async fn apply(api: Api<DynamicObject>, version: String, key: ObjectKey, desired
     // Forced: where somebody else took a field of an object of ours, it is ours again. Foreign objects never get here.
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let written = api.patch(&key.name, &params, &Patch::Apply(desired.object(&key, &version))).await;
-    (key, written.map(|object| Some(actual_of(&object))))
+    (key, Some(desired.hash()), written.map(|object| Some(there(&object))))
 }
 
 async fn delete(api: Api<DynamicObject>, key: ObjectKey) -> Written {
@@ -352,14 +412,19 @@ async fn delete(api: Api<DynamicObject>, key: ObjectKey) -> Written {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
     };
-    (key, result)
+    (key, None, result)
 }
 
 fn key_of(kind: Kind, object: &DynamicObject) -> ObjectKey {
     ObjectKey { kind, namespace: object.namespace().unwrap_or_default().into(), name: object.name_any().into() }
 }
 
-fn actual_of(object: &DynamicObject) -> Actual {
+fn there(object: &DynamicObject) -> There {
     let labels = object.metadata.labels.iter().flatten();
-    Actual::new(labels.map(|(key, value)| (&**key, &**value)), &object.data["spec"])
+    let actual = Actual::new(labels.map(|(key, value)| (&**key, &**value)), &object.data["spec"]);
+    There { actual, version: version_of(object) }
+}
+
+fn version_of(object: &DynamicObject) -> u64 {
+    object.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
 }

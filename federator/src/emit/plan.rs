@@ -11,6 +11,8 @@ pub struct Actual {
     pub ours: bool,
     /// The hash of its `spec`.
     pub spec: SetHash,
+    /// How long that is as JSON.
+    pub bytes: usize,
 }
 
 /// What to do.
@@ -46,7 +48,12 @@ impl Actual {
     /// From the labels and the `spec` of an object.
     #[must_use]
     pub fn new<'a>(mut labels: impl Iterator<Item = (&'a str, &'a str)>, spec: &Value) -> Self {
-        Self { ours: labels.any(|label| label == MANAGED_BY), spec: hash(spec) }
+        let text = spec.to_string();
+        Self {
+            ours: labels.any(|label| label == MANAGED_BY),
+            spec: SetHash::of("", text.as_bytes()),
+            bytes: text.len(),
+        }
     }
 }
 
