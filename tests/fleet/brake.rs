@@ -85,7 +85,6 @@ fn what_nobody_can_confirm_is_held_until_an_operator_accepts_it() -> Result {
         fs::write(directory.join("web.yaml"), manifests)?;
         agent.reconfigure(|config| {
             config["clusters"] = json!([{ "id": "east", "directory": directory, "network": cluster.network() }]);
-            config["emit"] = json!({});
         })?;
         agent.start().await?;
         let held = |east: &Value| east["hold"]["endpoints"].as_u64() >= Some(30) && east["hold"]["accepted"] == false;

@@ -40,7 +40,7 @@ fn istio_may_be_old_or_absent_and_come_later() -> Result {
         ns.add_to(&north).await?;
         north.deploy(&ns, "web", 2, 8080).await?;
         serve(&north, &["v1beta1", "v1alpha3"]).await?;
-        let agent = fleet.agent_of(&north).embedded().start().await?;
+        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
         let host = format!("web.{ns}.global");
         let holds = async |version: &str, count: usize| {
             eventually(SOON * 2, "the entry is there", async || {
@@ -87,7 +87,7 @@ fn what_has_no_room_in_an_entry_is_said() -> Result {
             )?;
         }
         north.apply(&ns, &objects).await?;
-        let agent = fleet.agent_of(&north).embedded().start().await?;
+        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
         let host = format!("web.{ns}.global");
         eventually(SOON, "the entry has all that fit", async || {
             let found = entry_addresses(&service_entry(&north, &ns, &host).await?).len();
@@ -137,13 +137,14 @@ spec: {host: HOST, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 7}}
 fn what_a_user_writes_of_a_host_counts_and_ours_gives_way() -> Result {
     Fleet::shared(async |fleet| {
         let ns = fleet.namespace("theirs").await?;
-        let east = fleet.cluster("east");
-        east.deploy(&ns, "web", 1, 8080).await?;
-        let agent = fleet.agent("east").start().await?;
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        north.deploy(&ns, "web", 1, 8080).await?;
+        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
         let host = format!("web.{ns}.global");
         for (kind, theirs, said) in THEIRS {
             let gvk = GroupVersionKind::gvk("networking.istio.io", "v1", kind);
-            let api: Api<DynamicObject> = Api::namespaced_with(east.client(), &ns, &ApiResource::from_gvk(&gvk));
+            let api: Api<DynamicObject> = Api::namespaced_with(north.client(), &ns, &ApiResource::from_gvk(&gvk));
             let there = async |expected: bool| {
                 eventually(SOON, &format!("{kind} of ours: {expected}"), async || {
                     let found = api.get_opt(&host).await?.is_some();
@@ -153,7 +154,7 @@ fn what_a_user_writes_of_a_host_counts_and_ours_gives_way() -> Result {
                 .await
             };
             there(true).await?;
-            east.apply(&ns, &theirs.replace("HOST", &host)).await?;
+            north.apply(&ns, &theirs.replace("HOST", &host)).await?;
             let (key, said) = (format!("{kind} {ns}/{host}"), said.replace("NS", &ns));
             let troubles = |now: &Value| now["emit"]["troubles"][&key] == *said;
             agent.wait_until(&format!("it says: {said}"), troubles).await?;
@@ -176,7 +177,7 @@ fn who_changes_our_objects_is_not_fought_without_end() -> Result {
         let north = fleet.spare().await?;
         ns.add_to(&north).await?;
         north.deploy(&ns, "web", 1, 8080).await?;
-        let agent = fleet.agent_of(&north).embedded().start().await?;
+        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
         let host = format!("web.{ns}.global");
         let gvk = GroupVersionKind::gvk("networking.istio.io", "v1", "ServiceEntry");
         let api: Api<DynamicObject> = Api::namespaced_with(north.client(), &ns, &ApiResource::from_gvk(&gvk));

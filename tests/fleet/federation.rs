@@ -76,7 +76,8 @@ fn three_clusters_answer_as_one() -> Result {
         south.apply("", "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}").await?;
         east.deploy(&ns, "web", 2, 8080).await?;
         west.deploy(&ns, "web", 3, 8080).await?;
-        let agents = fleet.agents().await?;
+        let start = async |name| fleet.agent(name).emitting().start().await;
+        let agents: [Agent; 3] = futures::try_join!(start("east"), start("west"), start("south"))?.into();
         let [in_east, in_west, in_south] = &agents;
         let name = format!("web.{ns}.global");
 
@@ -153,7 +154,8 @@ fn three_clusters_answer_as_one() -> Result {
 fn an_object_of_somebody_else_is_left_alone() -> Result {
     Fleet::shared(async |fleet| {
         let ns = fleet.namespace("foreign").await?;
-        let east = fleet.cluster("east");
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
         let host = format!("web.{ns}.global");
         let theirs = format!(
             "apiVersion: networking.istio.io/v1
@@ -162,16 +164,16 @@ metadata: {{name: {host}}}
 spec: {{hosts: [web.test], ports: [{{number: 80, name: http}}], resolution: STATIC}}
 "
         );
-        east.apply(&ns, &theirs).await?;
-        east.deploy(&ns, "web", 1, 8080).await?;
-        let agent = fleet.agent("east").start().await?;
+        north.apply(&ns, &theirs).await?;
+        north.deploy(&ns, "web", 1, 8080).await?;
+        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
         let key = format!("ServiceEntry {ns}/{host}");
         agent
             .wait_until("it names the foreign object", |status| {
                 status["emit"]["troubles"][&key].as_str().is_some_and(|why| why.contains("somebody else's"))
             })
             .await?;
-        let entry = service_entry(east, &ns, &host).await?;
+        let entry = service_entry(&north, &ns, &host).await?;
         assert_eq!(entry.data["spec"]["hosts"], serde_json::json!(["web.test"]));
         Ok(())
     })

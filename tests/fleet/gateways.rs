@@ -78,7 +78,8 @@ async fn said(agent: &Agent, key: &str, reason: &str) -> Result {
 fn another_network_is_reached_through_its_gateways() -> Result {
     Fleet::shared(async |fleet| {
         let ns = fleet.namespace("gateways").await?;
-        let (east, north) = (fleet.cluster("east"), fleet.spare().await?);
+        let (east, north) = (&fleet.spare().await?, fleet.spare().await?);
+        ns.add_to(east).await?;
         ns.add_to(&north).await?;
         north.apply("", "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}").await?;
         north.apply(&ns, MESHED).await?;
@@ -86,7 +87,8 @@ fn another_network_is_reached_through_its_gateways() -> Result {
         let mut there = north.membership();
         there["network"] = NETWORK.into();
         let both = json!([east.membership(), there]);
-        let agent = fleet.agent("east").embedded().config(|config| config["clusters"] = both).start().await?;
+        let agent = fleet.agent_of(east).embedded().emitting();
+        let agent = agent.config(|config| config["clusters"] = both).start().await?;
         let (key, host, name) = (format!("{ns}/web"), format!("web.{ns}.global"), north.name());
         said(&agent, &key, &format!("NoGateway: 3 endpoints of {name}: on network n9")).await?;
 
@@ -101,7 +103,7 @@ fn another_network_is_reached_through_its_gateways() -> Result {
 
         // The agent of that network lets others in.
         let in_north =
-            fleet.agent_of(&north).embedded().config(|config| config["clusters"][0]["network"] = NETWORK.into());
+            fleet.agent_of(&north).embedded().emitting().config(|config| config["clusters"][0]["network"] = NETWORK.into());
         let in_north = in_north.start().await?;
         said(&agent, &key, "").await?;
         let entry = |weight: u64| {
@@ -158,7 +160,7 @@ fn a_sidecar_goes_through_a_gateway_and_a_gateway_through_none() -> Result {
         there["network"] = NETWORK.into();
         there["gateways"] = json!([GATEWAY]);
         let both = json!([north.membership(), there]);
-        let agent = fleet.agent_of(&north).embedded().config(|config| config["clusters"] = both).start().await?;
+        let agent = fleet.agent_of(&north).embedded().emitting().config(|config| config["clusters"] = both).start().await?;
         said(&agent, &format!("{ns}/web"), "").await?;
 
         let istiod = north.istiod().await?;

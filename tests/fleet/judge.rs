@@ -129,7 +129,7 @@ fn istiod_admits_what_is_written_and_every_proxy_gets_it() -> Result {
         // Where the entry of a service goes that is elsewhere only.
         north.apply("", "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}").await?;
         let members = clusters.map(Cluster::membership);
-        let agent = fleet.agent_of(north).embedded().config(|config| config["clusters"] = json!(members));
+        let agent = fleet.agent_of(north).embedded().emitting().config(|config| config["clusters"] = json!(members));
         let _agent = agent.start().await?;
         let istiod = north.istiod().await?;
 
@@ -176,7 +176,7 @@ fn a_client_in_the_mesh_goes_to_the_nearest_that_lives() -> Result {
         east.deploy(&ns, "web", 3, 8080).await?;
         north.deploy(&ns, "web", 1, 8080).await?;
         let members = [east, north].map(Cluster::membership);
-        let agent = fleet.agent_of(north).embedded().config(|config| {
+        let agent = fleet.agent_of(north).embedded().emitting().config(|config| {
             config["clusters"] = json!(members);
             config["emit"]["destinationRules"] = false.into();
         });
@@ -250,7 +250,7 @@ fn istiod_has_objections_but_not_to_twins() -> Result {
         let north = fleet.spare().await?;
         ns.add_to(&north).await?;
         north.deploy(&ns, "web", 1, 8080).await?;
-        let _agent = fleet.agent_of(&north).embedded().start().await?;
+        let _agent = fleet.agent_of(&north).embedded().emitting().start().await?;
         let istiod = north.istiod().await?;
         let host = format!("web.{ns}.global");
         let entry = eventually(SOON, "the entry is there", async || service_entry(&north, &ns, &host).await).await?;

@@ -121,7 +121,6 @@ fn an_agent_with_its_own_store_shows_what_it_holds() -> Result {
             .embedded()
             .config(|config| {
                 config["clusters"][0]["kubernetes"]["kubeconfig"] = kubeconfig.display().to_string().into();
-                config.as_object_mut().unwrap().remove("emit");
             })
             .start()
             .await?;

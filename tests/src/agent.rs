@@ -61,11 +61,18 @@ impl<'a> AgentSetup<'a> {
                 {"address": place.port(lane.endpoints()), "mode": "endpoints"},
                 {"address": place.port(lane.vip()), "mode": "vip"},
             ]},
-            "emit": {"kubernetes": {}},
             "import": {"namespaces": {"allow": namespaces}},
             "admin": {"address": place.port(lane.admin())},
         });
         Self { cluster, config, shift: 0, clock: 0, environment: Vec::new() }
+    }
+
+    /// Writes into its cluster. Agents of two tests that do so in one cluster take each other's objects for left behind, so
+    /// a test does this in a [`Spare`](crate::Spare) cluster, if it is not the only one.
+    #[must_use]
+    pub fn emitting(mut self) -> Self {
+        self.config["emit"] = json!({"kubernetes": {}});
+        self
     }
 
     /// A second agent of the same cluster, on ports of its own, that CoreDNS forwards to as well.
