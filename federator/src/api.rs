@@ -1,5 +1,5 @@
 //! What an agent says about itself: `/status` for people and scripts, `/view` for comparing agents, `/metrics`,
-//! `/livez` and `/readyz`; `/snapshot` for another replica. Read-only, from what the stages last handed on.
+//! `/livez` and `/readyz`; `/objects` for who wants to see what is emitted, `/snapshot` for another replica. Read-only, from what the stages last handed on.
 
 pub mod http;
 pub mod metrics;
@@ -8,7 +8,10 @@ pub mod report;
 use crate::{
     condition::{Conditions, Reason},
     config::rules::ImportRules,
-    emit,
+    emit::{
+        self,
+        object::{Desired, ObjectKey},
+    },
     gather::Gathered,
     kubernetes::kubeconfig::Access,
     membership::roster::Roster,
@@ -17,7 +20,7 @@ use crate::{
     publish, snapshot,
     store::Upkeep,
 };
-use model::{cluster::Meta, name::ClusterId, reach::Place};
+use model::{cluster::Meta, name::ClusterId, reach::Place, tracked::Tracked};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
@@ -40,6 +43,8 @@ pub struct Sources {
     pub own: watch::Receiver<BTreeMap<ClusterId, Own>>,
     /// What remote Secrets say.
     pub roster: watch::Receiver<Roster<Access>>,
+    /// What is to be emitted, by whoever emits; never marked as seen, so it has changed once it is known.
+    pub desired: Option<watch::Receiver<Tracked<ObjectKey, Desired>>>,
     /// How emitting stands.
     pub emitted: watch::Receiver<emit::Status>,
     /// What is missing of emitted objects.

@@ -5,11 +5,16 @@ mod cluster;
 mod demo;
 mod etcd;
 mod remote_secret;
+mod render;
 mod snapshot;
 
 use crate::{app::AppError, config::ConfigError};
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 /// Exit codes, as `--help` documents them.
 const EXIT_CODES: &str = "\
@@ -40,6 +45,13 @@ enum Command {
     Etcd(etcd::Args),
     /// Let agents elsewhere observe a cluster.
     RemoteSecret(remote_secret::Args),
+    /// Print the objects that an agent means its cluster to have.
+    ///
+    /// Documents separated by `---`, in the order of kind, namespace and name. Agents of one cluster that have seen the
+    /// same print the same, byte for byte; so the annotation federator.io/revision, which says since when an object is as
+    /// it is, is left out. Objects are in networking.istio.io/v1; the agent writes the version that its cluster serves.
+    /// The agent must emit (emit.kubernetes or emit.directory), and have seen all of the fleet.
+    Render(render::Args),
     /// Look into the snapshot that an agent begins with after a restart.
     Snapshot(snapshot::Args),
 }
@@ -63,6 +75,7 @@ impl Cli {
                 Command::Demo(args) => demo::run(args).await,
                 Command::Etcd(args) => etcd::run(args).await,
                 Command::RemoteSecret(args) => remote_secret::run(args).await,
+                Command::Render(args) => render::run(args).await,
                 Command::Snapshot(args) => snapshot::run(args),
             }
         });
@@ -72,6 +85,18 @@ impl Cli {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         }
+    }
+}
+
+/// Prints a text that may be longer than its reader wants.
+///
+/// # Errors
+/// When standard output cannot be written.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.context("standard output"),
     }
 }
 

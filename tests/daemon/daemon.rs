@@ -90,11 +90,21 @@ impl Daemon {
 
     /// The same with more in its configuration.
     pub(crate) fn start_with(scene: &Scene, directory: &Path, more: &str) -> Self {
+        Self::start_of(scene, &[("east", directory)], more)
+    }
+
+    /// The same of several clusters, the first of which is its own.
+    pub(crate) fn start_of(scene: &Scene, clusters: &[(&str, &Path)], more: &str) -> Self {
         let (file, log) = (scene.path().join("config.yaml"), scene.path().join("log"));
+        let all: Vec<_> = clusters
+            .iter()
+            .map(|(id, directory)| format!("{{id: {id}, directory: {}}}", directory.display()))
+            .collect();
         let configuration = format!(
-            "cluster: east\nclusters: [{{id: east, directory: {}}}]\n\
+            "cluster: {}\nclusters: [{}]\n\
              dns: {{listeners: [{{address: '127.0.0.1:0'}}]}}\nadmin: {{address: '127.0.0.1:0'}}\n{more}",
-            directory.display()
+            clusters[0].0,
+            all.join(", ")
         );
         fs::write(&file, configuration).unwrap();
         let child = Command::new(federator().unwrap())

@@ -1,7 +1,7 @@
 //! The admin port. Answers from memory, but for the snapshot, writes nothing, asks nobody.
 
 use super::{Sources, report::Report};
-use crate::snapshot;
+use crate::{emit::yaml, gather::StoreHealth, snapshot};
 use axum::{
     Json, Router,
     extract::State,
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The type of OpenMetrics text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The type of YAML (RFC 9512).
+const YAML: &str = "application/yaml";
 
 #[derive(Clone)]
 struct Admin {
@@ -39,6 +42,7 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/view", get(view))
+        .route("/objects", get(objects))
         .route("/snapshot", get(give))
         .with_state(Admin { sources, registry: Arc::new(registry) });
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
@@ -50,20 +54,29 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     if *admin.sources.ready.borrow() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
-    let gathered = admin.sources.gathered.borrow().clone();
-    let mut awaited = Vec::new();
-    if gathered.is_ready() {
-        awaited.push("what is known is not answered yet".to_owned());
+    let mut awaited = awaited(&admin.sources);
+    if admin.sources.gathered.borrow().is_ready() {
+        awaited.insert(0, "what is known is not answered yet".to_owned());
     }
-    if gathered.store == crate::gather::StoreHealth::NeverRead {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", awaited.join("; ")))
+}
+
+/// What has to come before everything is known.
+fn awaited(sources: &Sources) -> Vec<String> {
+    let gathered = sources.gathered.borrow().clone();
+    let mut awaited = Vec::new();
+    if matches!(gathered.store, StoreHealth::NeverRead | StoreHealth::Snapshot) {
         awaited.push("the store was not read yet".to_owned());
     }
-    for (id, own) in &*admin.sources.own.borrow() {
+    for (id, own) in &*sources.own.borrow() {
         if !own.observed.borrow().settled() {
             awaited.push(format!("cluster {id} was not seen whole yet"));
         }
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", awaited.join("; ")))
+    for id in &*gathered.aside {
+        awaited.push(format!("no marker vouches for what the store holds of cluster {id}"));
+    }
+    awaited
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Report> {
@@ -73,6 +86,23 @@ async fn status(State(admin): State<Admin>) -> Json<Report> {
 async fn view(State(admin): State<Admin>) -> String {
     let view = admin.sources.gathered.borrow().view.clone();
     view.canonical()
+}
+
+/// What is to be emitted. Not all of it, or nothing at all, would be taken for what the agent means to write.
+async fn objects(State(admin): State<Admin>) -> Response {
+    let Some(desired) = &admin.sources.desired else {
+        return (StatusCode::NOT_FOUND, "this agent emits nothing: set `emit.kubernetes` or `emit.directory`\n")
+            .into_response();
+    };
+    // Whatever is there when somebody asks for the first time: it is not marked as seen.
+    if !desired.has_changed().unwrap_or_default() {
+        let awaited = awaited(&admin.sources).join("; ");
+        let awaited = if awaited.is_empty() { "see /status" } else { &awaited };
+        let why = format!("not all of the fleet is known yet: {awaited}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    }
+    let all = desired.borrow().clone();
+    ([(header::CONTENT_TYPE, YAML)], yaml::documents(&all)).into_response()
 }
 
 async fn give(State(admin): State<Admin>) -> Response {
@@ -112,6 +142,7 @@ mod tests {
                 upkeep: watch::Sender::default().subscribe(),
                 own: watch::Sender::default().subscribe(),
                 roster: watch::Sender::new(Roster::default()).subscribe(),
+                desired: None,
                 emitted: watch::Sender::new(emit::Status::default()).subscribe(),
                 entry_conditions: watch::Sender::new(Tracked::new()).subscribe(),
                 snapshot: Kept {

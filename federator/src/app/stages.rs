@@ -100,6 +100,9 @@ pub(super) async fn start(
         sockets.iter().map(|(_, mode)| (*mode, Arc::new(ArcSwap::from_pointee(dns::Zones::default())))).collect();
     let desired = watch::Sender::new(Tracked::new());
     let home = own.borrow().get(&config.cluster).map(|home| home.published.clone());
+    // Nobody may want any: see the projection.
+    let emits = !matches!(config.emit.target, EmitTarget::Nothing);
+    let shown = emits.then(|| desired.subscribe());
     let emitted = stages.emit(&config, home, desired.subscribe()).await?;
     let missing = watch::Sender::new(Tracked::new());
     let entry_conditions = missing.subscribe();
@@ -120,6 +123,7 @@ pub(super) async fn start(
         upkeep,
         own,
         roster,
+        desired: shown,
         emitted,
         entry_conditions,
         snapshot: kept,

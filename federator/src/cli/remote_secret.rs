@@ -6,10 +6,7 @@ use crate::kubernetes::{
 };
 use clap::{Args as ClapArgs, Subcommand};
 use model::name::{ClusterId, NameError};
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -70,11 +67,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         })
         .await?
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => Ok(outcome?),
-    }
+    super::print(&text)
 }
 
 fn cluster_id(text: &str) -> Result<ClusterId, NameError> {

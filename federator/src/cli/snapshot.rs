@@ -9,14 +9,12 @@ use crate::{
         format::{Identity, ReadError},
     },
 };
-use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use model::{cluster::Synced, key::Key, record::Record as _};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    fmt,
-    io::{self, Write as _},
+    fmt, io,
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -90,11 +88,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         Output::Table => summary.to_string(),
         Output::Json => serde_json::to_string_pretty(&summary)? + "\n",
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.context("standard output"),
-    }
+    super::print(&text)
 }
 
 fn missing(error: &ReadError, inspect: &Inspect) -> anyhow::Error {

@@ -6,21 +6,42 @@ use super::{
     object::{API_VERSION, Desired, MANAGED_BY, ObjectKey, REVISION_ANNOTATION, Spec},
     service_entry::{Endpoint, Port, ServiceEntry},
 };
+use model::tracked::Tracked;
 use serde_json::Value;
 use std::fmt::{self, Display, Write as _};
+
+/// Between two documents. No text of an object can be such a line, because it would be quoted.
+pub const SEPARATOR: &str = "---\n";
 
 /// The whole object.
 #[must_use]
 pub fn text(at: &ObjectKey, desired: &Desired) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut text, at, desired);
+    let _ = write(&mut text, at, desired, Some(desired.revision));
     text
 }
 
-fn write(out: &mut String, at: &ObjectKey, desired: &Desired) -> fmt::Result {
-    writeln!(out, "apiVersion: {API_VERSION}\nkind: {}\nmetadata:\n  annotations:", at.kind.as_str())?;
-    writeln!(out, "    {REVISION_ANNOTATION}: \"{}\"", desired.revision)?;
+/// Many objects, in the order of their keys, each a document of its own. Without their revisions: since when an object
+/// is as it is depends on when an agent was started, and one fleet is to be one text.
+#[must_use]
+pub fn documents(all: &Tracked<ObjectKey, Desired>) -> String {
+    let mut text = String::new();
+    for (at, desired) in all.iter() {
+        if !text.is_empty() {
+            text.push_str(SEPARATOR);
+        }
+        // Writing to a String cannot fail.
+        let _ = write(&mut text, at, desired, None);
+    }
+    text
+}
+
+fn write(out: &mut String, at: &ObjectKey, desired: &Desired, revision: Option<u64>) -> fmt::Result {
+    writeln!(out, "apiVersion: {API_VERSION}\nkind: {}\nmetadata:", at.kind.as_str())?;
+    if let Some(revision) = revision {
+        writeln!(out, "  annotations:\n    {REVISION_ANNOTATION}: \"{revision}\"")?;
+    }
     writeln!(out, "  labels:\n    {}: {}", MANAGED_BY.0, MANAGED_BY.1)?;
     pair(out, "  name", &at.name)?;
     pair(out, "  namespace", &at.namespace)?;
@@ -152,6 +173,35 @@ mod tests {
     };
     use proptest::prelude::*;
     use std::{borrow::Cow, sync::LazyLock};
+
+    #[test]
+    fn documents_come_in_the_order_of_their_keys_whenever_they_were_made() {
+        let at = |kind, namespace: &str, name: &str| ObjectKey { kind, namespace: namespace.into(), name: name.into() };
+        let keys = [
+            at(Kind::ServiceEntry, "a", "x.a.global"),
+            at(Kind::ServiceEntry, "a", "y.a.global"),
+            at(Kind::ServiceEntry, "b", "a.b.global"),
+            at(Kind::DestinationRule, "a", "x.a.global"),
+            at(Kind::Gateway, "a", "federator"),
+        ];
+        let rendered = |order: &[usize], revision| {
+            let mut all = Tracked::new();
+            for n in order {
+                let rule = Spec::DestinationRule(DestinationRule::near_first(&keys[*n].name));
+                all.set(keys[*n].clone(), Some(Desired::fixed(rule, revision + *n as u64)));
+            }
+            documents(&all)
+        };
+        let first = rendered(&[0, 1, 2, 3, 4], 7);
+        assert_eq!(first, rendered(&[3, 1, 4, 0, 2], 70), "neither when nor in which order they were made");
+        let headed = |document: &str| {
+            let read: Value = serde_saphyr::from_str(document).expect(document);
+            format!("{} {}/{}", read["kind"], read["metadata"]["namespace"], read["metadata"]["name"]).replace('"', "")
+        };
+        let heads: Vec<_> = first.split(SEPARATOR).map(headed).collect();
+        assert_eq!(heads, keys.map(|key| key.to_string()));
+        assert_eq!(documents(&Tracked::new()), "");
+    }
 
     proptest! {
         /// Whatever the texts are, the file reads as what its JSON says.
