@@ -161,6 +161,20 @@ pub async fn run(
     }
 }
 
+/// All objects of the kinds that are emitted, as they are now, and what each says.
+///
+/// # Errors
+/// Why that cannot be known, and what to do.
+pub async fn found(client: &Client) -> Result<BTreeMap<ObjectKey, (Actual, Value)>, String> {
+    let mut all = BTreeMap::new();
+    for kind in Kind::ALL {
+        for mut object in served::list(client, kind).await? {
+            all.insert(key_of(kind, &object), (there(&object).actual, object.data["spec"].take()));
+        }
+    }
+    Ok(all)
+}
+
 // === impl Emitter ===
 
 impl Emitter {

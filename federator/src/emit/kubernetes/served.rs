@@ -95,6 +95,29 @@ impl Served {
     }
 }
 
+/// All that is there of a kind, once.
+///
+/// # Errors
+/// Why it cannot be known, and what to do.
+pub(super) async fn list(client: &Client, kind: Kind) -> Result<Vec<DynamicObject>, String> {
+    let mut found = Vec::new();
+    let mut news = news(client, kind);
+    while let Some((_, news)) = news.next().await {
+        match news {
+            News::Missing(why) => return Err(why),
+            News::Seen(event) => match *event {
+                Event::Begin => found.clear(),
+                Event::Listed(object) => found.push(object),
+                Event::Complete(_) => return Ok(found),
+                Event::Trouble(trouble) => return Err(format!("cannot list {}: {}", kind.plural(), trouble.reason)),
+                _ => {}
+            },
+            News::Served(_) | News::Lost => {}
+        }
+    }
+    Err(format!("cannot list {}", kind.plural()))
+}
+
 /// The best version that is served; `None` when none is.
 async fn look(client: &Client, kind: Kind) -> Result<Option<&'static str>, kube::Error> {
     for version in VERSIONS {
