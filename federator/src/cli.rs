@@ -3,6 +3,7 @@
 mod agent;
 mod cluster;
 mod demo;
+mod diff;
 mod etcd;
 mod remote_secret;
 mod render;
@@ -41,6 +42,13 @@ enum Command {
     Cluster(cluster::Args),
     /// Show three clusters from directories that answer as one; needs nothing else.
     Demo(demo::Args),
+    /// Show what an agent would write into its cluster now.
+    ///
+    /// Prints a unified diff of what each object says that would be created (from /dev/null), changed or deleted (to
+    /// /dev/null), and nothing where the cluster is as it should be. Objects of the same name that somebody else made
+    /// are named behind a #, and left alone. An agent that writes is done within moments: this is for one with
+    /// emit.dryRun, for one that cannot write, and for making sure.
+    Diff(diff::Args),
     /// Prepare an etcd that a fleet shares.
     Etcd(etcd::Args),
     /// Let agents elsewhere observe a cluster.
@@ -69,22 +77,21 @@ impl Cli {
             Err(error) => return fail(&AppError::Other(error.into()).into()),
         };
         let outcome = runtime.block_on(async {
-            match self.command {
+            let done = match self.command {
                 Command::Agent(args) => agent::run(args).await,
                 Command::Cluster(args) => cluster::run(args).await,
                 Command::Demo(args) => demo::run(args).await,
+                Command::Diff(args) => return diff::run(args).await.map(|differs| ExitCode::from(u8::from(differs))),
                 Command::Etcd(args) => etcd::run(args).await,
                 Command::RemoteSecret(args) => remote_secret::run(args).await,
                 Command::Render(args) => render::run(args).await,
                 Command::Snapshot(args) => snapshot::run(args),
-            }
+            };
+            done.map(|()| ExitCode::SUCCESS)
         });
         // Blocking work, like name resolution, is not waited for.
         runtime.shutdown_background();
-        match outcome {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error),
-        }
+        outcome.unwrap_or_else(|error| fail(&error))
     }
 }
 

@@ -2,6 +2,7 @@
 //! are written, and nothing that others made is touched. Knows nothing of why an object is as it is.
 
 pub mod destination_rule;
+pub mod diff;
 pub mod directory;
 pub mod gateway;
 pub mod kubernetes;

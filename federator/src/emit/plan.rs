@@ -31,14 +31,25 @@ pub enum Action {
 /// Decides.
 #[must_use]
 pub fn action(desired: Option<&Desired>, actual: Option<&Actual>) -> Action {
+    decide(desired.map(|desired| || desired.json()), actual)
+}
+
+/// The same of what is only known as its `spec`, which is asked for when it matters.
+#[must_use]
+pub fn decide(desired: Option<impl FnOnce() -> Value>, actual: Option<&Actual>) -> Action {
     match (desired, actual) {
         (None, None) => Action::Nothing,
         (None, Some(actual)) if actual.ours => Action::Delete,
         (None, Some(_)) => Action::Nothing,
         (Some(_), None) => Action::Apply,
         (Some(_), Some(actual)) if !actual.ours => Action::Foreign,
-        (Some(desired), Some(actual)) if hash(&desired.json()) == actual.spec => Action::Nothing,
-        (Some(_), Some(_)) => Action::Apply,
+        (Some(desired), Some(actual)) => {
+            if hash(&desired()) == actual.spec {
+                Action::Nothing
+            } else {
+                Action::Apply
+            }
+        }
     }
 }
 

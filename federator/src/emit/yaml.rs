@@ -3,12 +3,15 @@
 //! as in JSON, which YAML takes as it is.
 
 use super::{
-    object::{API_VERSION, Desired, MANAGED_BY, ObjectKey, REVISION_ANNOTATION, Spec},
+    object::{API_VERSION, Desired, Kind, MANAGED_BY, ObjectKey, REVISION_ANNOTATION, Spec},
     service_entry::{Endpoint, Port, ServiceEntry},
 };
 use model::tracked::Tracked;
 use serde_json::Value;
-use std::fmt::{self, Display, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Write as _},
+};
 
 /// Between two documents. No text of an object can be such a line, because it would be quoted.
 pub const SEPARATOR: &str = "---\n";
@@ -35,6 +38,28 @@ pub fn documents(all: &Tracked<ObjectKey, Desired>) -> String {
         let _ = write(&mut text, at, desired, None);
     }
     text
+}
+
+/// What was written as [`documents`]: what each object says, by its key.
+///
+/// # Errors
+/// What in it is not an object of ours.
+pub fn read(text: &str) -> Result<BTreeMap<ObjectKey, Value>, String> {
+    // One by one: what a document may hold is bounded, and so it should not matter how many there are.
+    text.split_inclusive('\n')
+        .collect::<Vec<_>>()
+        .split(|line| *line == SEPARATOR)
+        .filter(|lines| !lines.is_empty())
+        .map(|lines| {
+            let mut object: Value = serde_saphyr::from_str(&lines.concat()).map_err(|error| error.to_string())?;
+            let field = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default();
+            let named = field("/kind");
+            let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == named);
+            let kind = kind.ok_or_else(|| format!("`{named}` is no kind that is emitted"))?;
+            let (namespace, name) = (field("/metadata/namespace").into(), field("/metadata/name").into());
+            Ok((ObjectKey { kind, namespace, name }, object["spec"].take()))
+        })
+        .collect()
 }
 
 fn write(out: &mut String, at: &ObjectKey, desired: &Desired, revision: Option<u64>) -> fmt::Result {
@@ -244,6 +269,10 @@ mod tests {
                 let read: Value = serde_saphyr::from_str(&written).expect(&written);
                 let meant = serde_json::to_value(desired.object(&at, API_VERSION)).expect("JSON");
                 prop_assert_eq!(read, meant, "{}", written);
+                let mut all = Tracked::new();
+                all.set(at.clone(), Some(desired.clone()));
+                let expected = BTreeMap::from([(at, desired.json())]);
+                prop_assert_eq!(super::read(&documents(&all)), Ok(expected), "{}", documents(&all));
             }
         }
     }
