@@ -11,6 +11,7 @@ pub mod plan;
 pub mod service_entry;
 pub mod yaml;
 
+use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How emitting stands, for people and for metrics.
@@ -26,4 +27,17 @@ pub struct Status {
     pub troubles: Arc<BTreeMap<String, String>>,
     /// Why nothing can be emitted at all.
     pub trouble: Option<String>,
+    /// What would be done, where nothing is.
+    pub dry_run: Option<DryRun>,
+}
+
+/// How many objects would be created, changed and deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DryRun {
+    /// Objects that are not there.
+    pub created: usize,
+    /// Objects of ours that say something else.
+    pub changed: usize,
+    /// Objects of ours that should not be there.
+    pub deleted: usize,
 }

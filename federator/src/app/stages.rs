@@ -284,7 +284,7 @@ impl Stages {
                 let client = connector(kubernetes).await.and_then(|connector| connector.connect());
                 let client = client.context("emit.kubernetes")?;
                 let namespace = config.emit.namespace.as_str().into();
-                let emitting = emit::kubernetes::Config { client, namespace, published };
+                let emitting = emit::kubernetes::Config { client, namespace, published, dry_run: false };
                 self.others.spawn(async move {
                     emit::kubernetes::run(emitting, desired, status).await;
                     Ok("emit")

@@ -5,6 +5,7 @@
 mod claims;
 mod pace;
 mod served;
+mod withheld;
 
 use super::{
     Status,
@@ -44,6 +45,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
+use withheld::Withheld;
 
 /// Writes in flight at once: an API server is shared.
 const MAX_IN_FLIGHT: usize = 16;
@@ -56,6 +58,8 @@ pub struct Config {
     pub namespace: Arc<str>,
     /// How publishing of the cluster stands: its owner is the one that writes.
     pub published: watch::Receiver<publish::status::Status>,
+    /// Whether nothing is written, and only said what would be.
+    pub dry_run: bool,
 }
 
 /// What became of a write: what was to be, by its hash, and the object that there is now, if any.
@@ -96,6 +100,8 @@ struct Emitter {
     /// Written in vain; to be tried again after a pause.
     failed: BTreeSet<ObjectKey>,
     troubles: BTreeMap<String, String>,
+    /// What would be written or deleted, where nothing is.
+    withheld: Option<Withheld>,
     status: watch::Sender<Status>,
 }
 
@@ -117,6 +123,7 @@ pub async fn run(
         in_flight: BTreeSet::new(),
         failed: BTreeSet::new(),
         troubles: BTreeMap::new(),
+        withheld: config.dry_run.then(Withheld::default),
         status,
     };
     let mut published = config.published;
@@ -131,7 +138,8 @@ pub async fn run(
     }
     emitter.want(desired.borrow_and_update().clone());
     loop {
-        let is_writer = published.borrow_and_update().owner;
+        // What would be written may be said by any agent.
+        let is_writer = published.borrow_and_update().owner || emitter.withheld.is_some();
         if is_writer {
             emitter.start(&mut writes);
         }
@@ -314,6 +322,10 @@ impl Emitter {
             let outcome = desired.zip(actual).map(|(desired, actual)| (desired.hash(), actual.spec));
             let is_as_written = outcome.is_some() && self.outcomes.get(&key) == outcome.as_ref();
             let todo = if is_as_written { Action::Nothing } else { action(desired, actual) };
+            if self.withheld.as_mut().is_some_and(|withheld| withheld.note(&key, todo, actual.is_some())) {
+                self.troubles.remove(&key.to_string());
+                continue;
+            }
             let write: BoxFuture<'static, Written> = match todo {
                 Action::Nothing => {
                     let fought = self.pace.fought(&key, now).map(fought_over);
@@ -374,15 +386,20 @@ impl Emitter {
     fn report(&self) {
         let troubles: Vec<&str> = self.kinds.values().filter_map(|known| known.trouble.as_deref()).collect();
         let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
+        let dry_run = self.withheld.as_ref().map(Withheld::would);
         self.status.send_if_modified(|status| {
             // Counted over what is in flight, which is bounded, and not over all that is dirty.
             let dirty = |key: &&ObjectKey| self.kinds.get(&key.kind).is_some_and(|known| known.dirty.contains(*key));
             let in_flight = self.in_flight.iter().filter(|key| !dirty(key)).count();
             let waiting: usize = self.kinds.values().map(|known| known.dirty.len()).sum();
-            let in_place = self.desired.len().saturating_sub(waiting + in_flight + self.troubles.len());
-            let news = status.in_place != in_place || *status.troubles != self.troubles || status.trouble != trouble;
+            let withheld = dry_run.map_or(0, |would| would.created + would.changed);
+            let in_place = self.desired.len().saturating_sub(waiting + in_flight + withheld + self.troubles.len());
+            let news = status.in_place != in_place
+                || *status.troubles != self.troubles
+                || status.trouble != trouble
+                || status.dry_run != dry_run;
             if news {
-                status.in_place = in_place;
+                (status.in_place, status.dry_run) = (in_place, dry_run);
                 status.troubles = Arc::new(self.troubles.clone());
                 status.trouble = trouble;
             }

@@ -212,7 +212,7 @@ mod tests {
         let rendered = |order: &[usize], revision| {
             let mut all = Tracked::new();
             for n in order {
-                let rule = Spec::DestinationRule(DestinationRule::near_first(&keys[*n].name));
+                let rule = Spec::DestinationRule(DestinationRule::near_first(&keys[*n].name, true));
                 all.set(keys[*n].clone(), Some(Desired::fixed(rule, revision + *n as u64)));
             }
             documents(&all)
