@@ -58,7 +58,7 @@ enum Command {
     /// Documents separated by `---`, in the order of kind, namespace and name. Agents of one cluster that have seen the
     /// same print the same, byte for byte; so the annotation federator.io/revision, which says since when an object is as
     /// it is, is left out. Objects are in networking.istio.io/v1; the agent writes the version that its cluster serves.
-    /// The agent must emit (emit.kubernetes or emit.directory), and have seen all of the fleet.
+    /// The agent must emit (emit.kubernetes or emit.directory; emit.dryRun will do), and have seen all of the fleet.
     Render(render::Args),
     /// Look into the snapshot that an agent begins with after a restart.
     Snapshot(snapshot::Args),

@@ -162,7 +162,12 @@ pub enum EmitTarget {
     /// Nowhere.
     Nothing,
     /// To the API server of the agent's own cluster.
-    Kubernetes(file::Kubernetes),
+    Kubernetes {
+        /// How it is reached.
+        by: file::Kubernetes,
+        /// Whether nothing is written, and only said what would be.
+        dry_run: bool,
+    },
     /// Into a directory, as YAML.
     Directory(PathBuf),
 }
@@ -251,12 +256,18 @@ impl Config {
         };
         let target = match (file.emit.kubernetes, file.emit.directory) {
             (Some(_), Some(_)) => return Err(field("emit", "give `kubernetes` or `directory`, not both")),
+            (None, _) if file.emit.dry_run => {
+                return Err(field("emit.dryRun", "give `emit.kubernetes`, into which nothing is to be written"));
+            }
             (None, None) => EmitTarget::Nothing,
             (None, Some(directory)) => EmitTarget::Directory(directory),
-            (Some(typed), None) => match own {
-                Some(Source::Kubernetes(own)) if typed == file::Kubernetes::default() => EmitTarget::Kubernetes(own),
-                _ => EmitTarget::Kubernetes(typed),
-            },
+            (Some(typed), None) => {
+                let by = match own {
+                    Some(Source::Kubernetes(own)) if typed == file::Kubernetes::default() => own,
+                    _ => typed,
+                };
+                EmitTarget::Kubernetes { by, dry_run: file.emit.dry_run }
+            }
         };
         let gateway = match file.emit.gateway {
             file::EmitGateway { enabled: false, .. } => BTreeMap::new(),

@@ -102,8 +102,11 @@ fn another_network_is_reached_through_its_gateways() -> Result {
         said(&agent, &key, &closed).await?;
 
         // The agent of that network lets others in.
-        let in_north =
-            fleet.agent_of(&north).embedded().emitting().config(|config| config["clusters"][0]["network"] = NETWORK.into());
+        let in_north = fleet
+            .agent_of(&north)
+            .embedded()
+            .emitting()
+            .config(|config| config["clusters"][0]["network"] = NETWORK.into());
         let in_north = in_north.start().await?;
         said(&agent, &key, "").await?;
         let entry = |weight: u64| {
@@ -160,7 +163,8 @@ fn a_sidecar_goes_through_a_gateway_and_a_gateway_through_none() -> Result {
         there["network"] = NETWORK.into();
         there["gateways"] = json!([GATEWAY]);
         let both = json!([north.membership(), there]);
-        let agent = fleet.agent_of(&north).embedded().emitting().config(|config| config["clusters"] = both).start().await?;
+        let agent =
+            fleet.agent_of(&north).embedded().emitting().config(|config| config["clusters"] = both).start().await?;
         said(&agent, &format!("{ns}/web"), "").await?;
 
         let istiod = north.istiod().await?;

@@ -22,6 +22,7 @@ mod mesh;
 mod observation;
 mod remote;
 mod removal;
+mod render;
 mod rights;
 mod spare;
 mod trio;

@@ -279,6 +279,11 @@ impl Agent {
         self.admin
     }
 
+    /// Its admin port, for command lines.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
     /// Its `endpoints` listener.
     pub const fn dns(&self) -> Resolver {
         self.place.resolver(self.endpoints)

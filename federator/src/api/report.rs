@@ -3,6 +3,7 @@
 use super::Sources;
 use crate::{
     config::rules::ImportRules,
+    emit::DryRun,
     gather::{Gathered, StoreHealth},
     project::import,
     snapshot::Kept,
@@ -260,6 +261,9 @@ pub struct EmitReport {
     /// Why nothing can be emitted at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// How many objects would be created, changed and deleted, where nothing is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRun>,
 }
 
 /// What is kept for the next start.
@@ -350,6 +354,7 @@ impl Report {
                     .map(|(key, missing)| (key.to_string(), missing.iter().map(ToString::to_string).collect()))
                     .collect(),
                 trouble: emitted.trouble,
+                dry_run: emitted.dry_run,
             },
             snapshot: SnapshotReport::new(&sources.snapshot),
         }

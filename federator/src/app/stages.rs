@@ -280,17 +280,17 @@ impl Stages {
                     Ok("emit")
                 });
             }
-            (EmitTarget::Kubernetes(kubernetes), Some(published)) => {
-                let client = connector(kubernetes).await.and_then(|connector| connector.connect());
+            (EmitTarget::Kubernetes { by, dry_run }, Some(published)) => {
+                let client = connector(by).await.and_then(|connector| connector.connect());
                 let client = client.context("emit.kubernetes")?;
                 let namespace = config.emit.namespace.as_str().into();
-                let emitting = emit::kubernetes::Config { client, namespace, published, dry_run: false };
+                let emitting = emit::kubernetes::Config { client, namespace, published, dry_run: *dry_run };
                 self.others.spawn(async move {
                     emit::kubernetes::run(emitting, desired, status).await;
                     Ok("emit")
                 });
             }
-            (EmitTarget::Nothing | EmitTarget::Kubernetes(_), _) => {}
+            (EmitTarget::Nothing | EmitTarget::Kubernetes { .. }, _) => {}
         }
         Ok(emitted)
     }

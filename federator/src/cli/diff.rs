@@ -45,7 +45,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<bool> {
 async fn compare(args: Args) -> anyhow::Result<bool> {
     let connector = match &args.config {
         Some(file) => match Config::load(file, &args.set)?.emit.target {
-            EmitTarget::Kubernetes(typed) => connector(&typed).await.context("emit.kubernetes")?,
+            EmitTarget::Kubernetes { by, .. } => connector(&by).await.context("emit.kubernetes")?,
             _ => return Err(Misuse(format!("{}: `emit.kubernetes` is not there", file.display())).into()),
         },
         None => administrator(args.kubeconfig.as_deref(), args.context.as_deref()).await?,

@@ -285,6 +285,8 @@ pub struct Emit {
     pub kubernetes: Option<Kubernetes>,
     /// A directory, as YAML.
     pub directory: Option<PathBuf>,
+    /// Whether nothing is written into the cluster, and only said what would be.
+    pub dry_run: bool,
     /// The namespace of objects for services that this cluster does not have.
     pub namespace: String,
     /// Whether a DestinationRule goes with every service: near endpoints first, far ones when those fail.
@@ -395,6 +397,7 @@ impl Default for Emit {
         Self {
             kubernetes: None,
             directory: None,
+            dry_run: false,
             namespace: "istio-system".to_owned(),
             destination_rules: true,
             gateway: EmitGateway::default(),

@@ -69,7 +69,7 @@ fn everything_can_be_said() {
     );
     assert_eq!(config.dns.listeners[0].mode, file::AnswerMode::Vip);
     // `{}` is the cluster as it is observed.
-    let EmitTarget::Kubernetes(target) = &config.emit.target else { panic!("to the cluster") };
+    let EmitTarget::Kubernetes { by: target, dry_run: false } = &config.emit.target else { panic!("to the cluster") };
     assert_eq!(target.kubeconfig.as_deref(), Some(std::path::Path::new("k")));
 }
 
@@ -92,6 +92,7 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     refuse("zone: a..b\n", "field `zone`");
     refuse("zone: ''\n", "field `zone`");
     refuse("emit: {kubernetes: {}, directory: d}\n", "field `emit`: give");
+    refuse("emit: {directory: d, dryRun: true}\n", "field `emit.dryRun`: give `emit.kubernetes`");
     refuse("store: {etcd: {endpoints: []}}\n", "field `store.etcd.endpoints`: give at least one");
     refuse("export: {namespaces: {deny: [a, 'B']}}\n", "field `export.namespaces.deny[1]`: `B` is no namespace");
     refuse("import: {namespaces: {allow: ['']}}\n", "field `import.namespaces.allow[0]`: `` is no namespace");
