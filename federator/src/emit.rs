@@ -29,6 +29,10 @@ pub struct Status {
     pub trouble: Option<String>,
     /// What would be done, where nothing is.
     pub dry_run: Option<DryRun>,
+    /// The agent that was elected to write, as far as is known.
+    pub writer: Option<Arc<str>>,
+    /// Whether that is this one, and it may write now.
+    pub is_writer: bool,
 }
 
 /// How many objects would be created, changed and deleted.

@@ -27,3 +27,4 @@ mod rights;
 mod spare;
 mod trio;
 mod watches;
+mod writers;

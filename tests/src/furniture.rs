@@ -1,4 +1,5 @@
-//! What every cluster has before a test comes: three nodes in three zones, and the CRDs of Istio's networking and of MCS.
+//! What every cluster has before a test comes: three nodes in three zones, the CRDs of Istio's networking and of MCS, and
+//! the root namespace of a mesh.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,6 +21,9 @@ pub(crate) const NODES: u8 = 3;
 
 /// The definitions compile for two seconds; for many more when the machine is busy.
 const CRDS: Duration = Duration::from_secs(30);
+
+/// Where Istio would be.
+const ROOT: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}\n";
 
 /// The definitions, read once for all clusters.
 pub(crate) struct Crds(Vec<String>);
@@ -46,7 +50,7 @@ fn documents(file: &Path) -> Result<Vec<String>> {
 
 /// Furnishes a fresh cluster and waits until all of it can be used.
 pub(crate) async fn furnish(site: &Site, client: &Client, crds: &Crds) -> Result {
-    futures::try_join!(define(client, crds), add_nodes(site, client))?;
+    futures::try_join!(define(client, crds), add_objects(site, client))?;
     Ok(())
 }
 
@@ -76,12 +80,12 @@ async fn serve(client: &Client, crd: &CustomResourceDefinition) -> Result {
     Ok(())
 }
 
-async fn add_nodes(site: &Site, client: &Client) -> Result {
-    let mut nodes = String::new();
+async fn add_objects(site: &Site, client: &Client) -> Result {
+    let mut objects = ROOT.to_owned();
     for n in 1..=NODES {
         let (cluster, pods) = (site.name, site.node_pod_cidr(n));
         write!(
-            nodes,
+            objects,
             "---
 apiVersion: v1
 kind: Node
@@ -95,7 +99,7 @@ spec: {{podCIDR: {pods}, podCIDRs: [{pods}]}}
 "
         )?;
     }
-    manifest::apply(client, "default", &nodes).await?;
+    manifest::apply(client, "default", &objects).await?;
     let nodes = Api::<Node>::all(client.clone());
     eventually(CRDS, "every node is ready", async || {
         for node in nodes.list(&ListParams::default()).await? {

@@ -24,7 +24,7 @@ impl Collector for Stages {
         let Sources { gathered, ready, own, emitted, snapshot, .. } = &self.0;
         let (gathered, emitted) = (gathered.borrow().clone(), emitted.borrow().clone());
         let view = &gathered.view;
-        let gauges: [(&str, &str, i64); 8] = [
+        let gauges: [(&str, &str, i64); 9] = [
             ("revision", "Largest store revision in the View", count(view.revision())),
             ("local_revision", "Changes taken from own observation, not from the store", count(gathered.local)),
             ("ready", "Whether what is asked for is answered", i64::from(*ready.borrow())),
@@ -33,6 +33,7 @@ impl Collector for Stages {
             ("services", "Services in the View", size(view.services().len())),
             ("quarantined_records", "Records that cannot be used", size(gathered.quarantined.len())),
             ("emitted_objects", "Emitted objects that are as they should be", size(emitted.in_place)),
+            ("emit_writer", "Whether this agent is the one that writes into its cluster", i64::from(emitted.is_writer)),
         ];
         let kept = [
             ("snapshot_bytes", "Size of the snapshot", count(snapshot.status.borrow().bytes)),

@@ -258,6 +258,9 @@ pub struct EmitReport {
     /// What objects do not hold of their services, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, Vec<String>>,
+    /// The agent of the cluster that is elected to write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// Why nothing can be emitted at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -353,6 +356,7 @@ impl Report {
                     .iter()
                     .map(|(key, missing)| (key.to_string(), missing.iter().map(ToString::to_string).collect()))
                     .collect(),
+                writer: emitted.writer.map(|agent| agent.to_string()),
                 trouble: emitted.trouble,
                 dry_run: emitted.dry_run,
             },

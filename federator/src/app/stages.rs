@@ -99,11 +99,10 @@ pub(super) async fn start(
     let served: BTreeMap<_, _> =
         sockets.iter().map(|(_, mode)| (*mode, Arc::new(ArcSwap::from_pointee(dns::Zones::default())))).collect();
     let desired = watch::Sender::new(Tracked::new());
-    let home = own.borrow().get(&config.cluster).map(|home| home.published.clone());
     // Nobody may want any: see the projection.
     let emits = !matches!(config.emit.target, EmitTarget::Nothing);
     let shown = emits.then(|| desired.subscribe());
-    let emitted = stages.emit(&config, home, desired.subscribe()).await?;
+    let emitted = stages.emit(&config, desired.subscribe(), shutdown).await?;
     let missing = watch::Sender::new(Tracked::new());
     let entry_conditions = missing.subscribe();
     let objects = (desired, missing);
@@ -266,13 +265,14 @@ impl Stages {
     async fn emit(
         &mut self,
         config: &Config,
-        home: Option<watch::Receiver<publish::status::Status>>,
         desired: watch::Receiver<Tracked<ObjectKey, Desired>>,
+        shutdown: &CancellationToken,
     ) -> Result<watch::Receiver<emit::Status>, AppError> {
         let status = watch::Sender::new(emit::Status::default());
         let emitted = status.subscribe();
-        match (&config.emit.target, home) {
-            (EmitTarget::Directory(directory), _) => {
+        match &config.emit.target {
+            EmitTarget::Nothing => {}
+            EmitTarget::Directory(directory) => {
                 let directory = directory.clone();
                 self.others.spawn(async move {
                     let shown = format!("emit.directory {}", directory.display());
@@ -280,17 +280,22 @@ impl Stages {
                     Ok("emit")
                 });
             }
-            (EmitTarget::Kubernetes { by, dry_run }, Some(published)) => {
+            EmitTarget::Kubernetes { by, dry_run } => {
                 let client = connector(by).await.and_then(|connector| connector.connect());
-                let client = client.context("emit.kubernetes")?;
-                let namespace = config.emit.namespace.as_str().into();
-                let emitting = emit::kubernetes::Config { client, namespace, published, dry_run: *dry_run };
-                self.others.spawn(async move {
-                    emit::kubernetes::run(emitting, desired, status).await;
+                let emitting = emit::kubernetes::Config {
+                    client: client.context("emit.kubernetes")?,
+                    agent: config.agent.clone(),
+                    namespace: config.emit.namespace.as_str().into(),
+                    lease_namespace: config.watch.namespace.clone(),
+                    dry_run: *dry_run,
+                    clock,
+                };
+                let shutdown = shutdown.clone();
+                self.draining.spawn(async move {
+                    emit::kubernetes::run(emitting, desired, status, shutdown).await;
                     Ok("emit")
                 });
             }
-            (EmitTarget::Nothing | EmitTarget::Kubernetes { .. }, _) => {}
         }
         Ok(emitted)
     }

@@ -68,12 +68,34 @@ pub trait Recipe: fmt::Debug + Send + Sync {
     fn spec(&self) -> Spec<'_>;
 }
 
+/// On top of what an object is written: what else is there refuses the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On<'a> {
+    /// Whatever there is.
+    Anything,
+    /// There is none of that name.
+    Nothing,
+    /// This one, as of this resourceVersion.
+    State {
+        /// Its uid.
+        uid: &'a str,
+        /// Its resourceVersion.
+        version: u64,
+    },
+}
+
+/// No object has this resourceVersion: the API server compares it with that of an object that is there, and makes one that
+/// is not (tried with Kubernetes 1.36).
+const NO_VERSION: u64 = 1;
+
 /// An object as it should be, and since which revision.
 #[derive(Clone, Debug)]
 pub struct Desired {
     recipe: Arc<dyn Recipe>,
     /// Of what it says.
     hash: u64,
+    /// Whether it leads nowhere.
+    is_empty: bool,
     /// The revision of the View in which it became so. Not part of what it is: an object is not rewritten because
     /// something else moved.
     pub revision: u64,
@@ -136,7 +158,19 @@ impl Desired {
     /// An object that `recipe` makes; `hash` is the digest of what it says.
     #[must_use]
     pub fn new(recipe: Arc<dyn Recipe>, hash: u64, revision: u64) -> Self {
-        Self { recipe, hash, revision }
+        Self { recipe, hash, is_empty: false, revision }
+    }
+
+    /// An object that leads nowhere, like an entry without endpoints: that it comes to be so, or ceases to, is urgent.
+    #[must_use]
+    pub fn empty(self, is_empty: bool) -> Self {
+        Self { is_empty, ..self }
+    }
+
+    /// Whether it leads nowhere.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
     /// An object that always says the same.
@@ -167,7 +201,17 @@ impl Desired {
 
     /// The whole object, to be written down in a version of its group.
     #[must_use]
-    pub fn object<'a>(&'a self, at: &'a ObjectKey, api_version: &'a str) -> impl Serialize + fmt::Debug + use<'a> {
+    pub fn object<'a>(
+        &'a self,
+        at: &'a ObjectKey,
+        api_version: &'a str,
+        on: On<'a>,
+    ) -> impl Serialize + fmt::Debug + use<'a> {
+        let (uid, resource_version) = match on {
+            On::Anything => (None, None),
+            On::Nothing => (None, Some(NO_VERSION.to_string())),
+            On::State { uid, version } => (Some(uid), Some(version.to_string())),
+        };
         Object {
             api_version,
             kind: at.kind.as_str(),
@@ -176,6 +220,8 @@ impl Desired {
                 labels: BTreeMap::from([MANAGED_BY]),
                 name: &at.name,
                 namespace: &at.namespace,
+                resource_version,
+                uid,
             },
             spec: self.spec(),
         }
@@ -194,11 +240,16 @@ struct Object<'a> {
 
 /// Its `metadata`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Metadata<'a> {
     annotations: BTreeMap<&'static str, String>,
     labels: BTreeMap<&'static str, &'static str>,
     name: &'a str,
     namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
 }
 
 impl Recipe for Spec<'static> {

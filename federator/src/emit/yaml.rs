@@ -191,7 +191,12 @@ fn quoted(out: &mut String, value: impl Display) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emit::{destination_rule::DestinationRule, gateway::Gateway, object::Kind, service_entry::Labels};
+    use crate::emit::{
+        destination_rule::DestinationRule,
+        gateway::Gateway,
+        object::{Kind, On},
+        service_entry::Labels,
+    };
     use model::{
         export::{Address, Workload},
         locality::Locality,
@@ -267,7 +272,7 @@ mod tests {
                 let desired = Desired::fixed(spec, 7);
                 let written = super::text(&at, &desired);
                 let read: Value = serde_saphyr::from_str(&written).expect(&written);
-                let meant = serde_json::to_value(desired.object(&at, API_VERSION)).expect("JSON");
+                let meant = serde_json::to_value(desired.object(&at, API_VERSION, On::Anything)).expect("JSON");
                 prop_assert_eq!(read, meant, "{}", written);
                 let mut all = Tracked::new();
                 all.set(at.clone(), Some(desired.clone()));

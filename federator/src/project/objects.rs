@@ -99,11 +99,12 @@ impl Objects {
                     return None;
                 }
                 let is_static = entry.resolution == STATIC;
+                let is_empty = entry.endpoints.is_empty();
                 let (namespace, hash) = (self.namespace(&made), Spec::from(entry).digest());
                 let rule = DestinationRule::near_first(&host, is_static);
                 Some(Both {
                     namespace,
-                    entry: Desired::new(Arc::new(made), hash, view.revision()),
+                    entry: Desired::new(Arc::new(made), hash, view.revision()).empty(is_empty),
                     rule: Desired::fixed(Spec::DestinationRule(rule), view.revision()),
                 })
             });

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::emit::{
-    object::API_VERSION,
+    object::{API_VERSION, On},
     service_entry::{Port, ServiceEntry},
 };
 use std::{future::Future, time::Duration};
@@ -121,7 +121,7 @@ fn what_is_written_reads_as_what_was_meant() {
     assert!(writer.settle(&at, Some(&want)).unwrap());
     let text = fs::read_to_string(home.path().join(file_name(&at))).unwrap();
     let object: Value = serde_saphyr::from_str(&text).unwrap();
-    assert_eq!(object, serde_json::to_value(want.object(&at, API_VERSION)).unwrap());
+    assert_eq!(object, serde_json::to_value(want.object(&at, API_VERSION, On::Anything)).unwrap());
     assert!(read(&home.path().join(file_name(&at))).unwrap().ours);
     assert!(!writer.settle(&at, Some(&want)).unwrap(), "a plan settles");
     assert!(!fresh().settle(&at, Some(&want)).unwrap(), "and that of who comes later");

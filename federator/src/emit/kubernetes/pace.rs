@@ -3,7 +3,10 @@
 
 use crate::emit::object::ObjectKey;
 use model::cluster::SetHash;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// An object of 100 kB is written once a second.
@@ -28,6 +31,8 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Pace {
     written: BTreeMap<ObjectKey, Written>,
+    /// Those that were the same too often to be chance, when they were written last.
+    fights: BTreeSet<ObjectKey>,
     forget_at: usize,
 }
 
@@ -46,7 +51,7 @@ struct Written {
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { written: BTreeMap::new(), forget_at: REMEMBERED }
+        Self { written: BTreeMap::new(), fights: BTreeSet::new(), forget_at: REMEMBERED }
     }
 
     /// An object was written, or deleted where there is no hash.
@@ -58,9 +63,15 @@ impl Pace {
             Some(before) => FIRST.saturating_mul(1 << before.min(16)).min(LONGEST),
             None => Duration::ZERO,
         };
+        if again >= FIGHT {
+            self.fights.insert(key.clone());
+        } else {
+            self.fights.remove(&key);
+        }
         self.written.insert(key, Written { hash, at: now, gap: by_size.max(by_fight), again });
         if self.written.len() >= self.forget_at {
             self.written.retain(|_, written| now.duration_since(written.at) < CALM);
+            self.fights.retain(|key| self.written.contains_key(key));
             self.forget_at = REMEMBERED.max(2 * self.written.len());
         }
     }
@@ -70,10 +81,12 @@ impl Pace {
         self.written.get(key).map(|written| written.at + written.gap)
     }
 
-    /// How often in a row somebody else changed an object that was put right, where that is no chance any more.
-    pub(super) fn fought(&self, key: &ObjectKey, now: Instant) -> Option<u32> {
-        let written = self.written.get(key).filter(|written| now.duration_since(written.at) < CALM)?;
-        (written.again >= FIGHT).then_some(written.again)
+    /// What somebody else changes again and again, and how often in a row that was put right. An object that waits to be
+    /// put right once more is one of these.
+    pub(super) fn fought(&self, now: Instant) -> impl Iterator<Item = (&ObjectKey, u32)> {
+        let written = self.fights.iter().filter_map(|key| Some((key, self.written.get(key)?)));
+        let lasting = written.filter(move |(_, written)| now.duration_since(written.at) < CALM + written.gap);
+        lasting.map(|(key, written)| (key, written.again))
     }
 }
 
@@ -111,10 +124,10 @@ mod tests {
             now = due;
         }
         assert_eq!(gaps, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(pace.fought(&key(), now), Some(11));
+        assert_eq!(pace.fought(now).map(|(_, times)| times).collect::<Vec<_>>(), [11]);
         // Another content is a change of ours, and not theirs.
         pace.wrote(key(), some("2"), 0, now);
-        assert_eq!((pace.due(&key()), pace.fought(&key(), now)), (Some(now), None));
+        assert_eq!((pace.due(&key()), pace.fought(now).count()), (Some(now), 0));
     }
 
     #[test]
@@ -122,12 +135,12 @@ mod tests {
         let (mut pace, mut now) = (Pace::new(), Instant::now());
         for _ in 0..10 {
             pace.wrote(key(), some("1"), 0, now);
-            assert_eq!((pace.due(&key()), pace.fought(&key(), now)), (Some(now), None));
+            assert_eq!((pace.due(&key()), pace.fought(now).count()), (Some(now), 0));
             now += CALM;
         }
         // A deletion that somebody undoes is one.
         (0..4).for_each(|_| pace.wrote(key(), None, 0, now));
-        assert_eq!(pace.fought(&key(), now), Some(3));
+        assert_eq!(pace.fought(now).count(), 1);
     }
 
     #[test]

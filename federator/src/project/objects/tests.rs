@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::emit::{
-    object::API_VERSION,
+    object::{API_VERSION, On},
     service_entry::{Endpoint, Port},
 };
 use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
@@ -84,7 +84,7 @@ fn an_entry_says_what_istio_needs_to_know() {
     bed.set("demo/web", &[("east", east), ("south", south)]);
     let entries = bed.objects.update(&bed.gathered);
     let (at, desired) = entries.iter().next().expect("one");
-    let text = serde_json::to_string_pretty(&desired.object(at, API_VERSION)).expect("JSON");
+    let text = serde_json::to_string_pretty(&desired.object(at, API_VERSION, On::Anything)).expect("JSON");
     let golden = r#"{
   "apiVersion": "networking.istio.io/v1",
   "kind": "ServiceEntry",
