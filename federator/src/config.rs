@@ -12,13 +12,20 @@ pub use snapshot::Snapshot;
 
 use crate::{ownership::rules::Timing, store::etcd::Settings};
 use model::{
-    export::Address,
+    export::{Address, Families, Family},
+    identity::TrustDomain,
     locality::{Locality, Network},
-    name::{ClusterId, NameError},
+    name::{ClusterId, Label, NameError},
     vip::{VipRangeError, VipRanges},
 };
 use rules::{ExportRules, ImportRules};
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 /// What an agent needs to know.
 #[derive(Clone, Debug)]
@@ -90,6 +97,8 @@ pub struct Cluster {
     pub root_namespace: Arc<str>,
     /// Its east-west gateways, where they are not to be found.
     pub gateways: Vec<(Address, u16)>,
+    /// The trust domain of its mesh.
+    pub trust_domain: TrustDomain,
     /// Where its endpoints run when nothing says so.
     pub locality: Locality,
     /// How it is observed.
@@ -107,6 +116,8 @@ pub struct Place {
     pub root_namespace: Arc<str>,
     /// Its east-west gateways, where they are not to be found.
     pub gateways: Vec<(Address, u16)>,
+    /// The trust domain of its mesh.
+    pub trust_domain: TrustDomain,
 }
 
 /// How a cluster is observed.
@@ -150,6 +161,12 @@ pub struct Emit {
     pub namespace: String,
     /// Whether a DestinationRule goes with every service.
     pub destination_rules: bool,
+    /// To which namespaces entries and rules are exported; empty for all.
+    pub export_to: Vec<String>,
+    /// For which services there are any.
+    pub scope: file::EmitScope,
+    /// The families of which entries have virtual addresses.
+    pub families: Families,
     /// The labels of the pods of east-west gateways; none where the Gateway is somebody else's to write.
     pub gateway: BTreeMap<String, String>,
     /// Where to.
@@ -240,7 +257,7 @@ impl Config {
         }
         let zone = file.zone.strip_suffix('.').unwrap_or(&file.zone);
         for label in zone.split('.') {
-            model::name::Label::parse(label).map_err(|error| field("zone", error.to_string()))?;
+            Label::parse(label).map_err(|error| field("zone", error.to_string()))?;
         }
         let own = clusters.iter().find(|known| known.id == cluster).map(|known| known.source.clone());
         let typed = file.membership.clone().unwrap_or_default();
@@ -307,6 +324,9 @@ impl Config {
             emit: Emit {
                 namespace: file.emit.namespace,
                 destination_rules: file.emit.destination_rules,
+                export_to: export_to(file.emit.export_to)?,
+                scope: file.emit.scope,
+                families: families(&file.emit.families)?,
                 gateway,
                 target,
             },
@@ -342,8 +362,8 @@ impl Place {
     /// Where a cluster of the configuration is.
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {
-        let Cluster { network, locality, root_namespace, gateways, .. } = cluster.clone();
-        Self { network, locality, root_namespace, gateways }
+        let Cluster { network, locality, root_namespace, gateways, trust_domain, .. } = cluster.clone();
+        Self { network, locality, root_namespace, gateways, trust_domain }
     }
 }
 
@@ -354,6 +374,7 @@ impl Default for Place {
             locality: Locality::default(),
             root_namespace: "istio-system".into(),
             gateways: Vec::new(),
+            trust_domain: TrustDomain::default(),
         }
     }
 }
@@ -362,7 +383,7 @@ impl Default for Place {
 
 impl Watch {
     fn check(typed: file::Watch) -> Result<Self, ConfigError> {
-        model::name::Label::parse(&typed.namespace).map_err(|error| field("watch.namespace", error.to_string()))?;
+        Label::parse(&typed.namespace).map_err(|error| field("watch.namespace", error.to_string()))?;
         let seconds = |name: &str, value: u32| match value {
             0 => Err(field(format!("watch.{name}"), "give at least 1")),
             value => Ok(Duration::from_secs(value.into())),
@@ -395,6 +416,7 @@ impl Cluster {
             locality: locality(&format!("{at}.locality"), &typed.locality)?,
             root_namespace: typed.root_namespace.into(),
             gateways: gateways(&format!("{at}.gateways"), &typed.gateways)?,
+            trust_domain: trust_domain(&format!("{at}.trustDomain"), &typed.trust_domain)?,
             source,
         })
     }
@@ -419,6 +441,37 @@ fn locality(at: &str, text: &str) -> Result<Locality, ConfigError> {
         return Err(field(at, format!("`{text}` is not region/zone/subzone, with no empty level")));
     }
     Ok(locality)
+}
+
+/// As Istio takes it: `*` for all namespaces, `.` for that of the object, or names.
+fn export_to(typed: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let mut seen = BTreeSet::new();
+    for (n, text) in typed.iter().enumerate() {
+        let at = || format!("emit.exportTo[{n}]");
+        if !seen.insert(text) {
+            return Err(field(at(), format!("`{text}` stands there twice")));
+        }
+        match text.as_str() {
+            "*" | "." if typed.len() > 1 => return Err(field(at(), format!("give `{text}` alone"))),
+            "*" | "." => {}
+            name => drop(Label::parse(name).map_err(|error| field(at(), error.to_string()))?),
+        }
+    }
+    Ok(typed)
+}
+
+fn families(typed: &[file::Family]) -> Result<Families, ConfigError> {
+    let families = typed.iter().map(|family| match family {
+        file::Family::V4 => Family::V4,
+        file::Family::V6 => Family::V6,
+    });
+    let families: Families = families.collect();
+    if families.is_unknown() { Err(field("emit.families", "give IPv4, IPv6 or both")) } else { Ok(families) }
+}
+
+fn trust_domain(at: &str, text: &str) -> Result<TrustDomain, ConfigError> {
+    let reason = "give lower-case letters, digits, dots, dashes and underscores";
+    TrustDomain::parse(text).ok_or_else(|| field(at, format!("`{text}` cannot be a trust domain: {reason}")))
 }
 
 fn field(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {

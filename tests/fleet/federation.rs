@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, bail, ensure};
 use harness::{Agent, Cluster, Fleet, RecordType, ResponseCode, Result, SOON, eventually};
-use kube::api::{ApiResource, DynamicObject};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{ApiResource, DeleteParams, DynamicObject};
 use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 
@@ -175,6 +176,23 @@ spec: {{hosts: [web.test], ports: [{{number: 80, name: http}}], resolution: STAT
             .await?;
         let entry = service_entry(&north, &ns, &host).await?;
         assert_eq!(entry.data["spec"]["hosts"], serde_json::json!(["web.test"]));
-        Ok(())
+
+        // It is ours once its owner says so, and goes with what it is for.
+        let adopt = "metadata: {annotations: {federator.io/adopt: \"true\"}, ";
+        north.apply(&ns, &theirs.replace("metadata: {", adopt)).await?;
+        let ours = async || {
+            let entry = service_entry(&north, &ns, &host).await?;
+            ensure!(entry.data["spec"]["hosts"] == serde_json::json!([host]), "{}", entry.data);
+            Ok(())
+        };
+        eventually(SOON, "the object is ours", ours).await?;
+        agent.wait_until("nothing is said of it", |status| status["emit"]["troubles"][&key].is_null()).await?;
+        Api::<Service>::namespaced(north.client(), &ns).delete("web", &DeleteParams::default()).await?;
+        eventually(SOON, "it is gone", async || {
+            let entry = service_entry(&north, &ns, &host).await;
+            ensure!(entry.is_err(), "it is still there");
+            Ok(())
+        })
+        .await
     })
 }

@@ -162,12 +162,13 @@ fn a_sidecar_goes_through_a_gateway_and_a_gateway_through_none() -> Result {
         let mut there = east.membership();
         there["network"] = NETWORK.into();
         there["gateways"] = json!([GATEWAY]);
+        there["trustDomain"] = json!("east.example");
         let both = json!([north.membership(), there]);
         let agent =
             fleet.agent_of(&north).embedded().emitting().config(|config| config["clusters"] = both).start().await?;
         said(&agent, &format!("{ns}/web"), "").await?;
 
-        let istiod = north.istiod().await?;
+        let istiod = north.istiod_with("{trustDomain: home.example}").await?;
         let local = north.endpoints(&ns, "web").await?.pop().context("a pod")?;
         let zone = local.zone.context("a zone")?;
         let (host, here) = (format!("web.{ns}.global"), format!("{}/{zone}", north.name()));
@@ -175,7 +176,13 @@ fn a_sidecar_goes_through_a_gateway_and_a_gateway_through_none() -> Result {
         let (near, far) = (format!("P0 {here} {}:80 x1", local.address), format!("P1 east {GATEWAY}:15443 x3 istio"));
         let address = [10, 40, 1, 250];
         let sidecar = XdsNode::sidecar(&ns, address).network("n1").locality(&here);
-        istiod.proxy(&sidecar).await?.sees(&cluster, &format!("{near}\n{far}")).await?;
+        let mut proxy = istiod.proxy(&sidecar).await?;
+        proxy.sees(&cluster, &format!("{near}\n{far}")).await?;
+        // Of those who take mutual TLS all identities are known: nobody else may answer.
+        let identity = format!("spiffe://east.example/ns/{ns}/sa/default");
+        let tls = format!("tlsMode=istio: outbound_.80_._.{host} to {identity}\nelse: plain");
+        let told = format!("{tls}\noutlier detection\nlocalities by weight");
+        proxy.is_told(&cluster, &told).await?;
         let gate = XdsNode::router(&ns, address).network("n1").view("n1").locality(&here);
         istiod.proxy(&gate).await?.sees(&cluster, &near).await?;
         istiod.admits(&service_entry(&north, &ns, &host).await?).await?;

@@ -3,6 +3,7 @@
 
 use crate::{
     gateway::{Gateway, Passed},
+    identity::TrustDomain,
     locality::{Locality, Network},
 };
 use sha2::{Digest, Sha256};
@@ -21,6 +22,8 @@ pub struct Meta {
     pub gateways: Vec<Gateway>,
     /// What these let through, in its order.
     pub passed: Vec<Passed>,
+    /// The trust domain of its mesh.
+    pub trust_domain: TrustDomain,
 }
 
 /// The marker: all records of a cluster up to here are written. Without a valid one, absence means nothing.

@@ -24,6 +24,7 @@ pub mod locality;
 pub mod export;
 
 pub mod gateway;
+pub mod identity;
 
 pub mod cluster;
 

@@ -12,6 +12,7 @@ use crate::{
     cluster::{Meta, SetHash, Synced, Tombstone},
     export::{Address, Protocol, can_be_an_endpoint},
     gateway::{Gateway, Passed},
+    identity::TrustDomain,
     locality::{Locality, Network},
     name::ClusterId,
     vip::Vip,
@@ -82,6 +83,9 @@ pub enum RecordError {
     /// A host name that is none, or that does not mean the same everywhere.
     #[error("host `{0}` cannot be an endpoint's")]
     Host(String),
+    /// A trust domain that cannot be one.
+    #[error("`{0}` cannot be a trust domain")]
+    TrustDomain(String),
     /// A label that Kubernetes would refuse.
     #[error("`{0}={1}` cannot be a label")]
     Label(String, String),
@@ -117,6 +121,7 @@ impl Record for Meta {
             subzone: self.locality.subzone.to_string(),
             gateways: self.gateways.iter().map(gateway).collect(),
             passed: self.passed.iter().map(|passed| passed.as_str().to_owned()).collect(),
+            trust_domain: self.trust_domain.to_string(),
             reader: 0,
         }
         .encode_to_vec()
@@ -131,6 +136,7 @@ impl Record for Meta {
             locality: Locality::new(&wire.region, &wire.zone, &wire.subzone),
             gateways: wire.gateways.into_iter().map(gateway).collect::<Result<_, _>>()?,
             passed: wire.passed.iter().map(|pattern| Passed::new(pattern)).collect(),
+            trust_domain: TrustDomain::parse(&wire.trust_domain).ok_or(RecordError::TrustDomain(wire.trust_domain))?,
         })
     }
 }

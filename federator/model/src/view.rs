@@ -106,12 +106,15 @@ impl View {
         for (id, cluster) in self.clusters.iter() {
             let _ = write!(text, "cluster {id}");
             if let Some(meta) = &cluster.meta {
-                let Meta { uid, network, locality, gateways, passed } = meta;
+                let Meta { uid, network, locality, gateways, passed, trust_domain } = meta;
                 let _ = write!(text, " uid={uid} network={network} at={locality}");
                 for Gateway { network, address, port } in gateways {
                     let _ = write!(text, " gateway={network}:{address}:{port}");
                 }
                 passed.iter().for_each(|passed| _ = write!(text, " passes={}", passed.as_str()));
+                if !trust_domain.as_str().is_empty() {
+                    let _ = write!(text, " trust={trust_domain}");
+                }
             }
             if let Some(synced) = &cluster.synced {
                 let Synced { epoch, generation, sequence, records, hash, source_version, behind, partial } = synced;

@@ -139,6 +139,9 @@ pub struct ClusterReport {
     /// The hosts that these let through.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed: Vec<String>,
+    /// The trust domain of its mesh; empty when it is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub trust_domain: String,
     /// What is wrong with it, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub conditions: BTreeMap<&'static str, String>,
@@ -443,6 +446,7 @@ impl ClusterReport {
             source_version: synced.source_version.to_string(),
             gateways: meta.gateways.iter().map(ToString::to_string).collect(),
             passed: meta.passed.iter().map(|passed| passed.as_str().to_owned()).collect(),
+            trust_domain: meta.trust_domain.to_string(),
             conditions: BTreeMap::new(),
             observed: None,
         }

@@ -9,7 +9,11 @@ use super::{
 };
 use crate::{
     api::{self, Sources, metrics},
-    config::{Config, EmitTarget, Store as StoreConfig, file::AnswerMode, rules::ImportRules},
+    config::{
+        Config, EmitTarget, Store as StoreConfig,
+        file::{AnswerMode, EmitScope},
+        rules::ImportRules,
+    },
     emit::{
         self,
         object::{Desired, ObjectKey},
@@ -252,6 +256,9 @@ impl Stages {
             zone: config.zone.clone(),
             namespace: config.emit.namespace.as_str().into(),
             rules: config.emit.destination_rules,
+            export_to: config.emit.export_to.as_slice().into(),
+            remote_only: config.emit.scope == EmitScope::Remote,
+            families: config.emit.families,
             gateway: config.emit.gateway.clone(),
         };
         let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;

@@ -69,6 +69,9 @@ pub struct Cluster {
     /// Its east-west gateways, as `address:port`, instead of those that are found.
     #[serde(default)]
     pub gateways: Vec<String>,
+    /// The trust domain of its mesh (`trustDomain` of Istio's MeshConfig); empty when it is not to be told to others.
+    #[serde(default)]
+    pub trust_domain: String,
     /// Observe it by its API server.
     pub kubernetes: Option<Kubernetes>,
     /// Observe it as a directory of manifests.
@@ -181,6 +184,8 @@ pub struct Place {
     pub root_namespace: Option<String>,
     /// Its east-west gateways, as `address:port`, instead of those that are found.
     pub gateways: Option<Vec<String>>,
+    /// The trust domain of its mesh (`trustDomain` of Istio's MeshConfig).
+    pub trust_domain: Option<String>,
 }
 
 /// Where records go. Without `etcd`: nowhere, this agent observes every cluster itself.
@@ -291,8 +296,37 @@ pub struct Emit {
     pub namespace: String,
     /// Whether a DestinationRule goes with every service: near endpoints first, far ones when those fail.
     pub destination_rules: bool,
+    /// To which namespaces ServiceEntries and DestinationRules are exported, as Istio's `exportTo`; none for all.
+    pub export_to: Vec<String>,
+    /// For which services there are any.
+    pub scope: EmitScope,
+    /// The families of which ServiceEntries have virtual addresses.
+    pub families: Vec<Family>,
     /// What this cluster's east-west gateways let through.
     pub gateway: EmitGateway,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Family {
+    /// IPv4.
+    #[serde(rename = "IPv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "IPv6")]
+    V6,
+}
+
+/// For which services objects are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EmitScope {
+    /// For all that are imported.
+    #[default]
+    All,
+    /// For those only that another cluster exports too: sidecars hold less. Whoever asks for another by its global name goes
+    /// to nobody.
+    Remote,
 }
 
 /// The Gateway that lets others in, where this cluster has east-west gateways.
@@ -400,6 +434,10 @@ impl Default for Emit {
             dry_run: false,
             namespace: "istio-system".to_owned(),
             destination_rules: true,
+            export_to: Vec::new(),
+            scope: EmitScope::All,
+            // One is enough where clients have both: istiod repeats every endpoint once an address.
+            families: vec![Family::V4],
             gateway: EmitGateway::default(),
         }
     }

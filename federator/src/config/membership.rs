@@ -5,6 +5,7 @@ use super::{ConfigError, Place, Source, cluster_id, field, file, locality};
 use crate::kubernetes::kubeconfig::Allowed;
 use model::{
     export::Address,
+    identity::TrustDomain,
     locality::{Locality, Network},
     name::{ClusterId, Label},
 };
@@ -34,6 +35,7 @@ struct Said {
     locality: Option<Locality>,
     root_namespace: Option<Arc<str>>,
     gateways: Option<Vec<(Address, u16)>>,
+    trust_domain: Option<TrustDomain>,
 }
 
 // === impl Membership ===
@@ -87,6 +89,7 @@ impl Membership {
             locality: said(own, &self.defaults, |said| &said.locality).unwrap_or(otherwise.locality),
             root_namespace: said(own, &self.defaults, |said| &said.root_namespace).unwrap_or(otherwise.root_namespace),
             gateways: said(own, &self.defaults, |said| &said.gateways).unwrap_or(otherwise.gateways),
+            trust_domain: said(own, &self.defaults, |said| &said.trust_domain).unwrap_or(otherwise.trust_domain),
         }
     }
 }
@@ -102,6 +105,10 @@ impl Said {
         let root_namespace = typed.root_namespace.as_deref().map(Into::into);
         let gateways = typed.gateways.as_ref();
         let gateways = gateways.map(|typed| super::gateways(&format!("{at}.gateways"), typed)).transpose()?;
-        Ok(Self { network: typed.network.as_deref().map(Network::new), locality, root_namespace, gateways })
+        let trust_domain = typed.trust_domain.as_ref();
+        let trust_domain =
+            trust_domain.map(|text| super::trust_domain(&format!("{at}.trustDomain"), text)).transpose()?;
+        let network = typed.network.as_deref().map(Network::new);
+        Ok(Self { network, locality, root_namespace, gateways, trust_domain })
     }
 }

@@ -6,6 +6,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationRule {
+    /// The namespaces that see it; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub export_to: Vec<String>,
     /// The host that it is for.
     pub host: String,
     /// What holds for all of it.
@@ -67,6 +70,7 @@ impl DestinationRule {
         let failover_priority =
             vec!["topology.istio.io/network", "topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
         Self {
+            export_to: Vec::new(),
             host: host.to_owned(),
             traffic_policy: TrafficPolicy {
                 load_balancer: by_label

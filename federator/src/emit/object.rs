@@ -19,6 +19,10 @@ pub const FIELD_MANAGER: &str = "federator";
 /// The label of everything we write.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "federator");
 
+/// The annotation by which somebody says of an object of theirs that ours is to be written all the same: over theirs where
+/// both have one name, else beside it.
+pub const ADOPT: (&str, &str) = ("federator.io/adopt", "true");
+
 /// The revision at which an object last changed.
 pub const REVISION_ANNOTATION: &str = "federator.io/revision";
 

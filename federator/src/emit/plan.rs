@@ -9,6 +9,8 @@ use serde_json::Value;
 pub struct Actual {
     /// Whether we made it.
     pub ours: bool,
+    /// Whether it may become ours.
+    pub adoptable: bool,
     /// The hash of its `spec`.
     pub spec: SetHash,
     /// How long that is as JSON.
@@ -42,6 +44,7 @@ pub fn decide(desired: Option<impl FnOnce() -> Value>, actual: Option<&Actual>) 
         (None, Some(actual)) if actual.ours => Action::Delete,
         (None, Some(_)) => Action::Nothing,
         (Some(_), None) => Action::Apply,
+        (Some(_), Some(actual)) if !actual.ours && actual.adoptable => Action::Apply,
         (Some(_), Some(actual)) if !actual.ours => Action::Foreign,
         (Some(desired), Some(actual)) => {
             if hash(&desired()) == actual.spec {
@@ -62,6 +65,7 @@ impl Actual {
         let text = spec.to_string();
         Self {
             ours: labels.any(|label| label == MANAGED_BY),
+            adoptable: false,
             spec: SetHash::of("", text.as_bytes()),
             bytes: text.len(),
         }
@@ -90,6 +94,7 @@ mod tests {
     #[test]
     fn only_differences_of_our_own_objects_are_written() {
         let (a, ours, theirs) = (desired("a"), actual("a", "federator"), actual("a", "Helm"));
+        let adoptable = Actual { adoptable: true, ..theirs };
         let mut later = desired("a");
         later.revision = 8;
         for (want, is, action_is) in [
@@ -98,6 +103,8 @@ mod tests {
             (None, Some(&theirs), Action::Nothing),
             (Some(&a), None, Action::Apply),
             (Some(&a), Some(&theirs), Action::Foreign),
+            (Some(&a), Some(&adoptable), Action::Apply),
+            (None, Some(&adoptable), Action::Nothing),
             (Some(&a), Some(&ours), Action::Nothing),
             (Some(&later), Some(&ours), Action::Nothing),
             (Some(&a), Some(&actual("b", "federator")), Action::Apply),

@@ -24,6 +24,9 @@ pub struct ServiceEntry<'a> {
     /// Its endpoints.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint<'a>>,
+    /// The namespaces that see it; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub export_to: Vec<String>,
     /// Its hosts.
     pub hosts: Vec<String>,
     /// Whether it belongs to the mesh.
@@ -32,6 +35,9 @@ pub struct ServiceEntry<'a> {
     pub ports: Vec<Port<'a>>,
     /// How endpoints are found: `STATIC`, or `DNS` when one of them is a host name.
     pub resolution: &'static str,
+    /// The identities that may answer for it over mutual TLS; any of the mesh where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_alt_names: Vec<String>,
 }
 
 /// `ServiceEntry.spec.ports[]`.
@@ -84,10 +90,12 @@ impl Default for ServiceEntry<'_> {
         Self {
             addresses: Vec::new(),
             endpoints: Vec::new(),
+            export_to: Vec::new(),
             hosts: Vec::new(),
             location: "MESH_INTERNAL",
             ports: Vec::new(),
             resolution: STATIC,
+            subject_alt_names: Vec::new(),
         }
     }
 }

@@ -86,6 +86,7 @@ fn entry(out: &mut String, entry: &ServiceEntry<'_>) -> fmt::Result {
         out.push_str("  endpoints:\n");
         entry.endpoints.iter().try_for_each(|known| endpoint(out, known))?;
     }
+    texts(out, "exportTo", &entry.export_to)?;
     texts(out, "hosts", &entry.hosts)?;
     writeln!(out, "  location: {}", entry.location)?;
     out.push_str(if entry.ports.is_empty() { "  ports: []\n" } else { "  ports:\n" });
@@ -93,7 +94,8 @@ fn entry(out: &mut String, entry: &ServiceEntry<'_>) -> fmt::Result {
         pair(out, "    - name", name)?;
         writeln!(out, "      number: {number}\n      protocol: {protocol}")?;
     }
-    writeln!(out, "  resolution: {}", entry.resolution)
+    writeln!(out, "  resolution: {}", entry.resolution)?;
+    texts(out, "subjectAltNames", &entry.subject_alt_names)
 }
 
 /// What stands behind a colon or a dash, so many levels in.

@@ -26,6 +26,7 @@ use crate::config::rules::ExportRules;
 use gateways::Gateways;
 use model::{
     export::{Address, Exported, Workload},
+    identity::TrustDomain,
     locality::{Locality, Network},
     name::{Label, ServiceKey},
 };
@@ -394,6 +395,11 @@ impl Index {
     pub fn set_gateways(&mut self, configured: Vec<(Address, u16)>) {
         self.gateways.configure(configured);
         self.gateways.settle(&mut self.observed.meta);
+    }
+
+    /// Sets the trust domain of the cluster's mesh.
+    pub fn set_trust_domain(&mut self, domain: TrustDomain) {
+        self.observed.meta.trust_domain = domain;
     }
 
     fn set_entrance(&mut self, name: &ObjectName, entrance: Option<SourceEntrance>) {

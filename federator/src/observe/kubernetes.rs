@@ -117,6 +117,7 @@ impl Watching {
         index.set_network(config.place.network.clone());
         index.set_root_namespace(&config.place.root_namespace);
         index.set_gateways(config.place.gateways.clone());
+        index.set_trust_domain(config.place.trust_domain.clone());
         index.set_rules(config.rules.borrow().clone());
         Self {
             cluster: Cluster::new(index),

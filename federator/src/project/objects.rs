@@ -15,7 +15,7 @@ use crate::{
     },
     gather::Gathered,
 };
-use model::{merge::Service, name::ServiceKey, reach::Place, tracked::Tracked, view::View};
+use model::{export::Families, merge::Service, name::ServiceKey, reach::Place, tracked::Tracked, view::View};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// What is missing of entries, by service; nothing of those that are whole.
@@ -35,6 +35,12 @@ pub struct Config {
     pub namespace: Arc<str>,
     /// Whether a DestinationRule goes with every service.
     pub rules: bool,
+    /// The namespaces that see entries and rules, as Istio's `exportTo`; empty for all.
+    pub export_to: Arc<[String]>,
+    /// Whether there is nothing for services that no other cluster exports.
+    pub remote_only: bool,
+    /// The families of which entries have virtual addresses.
+    pub families: Families,
     /// The labels of the pods of east-west gateways; none where the Gateway is somebody else's to write.
     pub gateway: BTreeMap<String, String>,
 }
@@ -83,25 +89,30 @@ impl Objects {
         let due = self.cursor.advance(view);
         for (key, service) in due.services {
             let host: Arc<str> = key.host(&self.config.zone).into();
+            let service = service.filter(|service| self.is_wanted(view, service));
             let service = service.or_else(|| self.for_others(view, &key));
-            let made = service.map(|service| Made {
-                place: self.place.clone(),
-                networks: due.networks.clone(),
-                service,
-                host: host.clone(),
-            });
             let mut missing = Vec::new();
-            let both = made.and_then(|made| {
+            let both = service.and_then(|service| {
+                let namespace = self.namespace(&service);
+                let export_to = self.export_to(view, &namespace);
+                let made = Made {
+                    place: self.place.clone(),
+                    networks: due.networks.clone(),
+                    service,
+                    host: host.clone(),
+                    export_to: export_to.clone(),
+                    families: self.config.families,
+                };
                 let entry = made.make(&mut missing);
                 // Without a port Istio could do nothing with it.
                 if entry.ports.is_empty() {
                     missing.push(Condition::no_port());
                     return None;
                 }
-                let is_static = entry.resolution == STATIC;
-                let is_empty = entry.endpoints.is_empty();
-                let (namespace, hash) = (self.namespace(&made), Spec::from(entry).digest());
-                let rule = DestinationRule::near_first(&host, is_static);
+                let (is_static, is_empty) = (entry.resolution == STATIC, entry.endpoints.is_empty());
+                let hash = Spec::from(entry).digest();
+                let rule =
+                    DestinationRule { export_to: export_to.to_vec(), ..DestinationRule::near_first(&host, is_static) };
                 Some(Both {
                     namespace,
                     entry: Desired::new(Arc::new(made), hash, view.revision()).empty(is_empty),
@@ -124,15 +135,35 @@ impl Objects {
         (!exports.is_empty()).then(|| Arc::new(Service { exports, ..(**service).clone() }))
     }
 
+    /// Whether a service that is imported is to be known to the mesh here.
+    fn is_wanted(&self, view: &View, service: &Service) -> bool {
+        let is_remote = service.exports.iter().any(|(cluster, _)| *cluster != self.config.place.cluster);
+        !self.config.remote_only || is_remote || self.has_gateways(view)
+    }
+
+    /// Who sees entries and rules. Gateways are among those, where others come in through them.
+    fn export_to(&self, view: &View, namespace: &str) -> Arc<[String]> {
+        let all = &self.config.export_to;
+        let sees = |to: &String| match &**to {
+            "*" => true,
+            "." => *namespace == *self.config.namespace,
+            to => *to == *self.config.namespace,
+        };
+        if all.is_empty() || all.iter().any(sees) || !self.has_gateways(view) {
+            return all.clone();
+        }
+        all.iter().cloned().chain([self.config.namespace.to_string()]).collect()
+    }
+
     fn has_gateways(&self, view: &View) -> bool {
         let home = view.clusters().get(&self.config.place.cluster);
         home.and_then(|home| home.meta.as_ref()).is_some_and(|meta| !meta.gateways.is_empty())
     }
 
     /// Where an entry goes: beside the service, where the cluster has it. There its DestinationRules are looked for.
-    fn namespace(&self, made: &Made) -> Arc<str> {
-        let here = made.service.exports.iter().any(|(cluster, _)| *cluster == self.config.place.cluster);
-        if here { made.service.key.namespace.as_str().into() } else { self.config.namespace.clone() }
+    fn namespace(&self, service: &Service) -> Arc<str> {
+        let here = service.exports.iter().any(|(cluster, _)| *cluster == self.config.place.cluster);
+        if here { service.key.namespace.as_str().into() } else { self.config.namespace.clone() }
     }
 
     /// Sets or removes what there is of a service, which moves when the cluster gets or loses the service itself.

@@ -5,14 +5,16 @@
 //! entry has no room or no word for is said as a condition of its service.
 
 mod condition;
+mod identities;
 mod through;
 
 use crate::emit::service_entry::{Endpoint, Labels, Port, STATIC, ServiceEntry};
 use model::{
-    export,
+    export::{self, Families, Family},
     locality::Locality,
     merge::Service,
     reach::{Asker, Networks, Offer, Place, Usable, offer},
+    vip::Vip,
 };
 use std::{
     borrow::Cow,
@@ -44,6 +46,10 @@ pub(super) struct Made {
     pub(super) networks: Arc<Networks>,
     pub(super) service: Arc<Service>,
     pub(super) host: Arc<str>,
+    /// The namespaces that see it; empty for all.
+    pub(super) export_to: Arc<[String]>,
+    /// The families of which it has virtual addresses.
+    pub(super) families: Families,
 }
 
 // === impl Made ===
@@ -74,13 +80,24 @@ impl Made {
             endpoints.truncate(fit);
         }
         ServiceEntry {
-            addresses: addresses(&self.service),
+            addresses: self.addresses(),
             endpoints,
+            export_to: self.export_to.to_vec(),
             hosts: vec![self.host.to_string()],
             ports: ports.into_iter().map(object_port).collect(),
             resolution: if has_hosts { "DNS" } else { STATIC },
+            subject_alt_names: identities::identities(&self.networks, &self.service),
             ..ServiceEntry::default()
         }
+    }
+
+    /// No more addresses than the cluster has families, because istiod repeats every endpoint once an address.
+    fn addresses(&self) -> Vec<String> {
+        let of = |vip: Vip, family| match family {
+            Family::V4 => vip.v4.to_string(),
+            Family::V6 => vip.v6.to_string(),
+        };
+        self.service.vip.iter().flat_map(|vip| self.families.iter().map(|family| of(*vip, family))).collect()
     }
 
     /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once: so do merged TCP ports.
@@ -172,12 +189,6 @@ fn endpoint<'a>(ports: &[&'a export::Port], usable: &Usable<'a>, unit: u32) -> E
         ports: mapped.collect(),
         weight: (unit != 1).then_some(unit),
     }
-}
-
-/// An entry carries no more addresses than the cluster has families, because istiod repeats every endpoint once an
-/// address; nearly every cluster has IPv4.
-fn addresses(service: &Service) -> Vec<String> {
-    service.vip.iter().map(|vip| vip.v4.to_string()).collect()
 }
 
 #[cfg(test)]

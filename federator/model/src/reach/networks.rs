@@ -3,6 +3,7 @@
 use crate::{
     cluster::Meta,
     gateway::{Gateway, Passed},
+    identity::TrustDomain,
     locality::{Locality, Network},
     name::ClusterId,
     view::View,
@@ -24,6 +25,7 @@ struct Site {
     locality: Locality,
     gateways: Vec<Gateway>,
     passed: Vec<Passed>,
+    trust_domain: TrustDomain,
 }
 
 /// A gateway, and whose it is.
@@ -68,6 +70,12 @@ impl Networks {
         self.sites.get(cluster).map(|site| &site.network)
     }
 
+    /// The trust domain of a cluster; `None` when it is not known.
+    #[must_use]
+    pub fn trust_domain(&self, cluster: &ClusterId) -> Option<&TrustDomain> {
+        self.sites.get(cluster).map(|site| &site.trust_domain).filter(|domain| !domain.as_str().is_empty())
+    }
+
     /// The gateways to what a cluster has on a network: its own, or else those of any cluster there.
     pub(super) fn gateways<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
         let own = self.entrances(cluster, network);
@@ -100,13 +108,14 @@ impl Networks {
 
 impl Site {
     fn new(meta: &Meta) -> Self {
-        let Meta { uid: _, network, locality, gateways, passed } = meta.clone();
-        Self { network, locality, gateways, passed }
+        let Meta { uid: _, network, locality, gateways, passed, trust_domain } = meta.clone();
+        Self { network, locality, gateways, passed, trust_domain }
     }
 
     fn is(&self, meta: &Meta) -> bool {
-        let Meta { uid: _, network, locality, gateways, passed } = meta;
-        (&self.network, &self.locality, &self.gateways, &self.passed) == (network, locality, gateways, passed)
+        let Meta { uid: _, network, locality, gateways, passed, trust_domain } = meta;
+        let known = (&self.network, &self.locality, &self.gateways, &self.passed, &self.trust_domain);
+        known == (network, locality, gateways, passed, trust_domain)
     }
 }
 

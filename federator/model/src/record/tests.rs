@@ -131,6 +131,7 @@ fn the_small_ones_round_trip() {
         locality: Locality::new("r", "z", ""),
         gateways: ["192.0.2.1", "2001:db8::1", "gateway.example"].map(gateway).into(),
         passed: vec![Passed::new("*.global")],
+        trust_domain: TrustDomain::parse("east.example").expect("it can be"),
     };
     assert_eq!(Meta::decode(&meta.encode()), Ok(meta));
     let owner = Owner { agent: "east-0".into(), uid: "u".into(), lease: 7, role: Role::Deputy, flaps: 2 };

@@ -194,7 +194,8 @@ impl Emitter {
 
     fn set_object(&mut self, key: ObjectKey, object: &DynamicObject) {
         let there = there(object);
-        self.set_claim(&key, (!there.actual.ours).then_some(&object.data["spec"]));
+        let claims = !there.actual.ours && !there.actual.adoptable;
+        self.set_claim(&key, claims.then_some(&object.data["spec"]));
         self.set_actual(key, Some(there));
     }
 

@@ -2,7 +2,7 @@
 //! comes late, of an agent that has stopped being the one that writes, changes nothing.
 
 use crate::emit::{
-    object::{Desired, FIELD_MANAGER, Kind, ObjectKey, On},
+    object::{ADOPT, Desired, FIELD_MANAGER, Kind, ObjectKey, On},
     plan::Actual,
 };
 use kube::{
@@ -109,8 +109,9 @@ pub(super) fn key_of(kind: Kind, object: &DynamicObject) -> ObjectKey {
 
 /// How it is.
 pub(super) fn there(object: &DynamicObject) -> There {
-    let labels = object.metadata.labels.iter().flatten();
-    let actual = Actual::new(labels.map(|(key, value)| (&**key, &**value)), &object.data["spec"]);
+    let labels = object.labels().iter().map(|(key, value)| (&**key, &**value));
+    let adoptable = object.annotations().get(ADOPT.0).is_some_and(|said| said == ADOPT.1);
+    let actual = Actual { adoptable, ..Actual::new(labels, &object.data["spec"]) };
     let uid = object.metadata.uid.as_deref().unwrap_or_default().into();
     There { actual, state: State { uid, version: version_of(object) } }
 }

@@ -7,13 +7,15 @@ use crate::emit::{
 };
 use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
 use model::{
-    export::{self, Address, Export},
+    export::{self, Address, Export, Family},
     gateway::{Gateway as Entrance, Passed},
     locality::{Locality, Network},
     merge::{Parts, merge},
     view::Cluster,
     vip::Vip,
 };
+
+mod settings;
 
 /// A View to be changed, and what is projected from it in cluster `here`.
 struct Bed {
@@ -32,6 +34,9 @@ impl Bed {
                 zone: "global".into(),
                 namespace: "istio-system".into(),
                 rules: false,
+                export_to: Arc::default(),
+                remote_only: false,
+                families: [Family::V4].into_iter().collect(),
                 gateway: BTreeMap::new(),
             }),
         };

@@ -39,6 +39,9 @@ pub struct Meta {
     /// The hosts that these let through, as patterns of Istio's Gateway.
     #[prost(string, repeated, tag = "7")]
     pub passed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The trust domain of its mesh; empty when it is not known.
+    #[prost(string, tag = "8")]
+    pub trust_domain: ::prost::alloc::string::String,
     #[prost(uint32, tag = "15")]
     pub reader: u32,
 }
