@@ -1,7 +1,8 @@
-//! Envoy as a sidecar of a spare cluster, configured by the istiod there: what a client in the mesh gets of what is
-//! emitted.
+//! Envoy as a sidecar or a gateway of a spare cluster, configured by the istiod there: what a client in the mesh gets of
+//! what is emitted.
 //!
-//! Nothing is redirected to it: what a pod would send to a port goes to that port of the loopback, with the host's name.
+//! Unless a pod's connections are redirected to it (`Spare::redirect`), what the pod would send to a port goes to that port
+//! of the loopback, with the host's name.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,10 +14,14 @@ use serde_json::{Value, json};
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::loopback;
-use crate::{Result, Spare, XdsNode, eventually, http, istiod};
+use crate::{Question, Result, Spare, XdsNode, eventually, http, istiod};
 
-/// Its own port for administrators, on the loopback of a place that nobody shares.
+/// Its own port for administrators, on the loopback of a place that nobody shares; a gateway's is beside a sidecar's.
 const ADMIN: u16 = 15000;
+const ADMIN_OF_ROUTER: u16 = 15100;
+
+/// Where istiod has a sidecar listen for what is redirected.
+pub(crate) const OUTBOUND: u16 = 15001;
 
 /// From the start to the first whole configuration.
 const START: Duration = Duration::from_secs(30);
@@ -26,23 +31,30 @@ const START: Duration = Duration::from_secs(30);
 pub struct Envoy {
     process: Process,
     place: Place,
+    admin: u16,
 }
 
 impl Spare {
-    /// Starts Envoy beside the istiod of this cluster, and returns when it has what that tells it. There is room for one.
+    /// Starts Envoy beside the istiod of this cluster, and returns when it has what that tells it. There is room for one
+    /// sidecar and one gateway.
     pub async fn envoy(&self, node: &XdsNode) -> Result<Envoy> {
-        let config = self.logs().join("envoy.json");
-        fs::write(&config, bootstrap(&node.json(self.name())).to_string())?;
+        let (name, admin) = match node.kind() {
+            "router" => ("envoy-router", ADMIN_OF_ROUTER),
+            _ => ("envoy", ADMIN),
+        };
+        let config = self.logs().join(format!("{name}.json"));
+        fs::write(&config, bootstrap(&node.json(self.name()), admin).to_string())?;
         let mut arguments: Vec<OsString> = vec!["--config-path".into(), config.into_os_string()];
         arguments.extend(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"].map(Into::into));
         let envoy = Envoy {
-            process: Process::new("envoy", self.place(), self.part("envoy")?, arguments, self.logs()),
+            process: Process::new(name, self.place(), self.part("envoy")?, arguments, self.logs()),
             place: self.place(),
+            admin,
         };
         envoy.process.start()?;
         eventually(START, "Envoy is ready", async || {
             ensure!(envoy.process.is_running(), "it ended: {}", envoy.process.tail());
-            http::get(envoy.place, loopback(ADMIN), "/ready").await
+            http::get(envoy.place, loopback(envoy.admin), "/ready").await
         })
         .await?;
         Ok(envoy)
@@ -52,24 +64,34 @@ impl Spare {
 impl Envoy {
     /// What a host answers on a port, as a client in the mesh gets it; any answer but `200` is an error.
     pub async fn get(&self, host: &str, port: u16) -> Result<String> {
-        http::get_of(host, self.place, loopback(port), "/").await
+        self.question(host, port).ask().await
+    }
+
+    /// A question for a host on a port, as a client in the mesh asks it.
+    pub fn question(&self, host: &str, port: u16) -> Question {
+        self.place.question(host, loopback(port))
     }
 
     /// How often it has refused what istiod sent.
     pub async fn refusals(&self) -> Result<u64> {
-        let counters = http::get(self.place, loopback(ADMIN), "/stats?filter=update_rejected").await?;
+        self.count("update_rejected").await
+    }
+
+    /// The sum of all its counters whose names match this.
+    pub async fn count(&self, names: &str) -> Result<u64> {
+        let counters = http::get(self.place, loopback(self.admin), &format!("/stats?filter={names}")).await?;
         let values = counters.lines().map(|line| Ok(line.rsplit(' ').next().context("a counter")?.parse::<u64>()?));
         values.sum()
     }
 }
 
-fn bootstrap(node: &Value) -> Value {
+fn bootstrap(node: &Value, admin: u16) -> Value {
     let by_ads = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
     let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
     json!({
         "node": node,
-        "admin": {"address": address(ADMIN)},
+        "admin": {"address": address(admin)},
         "dynamic_resources": {
             "lds_config": by_ads,
             "cds_config": by_ads,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::Result;
@@ -17,13 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The body of a `200` answer; any other answer is an error that quotes it.
 pub(crate) async fn get(from: Place, server: SocketAddr, path: &str) -> Result<String> {
-    get_of(&server.to_string(), from, server, path).await
-}
-
-/// The same of a host by its name, from a server that answers for many.
-pub(crate) async fn get_of(host: &str, from: Place, server: SocketAddr, path: &str) -> Result<String> {
-    let question = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    ask(from, server, &question).await.with_context(|| format!("GET http://{host}{path}"))
+    let question = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    ask(from, server, &question).await.with_context(|| format!("GET http://{server}{path}"))
 }
 
 /// The same for a question that is JSON itself.
@@ -42,16 +38,34 @@ async fn ask(from: Place, server: SocketAddr, question: &str) -> Result<String> 
 }
 
 async fn exchange(from: Place, server: SocketAddr, question: &str) -> Result<(u16, String)> {
-    let mut stream = from.connect(server).await?;
+    answer(from.connect(server).await?, question).await
+}
+
+/// Status and body of the answer to a question that ends its connection.
+pub(crate) async fn answer(mut stream: TcpStream, question: &str) -> Result<(u16, String)> {
     stream.write_all(question.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("not an HTTP answer")?;
-    let (head, body) = (std::str::from_utf8(&answer[..end])?.to_ascii_lowercase(), &answer[end + 4..]);
+    // Envoy keeps a connection open for a second after an answer of its own.
+    while length(&answer).is_none_or(|length| answer.len() < length) && stream.read_buf(&mut answer).await? > 0 {}
+    let end = end_of_head(&answer).context("not an HTTP answer")?;
+    let (head, body) = (std::str::from_utf8(&answer[..end])?.to_ascii_lowercase(), &answer[end..]);
     let status = head.split_whitespace().nth(1).context("no status in the answer")?;
     let chunked = head.lines().any(|line| line.starts_with("transfer-encoding:") && line.ends_with("chunked"));
     let body = if chunked { joined(body)? } else { body.to_owned() };
     Ok((status.parse().context("not an HTTP status")?, String::from_utf8(body)?))
+}
+
+/// Where the body begins.
+fn end_of_head(answer: &[u8]) -> Option<usize> {
+    answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// How long an answer is that says so.
+fn length(answer: &[u8]) -> Option<usize> {
+    let end = end_of_head(answer)?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?.to_ascii_lowercase();
+    let body: usize = head.lines().find_map(|line| line.strip_prefix("content-length:"))?.trim().parse().ok()?;
+    Some(end + body)
 }
 
 /// A body that came in chunks (RFC 9112, section 7.1).
@@ -72,7 +86,7 @@ fn joined(mut chunks: &[u8]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::joined;
+    use super::{joined, length};
 
     #[test]
     fn chunks_are_joined() {
@@ -81,6 +95,14 @@ mod tests {
         assert_eq!(whole("3\r\nabc\r\nA;x=y\r\n0123\r\n6789\r\n0\r\n\r\n").as_deref(), Some("abc0123\r\n6789"));
         for wrong in ["", "3", "x\r\n", "3\r\nab", "3\r\nabc\r\n"] {
             assert_eq!(whole(wrong), None, "{wrong:?}");
+        }
+    }
+    #[test]
+    fn an_answer_is_as_long_as_it_says() {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(length(head.as_bytes()), Some(head.len() + 3));
+        for untold in ["", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n", "HTTP/1.1 200 OK\r\n\r\nContent-Length: 3\r\n"] {
+            assert_eq!(length(untold.as_bytes()), None, "{untold:?}");
         }
     }
 }

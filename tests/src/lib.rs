@@ -27,9 +27,9 @@
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
 //! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `account`, `remote_secret`, `proxy`
-//! and `liar` (what agents get of a cluster), `istiod`, `ads`, `envoy` and `backend` (what Istio makes of it), `cut`,
-//! `spare` and `trio` (what
-//! breaks); then how the bed is made: `bed`, `network`, `place`, `control_plane`, `process`.
+//! and `liar` (what agents get of a cluster), `istiod`, `ads`, `envoy`, `question` and `backend` (what Istio makes of it),
+//! `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`, `network`, `place`, `control_plane`,
+//! `process`.
 
 mod fleet;
 
@@ -48,6 +48,7 @@ mod manifest;
 mod namespace;
 mod observer;
 mod proxy;
+mod question;
 mod reader;
 mod remote_secret;
 mod spare;
@@ -76,7 +77,7 @@ mod site;
 pub use account::Account;
 pub use ads::{XdsClient, XdsNode};
 pub use agent::{Agent, AgentSetup};
-pub use backend::Backend;
+pub use backend::{Backend, Manners};
 pub use cli::Said;
 pub use cluster::Cluster;
 pub use cut::Cut;
@@ -95,6 +96,7 @@ pub use parts::{Parts, federator, require_sandbox};
 pub use place::Place;
 pub use process::Process;
 pub use proxy::Proxy;
+pub use question::Question;
 pub use reader::{Reader, Request, Rule};
 pub use remote_secret::RemoteSecret;
 pub use spare::{RestartApiServer, Snapshot, Spare};

@@ -4,6 +4,7 @@
 //! a process there can bind any of them, and one that nobody bound refuses connections at once. Only clusters
 //! of one network have routes to each other's ranges; elsewhere a pod address is unreachable.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,6 +16,7 @@ use crate::site::{SITES, Site, places};
 
 /// The namespace of the bridge; nothing else lives in it.
 const HUB: &str = "hub";
+const HUB_PLACE: Place = Place::named(HUB, Ipv4Addr::UNSPECIFIED);
 
 /// The wire, once laid.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Network {
     /// Drops every frame between two places, in both directions; `table` names the cut for [`Self::heal`].
     pub(crate) fn cut(&self, table: &str, a: Place, b: Place) -> Result {
         let drop = |from: Place, to: Place| format!("iifname {:?} oifname {:?} drop", port(from), port(to));
-        self.load(&format!(
+        self.load(HUB_PLACE, &format!(
             "create table bridge {table}\ntable bridge {table} {{\n chain forward {{\n type filter hook forward priority 0;\n {}\n {}\n }}\n}}\n",
             drop(a, b),
             drop(b, a),
@@ -77,12 +79,20 @@ impl Network {
 
     /// Takes a cut away.
     pub(crate) fn heal(&self, table: &str) -> Result {
-        self.load(&format!("delete table bridge {table}\n"))
+        self.load(HUB_PLACE, &format!("delete table bridge {table}\n"))
     }
 
-    fn load(&self, rules: &str) -> Result {
-        let hub = Place::named(HUB, std::net::Ipv4Addr::UNSPECIFIED);
-        let mut nft = hub.command(&self.nft);
+    /// Has what an address of a place sends by TCP into a range arrive at a port of that place instead. The range needs a
+    /// route, because the kernel looks for one first; what others send there is lost.
+    pub(crate) fn redirect(&self, place: Place, from: IpAddr, range: &str, port: u16) -> Result {
+        ip(&format!("-n {} route add {range} dev lo", place.name()))?;
+        self.load(place, &format!(
+            "table inet capture {{\n chain output {{\n type nat hook output priority -100;\n ip saddr {from} ip daddr {range} meta l4proto tcp redirect to :{port}\n }}\n}}\n",
+        ))
+    }
+
+    fn load(&self, place: Place, rules: &str) -> Result {
+        let mut nft = place.command(&self.nft);
         nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut nft = nft.spawn().context("cannot run nft")?;
         if let Some(mut input) = nft.stdin.take() {

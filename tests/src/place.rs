@@ -83,7 +83,13 @@ impl Place {
 
     /// Connects from here to `to`; an address that answers nothing is an error after two seconds.
     pub async fn connect(&self, to: SocketAddr) -> Result<TcpStream> {
+        self.connect_from(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), to).await
+    }
+
+    /// The same from an address of here, such as a pod's.
+    pub(crate) async fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
         let socket = self.enter(TcpSocket::new_v4)??;
+        socket.bind(from).with_context(|| format!("no address {from} in {}", self.name))?;
         let what = || format!("connect from {} to {to}", self.name);
         let stream = timeout(CONNECT, socket.connect(to)).await.with_context(what)?.with_context(what)?;
         stream.set_nodelay(true)?;

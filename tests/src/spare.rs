@@ -5,6 +5,7 @@
 //! it is gone when it is dropped. It has all that a [`Cluster`] has.
 
 use std::fs;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use crate::network::Network;
 use crate::place::{Place, run};
 use crate::scheduler;
 use crate::site::{Lane, Site, loopback, places};
-use crate::{Cluster, Cut, Result, etcd};
+use crate::{Cluster, Cut, Result, envoy, etcd};
 
 /// A cluster that its test may destroy; it goes when it is dropped.
 pub struct Spare {
@@ -78,6 +79,13 @@ impl Spare {
     pub fn cut(&self, other: &str) -> Result<Cut> {
         let other = places().into_iter().find(|place| place.name() == other).context("there is no such place")?;
         Cut::make(self.network_of_bed(), self.place(), other)
+    }
+
+    /// Redirects what one of its pods sends into a range of addresses to the sidecar here, as Istio does in a pod. A pod
+    /// is told by its address, which the sidecar does not send from: Istio tells the sidecar by its user, and an
+    /// ordinary user's sandbox has no other.
+    pub fn redirect(&self, pod: IpAddr, range: &str) -> Result {
+        self.network_of_bed().redirect(self.place(), pod, range, envoy::OUTBOUND)
     }
 
     /// Keeps what its etcd knows now.

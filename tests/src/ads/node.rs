@@ -54,6 +54,20 @@ impl XdsNode {
         self
     }
 
+    /// What its pod sends to others is redirected to it, and it listens on no port of theirs.
+    #[must_use]
+    pub fn redirected(mut self) -> Self {
+        self.metadata.insert("INTERCEPTION_MODE".to_owned(), "REDIRECT".into());
+        self
+    }
+
+    /// A label of its pod, by which objects select it.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.metadata["LABELS"][key] = value.into();
+        self
+    }
+
     /// The network that it is on.
     #[must_use]
     pub fn network(mut self, network: &str) -> Self {
@@ -66,6 +80,11 @@ impl XdsNode {
     pub fn view(mut self, networks: &str) -> Self {
         self.metadata.insert("REQUESTED_NETWORK_VIEW".to_owned(), networks.into());
         self
+    }
+
+    /// `sidecar` or `router`.
+    pub(crate) const fn kind(&self) -> &'static str {
+        self.kind
     }
 
     pub(super) fn proto(&self, cluster: &str) -> Node {
