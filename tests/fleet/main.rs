@@ -6,6 +6,7 @@
 mod battery;
 mod bed;
 mod brake;
+mod capture;
 mod chaos;
 mod conflicts;
 mod emission;
