@@ -26,6 +26,7 @@ mod removal;
 mod render;
 mod rights;
 mod spare;
+mod traffic;
 mod trio;
 mod watches;
 mod writers;
