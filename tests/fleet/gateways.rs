@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::federation::service_entry;
 
 /// The network that only the spare cluster is on, and its gateway.
-const NETWORK: &str = "n9";
+pub(crate) const NETWORK: &str = "n9";
 const GATEWAY: &str = "192.0.2.9";
 
 /// Pods that have a sidecar, as far as anybody can tell by their labels.
-const MESHED: &str = "\
+pub(crate) const MESHED: &str = "\
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -34,7 +34,7 @@ spec:
 ";
 
 /// A gateway as Istio's own installation makes it.
-const ENTRANCE: &str = "\
+pub(crate) const ENTRANCE: &str = "\
 apiVersion: v1
 kind: Service
 metadata: {name: eastwest, labels: {topology.istio.io/network: n9}}
@@ -52,7 +52,7 @@ spec:
 ";
 
 /// Has a load balancer give a gateway these addresses.
-async fn balance(cluster: &Cluster, ns: &str, addresses: &[&str]) -> Result {
+pub(crate) async fn balance(cluster: &Cluster, ns: &str, addresses: &[&str]) -> Result {
     let ingress: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
     let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
     let services: Api<Service> = Api::namespaced(cluster.client(), ns);

@@ -21,6 +21,7 @@ mod lies;
 mod membership;
 mod mesh;
 mod observation;
+mod passage;
 mod remote;
 mod removal;
 mod render;
