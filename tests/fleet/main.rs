@@ -20,6 +20,7 @@ mod judge;
 mod lies;
 mod membership;
 mod mesh;
+mod objects;
 mod observation;
 mod passage;
 mod remote;
