@@ -125,7 +125,7 @@ fn three_clusters_answer_as_one() -> Result {
             let spec = &entry.data["spec"];
             assert_eq!(spec["addresses"], serde_json::json!(vips), "{spec}");
             for endpoint in spec["endpoints"].as_array().unwrap() {
-                let home = endpoint["labels"]["topology.istio.io/cluster"].as_str().unwrap();
+                let home = endpoint["labels"]["federator.io/cluster"].as_str().unwrap();
                 assert!(endpoint["locality"].as_str().unwrap().starts_with(&format!("{home}/{home}-")), "{endpoint}");
                 assert_eq!(endpoint["network"], "n1", "{endpoint}");
             }

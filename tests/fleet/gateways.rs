@@ -112,7 +112,7 @@ fn another_network_is_reached_through_its_gateways() -> Result {
         let entry = |weight: u64| {
             json!({
                 "address": GATEWAY,
-                "labels": {"security.istio.io/tlsMode": "istio", "topology.istio.io/cluster": name, "version": "v1"},
+                "labels": {"security.istio.io/tlsMode": "istio", "federator.io/cluster": name, "version": "v1"},
                 "locality": name,
                 "network": NETWORK,
                 "ports": {"http": 15443},

@@ -257,7 +257,7 @@ async fn shares(stage: &Stage<'_>) -> Result {
     stage.served_by(&web, cluster, &["east"]).await?;
 
     // The label that seems to say the cluster is everywhere istiod's own: one subset has all, the other nobody.
-    stage.apply(&objects.replace("topology.kubernetes.io/region", "topology.istio.io/cluster")).await?;
+    stage.apply(&objects.replace("federator.io/cluster", "topology.istio.io/cluster")).await?;
     stage.served_by(&web, cluster, &["503", west]).await?;
 
     // A weight of nothing is no backup.

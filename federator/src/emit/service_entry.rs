@@ -8,8 +8,9 @@ use model::{
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-/// Tells which cluster an endpoint is in, to Istio and to people.
-const CLUSTER_LABEL: &str = "topology.istio.io/cluster";
+/// Tells which cluster an endpoint is in, to subsets and to people. Not Istio's own `topology.istio.io/cluster`: istiod writes
+/// its own cluster's id over that, on every endpoint of a ServiceEntry.
+const CLUSTER_LABEL: &str = "federator.io/cluster";
 
 /// How endpoints are found that are addresses.
 pub const STATIC: &str = "STATIC";

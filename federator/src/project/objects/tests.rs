@@ -111,7 +111,7 @@ fn an_entry_says_what_istio_needs_to_know() {
       {
         "address": "10.0.0.1",
         "labels": {
-          "topology.istio.io/cluster": "east"
+          "federator.io/cluster": "east"
         },
         "locality": "eu/eu-1",
         "network": "n1",
@@ -122,7 +122,7 @@ fn an_entry_says_what_istio_needs_to_know() {
       {
         "address": "fd00::3",
         "labels": {
-          "topology.istio.io/cluster": "east"
+          "federator.io/cluster": "east"
         },
         "locality": "eu/eu-2",
         "network": "n1",
@@ -285,8 +285,8 @@ fn endpoints_say_their_own_network_and_what_runs_there() {
     assert_eq!(
         only(made).entry().endpoints.iter().map(shown).collect::<Vec<_>>(),
         [
-            "10.0.0.1 n1 security.istio.io/tlsMode=istio topology.istio.io/cluster=east version=v2",
-            "10.0.0.2 n1 topology.istio.io/cluster=east"
+            "10.0.0.1 n1 federator.io/cluster=east security.istio.io/tlsMode=istio version=v2",
+            "10.0.0.2 n1 federator.io/cluster=east"
         ]
     );
 }
@@ -420,7 +420,7 @@ fn another_network_is_one_endpoint_a_gateway() {
         [
             "10.0.0.1 n1 eu/a cluster=here http=8080",
             // Of the labels only what all have: a subset of one version does not choose it.
-            "192.0.2.7 n2 us 3 version=1 tlsMode=istio cluster=south grpc=15443 http=15443",
+            "192.0.2.7 n2 us 3 version=1 cluster=south tlsMode=istio grpc=15443 http=15443",
         ]
     );
     // Two gateways divide evenly what is behind them.
