@@ -67,13 +67,15 @@ impl Made {
         }
         let ports = self.ports(&offer, missing);
         let (unit, gateways) = through::endpoints(&offer.through, &ports);
-        let direct = offer.usable.iter().map(|usable| endpoint(&ports, usable, unit));
-        let mut endpoints: Vec<Endpoint<'_>> = direct.chain(gateways).collect();
+        let mut endpoints: Vec<_> = offer.usable.iter().map(|usable| endpoint(&ports, usable, unit)).collect();
+        endpoints.sort();
+        // A machine that several clusters know is one: gRPC takes no assignment that names it twice.
+        endpoints.dedup_by(|again, first| again.address == first.address);
+        endpoints.extend(gateways);
         if has_hosts {
             endpoints.iter_mut().for_each(forget_place);
         }
         endpoints.sort();
-        endpoints.dedup();
         let fit = how_many_fit(&endpoints);
         if fit < endpoints.len() {
             missing.push(Condition::endpoints(fit, endpoints.len()));

@@ -292,6 +292,21 @@ fn endpoints_say_their_own_network_and_what_runs_there() {
 }
 
 #[test]
+fn a_machine_that_several_clusters_know_is_there_once() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1"), ("south", "n2")]);
+    let known = |ports, endpoints| export(head("http:80"), [slice(ports, endpoints)]);
+    bed.set(
+        "demo/web",
+        &[
+            ("here", known("http:80", "10.0.0.1@eu/eu-1 10.0.0.2@eu/eu-1 db.example")),
+            ("east", known("http:8080", "10.0.0.1@eu/eu-2 10.0.0.3@eu/eu-2 10.0.0.4%n2 db.example")),
+            ("south", known("http:80", "10.0.0.2@us/us-1 10.0.0.5%n1")),
+        ],
+    );
+    assert_eq!(bed.shown(), ["demo/web.demo.global@1 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.5 db.example"]);
+}
+
+#[test]
 fn an_entry_is_where_the_service_is_and_moves_with_it() {
     let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
     bed.set("demo/web", &[("east", plain("10.0.0.1"))]);
