@@ -92,7 +92,7 @@ fn table(all: &[Ready], level: impl Fn(&str, &str) -> usize) -> String {
 }
 
 /// All that we have written into a cluster, of whatever kind.
-async fn written(cluster: &Cluster) -> Result<Vec<DynamicObject>> {
+pub(crate) async fn written(cluster: &Cluster) -> Result<Vec<DynamicObject>> {
     let mut all = Vec::new();
     let group = kube::discovery::group(&cluster.client(), NETWORKING).await?;
     for (resource, _) in group.recommended_resources() {
@@ -104,7 +104,7 @@ async fn written(cluster: &Cluster) -> Result<Vec<DynamicObject>> {
 
 /// Hosts and virtual addresses that more than one ServiceEntry claims. Istio would take the endpoints of both, or send to
 /// one what is for the other, and says nothing.
-fn claimed_twice(entries: &[DynamicObject]) -> Vec<String> {
+pub(crate) fn claimed_twice(entries: &[DynamicObject]) -> Vec<String> {
     let mut claims: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.types.as_ref().is_some_and(|types| types.kind == "ServiceEntry")) {
         let spec = &entry.data["spec"];

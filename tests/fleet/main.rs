@@ -13,6 +13,7 @@ mod emission;
 mod etcd;
 mod faults;
 mod federation;
+mod fleets;
 mod gateways;
 mod install;
 mod istio;

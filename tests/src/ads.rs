@@ -50,19 +50,40 @@ pub struct XdsClient {
 impl XdsClient {
     /// Connects a proxy inside a place, and asks for all clusters.
     pub(crate) async fn connect(place: Place, server: SocketAddr, node: &XdsNode) -> Result<Self> {
+        Self::open(place, server, node, Cluster::type_url(), Vec::new()).await
+    }
+
+    /// The same that asks for nothing but the endpoints of these clusters.
+    pub(crate) async fn of_endpoints(
+        place: Place,
+        server: SocketAddr,
+        node: &XdsNode,
+        names: Vec<String>,
+    ) -> Result<Self> {
+        Self::open(place, server, node, ClusterLoadAssignment::type_url(), names).await
+    }
+
+    async fn open(
+        place: Place,
+        server: SocketAddr,
+        node: &XdsNode,
+        type_url: String,
+        names: Vec<String>,
+    ) -> Result<Self> {
         let connector = service_fn(move |_| async move { place.connect(server).await.map(TokioIo::new) });
         let channel = Endpoint::from_shared(format!("http://{server}"))?.connect_with_connector(connector).await?;
         let (mut requests, stream) = mpsc::channel(REQUESTS);
         let first = DiscoveryRequest {
             node: Some(node.proto(place.name())),
-            type_url: Cluster::type_url(),
+            type_url,
+            resource_names: names.clone(),
             ..DiscoveryRequest::default()
         };
         requests.send(first).await?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         let responses = client.stream_aggregated_resources(stream).await?.into_inner();
         let (assignments, clusters) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { requests, responses, names: Vec::new(), assignments, clusters, listeners: None })
+        Ok(Self { requests, responses, names, assignments, clusters, listeners: None })
     }
 
     /// Waits until the endpoints of a cluster, `outbound|80||web.shop.global`, are exactly this table: one line each, in
@@ -129,6 +150,11 @@ impl XdsClient {
         let whole = self.clusters.get(cluster).with_context(|| format!("istiod has no {cluster}"))?;
         let assignment = whole.load_assignment.as_ref().or_else(|| self.assignments.get(cluster));
         Ok(assignment::table(assignment.with_context(|| format!("no word on the endpoints of {cluster}"))?))
+    }
+
+    /// The same as istiod has said it; `None` before it has.
+    pub fn assignment(&self, cluster: &str) -> Option<&ClusterLoadAssignment> {
+        self.assignments.get(cluster)
     }
 
     /// What is said of a cluster now.

@@ -93,6 +93,13 @@ impl Istiod {
         XdsClient::connect(self.place, loopback(XDS), node).await.context("a proxy connects to istiod")
     }
 
+    /// A proxy that asks for the endpoints of these clusters and for nothing else: of very many services, all clusters are
+    /// more than it has to know.
+    pub async fn endpoints(&self, node: &XdsNode, clusters: Vec<String>) -> Result<XdsClient> {
+        let proxy = XdsClient::of_endpoints(self.place, loopback(XDS), node, clusters);
+        proxy.await.context("a proxy connects to istiod")
+    }
+
     /// Whether Istio's validation lets an object pass without a word; a warning is an error too. It passes kinds that it
     /// does not know.
     pub async fn admits(&self, object: &DynamicObject) -> Result {

@@ -26,7 +26,7 @@
 //! agents have for it.
 //!
 //! Read on in this order: `fleet` (what a test holds), `cluster` and `workload` (what it does with a cluster),
-//! `agent`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `account`, `remote_secret`, `proxy`
+//! `agent`, `sketch`, `cli`, `dig`, `load`, `observer` and `leaks` (Federator itself), `reader`, `account`, `remote_secret`, `proxy`
 //! and `liar` (what agents get of a cluster), `istiod`, `ads`, `envoy`, `question` and `backend` (what Istio makes of it),
 //! `cut`, `spare` and `trio` (what breaks); then how the bed is made: `bed`, `network`, `place`, `control_plane`,
 //! `process`.
@@ -51,6 +51,7 @@ mod proxy;
 mod question;
 mod reader;
 mod remote_secret;
+mod sketch;
 mod spare;
 mod store;
 mod trio;
