@@ -1,7 +1,5 @@
-//! What an agent writes into its own cluster, whatever Istio is there: an old one, none, or one that comes later; and what
-//! has no room in an object.
-
-use std::fmt::Write as _;
+//! What an agent writes into its own cluster, whatever Istio is there: an old one, none, or one that comes later; and
+//! whoever else writes there.
 
 use anyhow::{Context as _, ensure};
 use harness::{Cluster, Fleet, Result, SOON, eventually};
@@ -11,15 +9,11 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Po
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
-use crate::federation::{entry_addresses, service_entry, service_entry_in};
+use crate::federation::{entry_addresses, service_entry_in};
 use crate::observation::{define, undefine};
 
 /// The definition of ServiceEntries.
 const DEFINITION: &str = "serviceentries.networking.istio.io";
-
-/// Endpoints of a service that is too large by one, and of its EndpointSlices.
-const TOO_MANY: usize = 4097;
-const OF_A_SLICE: usize = 1000;
 
 /// Has ServiceEntries served in these versions only.
 async fn serve(cluster: &Cluster, versions: &[&str]) -> Result {
@@ -62,49 +56,6 @@ fn istio_may_be_old_or_absent_and_come_later() -> Result {
         define(&north, definition).await?;
         holds("v1alpha3", 3).await?;
         agent.wait_until("nothing is missed", |now| now["emit"]["trouble"] == Value::Null).await?;
-        Ok(())
-    })
-}
-
-#[test]
-fn what_has_no_room_in_an_entry_is_said() -> Result {
-    Fleet::shared(async |fleet| {
-        let ns = fleet.namespace("large").await?;
-        let north = fleet.spare().await?;
-        ns.add_to(&north).await?;
-        let mut objects = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
-            spec: {ports: [{name: http, port: 80, targetPort: 8080}, {name: dns, port: 53, protocol: UDP}]}\n"
-            .to_owned();
-        let all: Vec<String> = (0..TOO_MANY).map(|n| format!("10.98.{}.{}", n / 250, n % 250 + 1)).collect();
-        for (number, some) in all.chunks(OF_A_SLICE).enumerate() {
-            let addresses = some.iter().map(|address| format!("{{addresses: [{address}]}}"));
-            let addresses = addresses.collect::<Vec<_>>().join(", ");
-            write!(
-                objects,
-                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nmetadata:\n  name: web-{number}\n  \
-                 labels: {{kubernetes.io/service-name: web, endpointslice.kubernetes.io/managed-by: tests}}\n\
-                 ports: [{{name: http, port: 8080, protocol: TCP}}]\nendpoints: [{addresses}]\n"
-            )?;
-        }
-        north.apply(&ns, &objects).await?;
-        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
-        let host = format!("web.{ns}.global");
-        eventually(SOON, "the entry has all that fit", async || {
-            let found = entry_addresses(&service_entry(&north, &ns, &host).await?).len();
-            ensure!(found == TOO_MANY - 1, "{found} endpoints");
-            Ok(())
-        })
-        .await?;
-        let key = format!("{ns}/web");
-        let left_out = &agent.status().await?["emit"]["leftOut"][&key];
-        let expected = [
-            "PortTransport: 53/UDP(dns) is left out: a ServiceEntry knows TCP only",
-            "TooManyEndpoints: 4096 of 4097 endpoints are held: an entry has room for no more",
-        ];
-        ensure!(*left_out == json!(expected), "{left_out}");
-        let metrics = agent.metrics().await?;
-        let counted = "federator_emit_left_out_services{reason=\"TooManyEndpoints\"} 1";
-        ensure!(metrics.contains(counted), "{metrics}");
         Ok(())
     })
 }

@@ -19,6 +19,7 @@ mod install;
 mod istio;
 mod judge;
 mod lies;
+mod limits;
 mod membership;
 mod mesh;
 mod objects;
