@@ -27,13 +27,20 @@ use futures::{
 use kube::Client;
 use model::tracked::Tracked;
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use write::{Written, key_of, there};
+
+/// How long writes may take that are on their way when the agent is stopped.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// What emitting needs.
 pub struct Config {
@@ -104,10 +111,13 @@ pub async fn run(
             () = sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {}
         }
     }
-    // What is on its way is done before another one begins.
-    while let Some(written) = writes.next().await {
-        emitter.written(written);
-    }
+    // What is on its way is done before another one begins; what is not done soon will find itself outdated.
+    let drained = async {
+        while let Some(written) = writes.next().await {
+            emitter.written(written);
+        }
+    };
+    let _ = timeout(LAST_WRITES, drained).await;
     if !dry_run {
         candidate.release().await;
     }

@@ -320,7 +320,14 @@ impl Emitter {
             Some(outcome) => self.outcomes.insert(key.clone(), outcome),
             None => self.outcomes.remove(&key),
         };
-        self.set_actual(key, there);
+        match there {
+            Some(there) => self.actual.insert(key.clone(), there),
+            None => self.actual.remove(&key),
+        };
+        // Nothing is to be looked at again, unless it should be another by now.
+        if self.desired.get(&key).map(Desired::hash) != meant {
+            self.soil(key);
+        }
         self.status.send_modify(|status| status.writes += 1);
         None
     }

@@ -12,8 +12,9 @@ use kube::{
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// How long an answer may take; it may have been done nevertheless, which the watch tells.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer may take: an API server gives up itself by then (`--request-timeout`). What was asked may have been
+/// done nevertheless, which the watch tells.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Which object of a name, and which of its states.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
