@@ -173,18 +173,19 @@ impl Directory {
         for path in found {
             changed |= self.read(&path, &mut touched);
         }
-        if !changed {
+        // A file that was never readable may hold anything, and so may one that was being written when we came.
+        let unread = self.unreadable.keys().any(|path| !self.files.contains_key(path));
+        let partial = unread || (self.unsettled && !self.is_whole());
+        if !changed && partial == self.index.observed().partial {
             return None;
         }
         touched.iter().for_each(|name| self.settle(name));
         self.looks += 1;
         let uid = self.files.values().find_map(|file| file.cluster_uid.clone()).unwrap_or_default();
-        let partial = self.unreadable.keys().any(|path| !self.files.contains_key(path));
         let observed = self.index.observed();
         observed.meta.uid = uid.into();
         // Not a number: another process counts its own, and the two cannot be compared.
         observed.source_version = format!("look {}", self.looks).into();
-        // A file that was never readable may hold anything.
         observed.partial = partial;
         observed.synced = true;
         Some(self.index.flush())
@@ -195,6 +196,12 @@ impl Directory {
         let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
         let since = changed.ok().and_then(|changed| (self.config.clock)().duration_since(changed).ok());
         since.is_some_and(|since| since < STANDS_STILL)
+    }
+
+    /// Whether everything in it was readable once.
+    fn is_whole(&mut self) -> bool {
+        let observed = self.index.observed();
+        observed.synced && !observed.partial
     }
 
     fn in_trouble(&mut self) -> bool {
@@ -229,14 +236,14 @@ impl Directory {
         if self.unreadable.get(path) == Some(&digest) {
             return false;
         }
-        if let Some(file) = self.files.get(path) {
-            if self.is_changing(path) {
-                self.unsettled = true;
-                return false;
-            }
-            if text.trim().is_empty() && !file.objects.is_empty() {
-                return self.complain(path, digest, EMPTY.to_owned());
-            }
+        if self.is_changing(path) {
+            self.unsettled = true;
+            return false;
+        }
+        // What could not be read held something, too.
+        let held = self.files.get(path).map_or(self.unreadable.contains_key(path), |file| !file.objects.is_empty());
+        if held && text.trim().is_empty() {
+            return self.complain(path, digest, EMPTY.to_owned());
         }
         let manifest = match Manifest::parse(&text) {
             Ok(manifest) => manifest,
