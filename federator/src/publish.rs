@@ -8,6 +8,7 @@ pub mod brake;
 pub mod hold;
 pub mod ledger;
 pub mod plan;
+pub mod rest;
 pub mod status;
 
 use crate::{
@@ -24,6 +25,7 @@ use model::{
     tracked::Since,
     vip::VipRanges,
 };
+use rest::Resting;
 use status::{Settled, Status};
 use std::{
     collections::BTreeSet,
@@ -45,6 +47,8 @@ pub struct Config {
     pub clock: fn() -> SystemTime,
     /// How long endpoints are held at most that a comparison of everything would withdraw.
     pub hold: Duration,
+    /// How long a service that is gone keeps its place in its order, and its virtual addresses.
+    pub rest: Duration,
     /// Whether what is observed is what was held of a store that is lost: then there is nothing to do where anybody has
     /// said since what there is.
     pub is_memory: bool,
@@ -127,6 +131,7 @@ pub async fn run(
         return Ended::Fatal(error);
     }
     let mut holding = Holding::new(stood);
+    let mut resting = Resting::new(config.rest);
     let mut seen = 0;
     let mut swept = false;
     let mut todo = BTreeSet::new();
@@ -143,15 +148,22 @@ pub async fn run(
         // Only a comparison with everything finds what an earlier owner left behind.
         if !swept && !now.partial {
             todo.extend(ledger.services().cloned());
+            resting.see(&ledger, &now, ledger.places());
             swept = true;
         }
         seen = now.exports.sequence();
+        resting.see(&ledger, &now, &todo);
         let released = holding.see(config, &mut ledger, &now, &todo);
         todo.extend(released);
         holding.say(config, &now, doubts, status);
-        match plan::batch(config, &ledger, &now, holding.held(), &todo) {
+        let rested = resting.rested(&ledger, &now);
+        match plan::batch(config, &ledger, &now, holding.held(), &todo, rested) {
             Some(batch) => match commit(config, store, &mut ledger, batch, status).await {
-                Ok(settled) => todo.retain(|key| !settled.contains(key)),
+                Ok(settled) => {
+                    // Only now is what went no longer in the store.
+                    resting.see(&ledger, &now, &settled);
+                    todo.retain(|key| !settled.contains(key));
+                }
                 Err(ended) => return ended,
             },
             None => {
@@ -169,6 +181,7 @@ pub async fn run(
                         return Ended::Done;
                     },
                     () = holding.over() => {}
+                    () = resting.over() => {}
                 }
             }
         }

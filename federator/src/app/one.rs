@@ -135,6 +135,7 @@ impl One {
                 vips: self.config.vips,
                 clock: self.clock,
                 hold: self.config.hold,
+                rest: self.config.rest,
                 is_memory: false,
             },
         };

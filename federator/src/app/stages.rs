@@ -223,6 +223,7 @@ impl Stages {
                 zone: config.zone.clone(),
                 vips: config.vips,
                 hold: config.hold,
+                rest: config.rest,
                 is_memory: true,
                 clock,
             },
