@@ -9,6 +9,7 @@ pub mod hold;
 pub mod ledger;
 pub mod plan;
 pub mod rest;
+pub mod seeds;
 pub mod status;
 
 use crate::{
@@ -26,6 +27,7 @@ use model::{
     vip::VipRanges,
 };
 use rest::Resting;
+use seeds::Sown;
 use status::{Settled, Status};
 use std::{
     collections::BTreeSet,
@@ -49,6 +51,8 @@ pub struct Config {
     pub hold: Duration,
     /// How long a service that is gone keeps its place in its order, and its virtual addresses.
     pub rest: Duration,
+    /// Which addresses hosts had before.
+    pub seeds: Sown,
     /// Whether what is observed is what was held of a store that is lost: then there is nothing to do where anybody has
     /// said since what there is.
     pub is_memory: bool,
@@ -125,6 +129,8 @@ pub async fn run(
     if config.is_memory && ledger.is_said() {
         return Ended::Done;
     }
+    // Said soon, whatever comes of asking; and an address that is given out stays.
+    _ = config.seeds.clone().wait_for(Option::is_some).await;
     if let (Some(meta), uid) = (ledger.meta(), &observed.borrow().meta.uid)
         && let Err(error) = check_uid(&config.cluster, &meta.uid, uid)
     {

@@ -8,7 +8,7 @@ use crate::{
     kubernetes::client::Connector,
     observe::{self, Observed, kubernetes::sentinel, object::ObjectName},
     ownership,
-    publish::{self, PublishError},
+    publish::{self, PublishError, seeds::Sown},
     store::Store,
 };
 use model::{name::ClusterId, seat::Role};
@@ -51,6 +51,7 @@ pub(super) struct One {
     /// What this agent is to the cluster.
     pub(super) role: Role,
     pub(super) gathered: watch::Receiver<Gathered>,
+    pub(super) seeds: Sown,
     pub(super) clock: fn() -> std::time::SystemTime,
     pub(super) stop: CancellationToken,
 }
@@ -136,6 +137,7 @@ impl One {
                 clock: self.clock,
                 hold: self.config.hold,
                 rest: self.config.rest,
+                seeds: self.seeds.clone(),
                 is_memory: false,
             },
         };

@@ -68,6 +68,7 @@ fn config(agent: &str) -> Config {
             clock: || SystemTime::UNIX_EPOCH,
             hold: HOLD,
             rest: REST,
+            seeds: watch::Sender::default().subscribe(),
             is_memory: false,
         },
     }

@@ -138,8 +138,13 @@ fn entry_fees(config: &Config, ledger: &Ledger, service: &ServiceKey, reserved: 
     let by_host = Key::VipOfHost(host.as_str().into());
     let vip = ledger.vip(&host).cloned().unwrap_or_default();
     if vip.value.is_none() && !ledger.is_later(&by_host) {
-        let mut candidates = config.vips.candidates(&host).take(MAX_CANDIDATES);
-        match candidates.find_map(|candidate| allocate(ledger, reserved, &host, vip.modified, candidate)) {
+        let all = || config.vips.candidates(&host).take(MAX_CANDIDATES);
+        let had = config.seeds.borrow().as_ref().and_then(|seeds| seeds.choose(&host, all()));
+        match had
+            .into_iter()
+            .chain(all())
+            .find_map(|candidate| allocate(ledger, reserved, &host, vip.modified, candidate))
+        {
             Some(given) => group.join(given),
             None => tracing::error!(host, "no virtual address is free: enlarge `vips`"),
         }

@@ -17,6 +17,7 @@ use model::{
 };
 use proptest::prelude::*;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 mod release;
 
@@ -51,6 +52,7 @@ impl Bed {
             clock: || UNIX_EPOCH,
             hold: std::time::Duration::from_secs(600),
             rest: std::time::Duration::from_secs(3600),
+            seeds: watch::Sender::default().subscribe(),
             is_memory: false,
         };
         let epoch = write(&store, [("clusters/east/owner".to_owned(), Some(vec![]))]);

@@ -2,6 +2,7 @@
 //! at the same time.
 
 use super::*;
+use crate::publish::seeds::Seeds;
 
 const HOST: &str = "vips/hosts/web.demo.global";
 
@@ -150,6 +151,32 @@ fn an_address_that_was_given_up_can_be_anothers() {
     assert_eq!(bed.commit(&batch), None);
     bed.settle(&seen);
     assert_eq!(VipHost::decode(&bed.entries()[&v4].value), Ok(VipHost(format!("{other}.demo.global"))));
+}
+
+#[test]
+fn a_host_gets_the_candidate_that_it_had_if_that_is_free() {
+    let seen = observed([("demo/web", plain("10.0.0.1"))]);
+    let check = |had: &[&str], taken: &[String], expected: usize| {
+        let mut bed = Bed::over(taken.iter().map(|key| (key.clone(), VipHost("x.y.global".to_owned()).encode())));
+        let mut seeds = Seeds::default();
+        seeds.sow("web.demo.global", had.iter().map(|address| address.parse().expect("an address")).collect());
+        bed.config.seeds = watch::Sender::new(Some(Arc::new(seeds))).subscribe();
+        bed.settle(&seen);
+        bed.check_end(&seen);
+        let given = Vip::decode(&bed.entries()[HOST].value).expect("addresses");
+        assert_eq!(bed.config.vips.candidates("web.demo.global").position(|vip| vip == given), Some(expected));
+    };
+    let vips = VipRanges::new("240.64.0.0/24".parse().expect("a net"), "fd66::/112".parse().expect("a net"));
+    let third = vips.expect("good ranges").candidates("web.demo.global").nth(2).expect("endless");
+    let [v4, v6] = [third.v4.to_string(), third.v6.to_string()];
+    check(&[&v4, &v6], &[], 2);
+    check(&[&v4], &[], 2);
+    check(&[&v6], &[], 2);
+    check(&[&v4, &v6], &addresses(third), 0);
+    // What is none of its own candidates, as a whole, chooses nothing.
+    check(&["10.0.0.1"], &[], 0);
+    check(&[&v4, "fd66::1"], &[], 0);
+    check(&[], &[], 0);
 }
 
 #[test]
