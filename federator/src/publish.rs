@@ -74,6 +74,14 @@ pub enum PublishError {
         /// The uid observed here.
         ours: String,
     },
+    /// The cluster uses addresses that are to be virtual ones.
+    #[error("cluster `{id}`: {why}")]
+    VipsOverlap {
+        /// The cluster.
+        id: ClusterId,
+        /// Which addresses, and what to do.
+        why: String,
+    },
 }
 
 /// Why publishing ended.
