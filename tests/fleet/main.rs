@@ -26,4 +26,5 @@ mod render;
 mod rights;
 mod spare;
 mod trio;
+mod vips;
 mod watches;
