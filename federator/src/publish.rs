@@ -154,6 +154,13 @@ pub async fn run(
             return ended;
         }
         let now = observed.borrow_and_update().clone();
+        if ledger.is_said_since() {
+            if let Err(error) = ledger.read_shared(store).await {
+                return Ended::Store(error);
+            }
+            // Among it may be places that had been given up.
+            resting.see(&ledger, &now, ledger.places());
+        }
         match now.exports.since(seen) {
             Since::Changes(changes) => todo.extend(changes.into_iter().map(|(key, _)| key.clone())),
             // That would be a comparison of everything with what this owner wrote itself.

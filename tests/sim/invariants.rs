@@ -95,7 +95,7 @@ impl Law {
     pub(crate) fn restored(&mut self, entries: &Entries) {
         self.hashes.clear();
         self.published.clear();
-        self.gone.clear();
+        // What had gone before, and is not there now either, is gone for as long.
         self.began = Instant::now();
         for (text, entry) in entries {
             if let Ok(key @ (Key::Head(..) | Key::Slice(..))) = Key::parse(text) {
@@ -228,6 +228,7 @@ impl Law {
             let service = (id.clone(), service.clone());
             match value {
                 Some(_) => {
+                    self.gone.remove(&service);
                     self.published.entry(service).or_insert_with(Instant::now);
                 }
                 None => {

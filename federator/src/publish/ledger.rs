@@ -46,6 +46,8 @@ pub struct Ledger {
     /// Addresses that are somebody's, with the hash of what stands behind each: it is shared by all, and whose it is is
     /// asked of few.
     taken: HashMap<IpAddr, u64>,
+    /// Whether these were read before everybody had said what a lost store held of them.
+    is_unsaid: bool,
     /// Keys that all clusters share and whose values are for readers of a later version: they are not written over.
     later: HashSet<Key>,
 }
@@ -114,19 +116,19 @@ impl Ledger {
             orders: HashMap::new(),
             hosts: HashMap::new(),
             taken: HashMap::new(),
+            is_unsaid: false,
             later: HashSet::new(),
         };
         // The generation and the tombstone first: what was read before a loss or a removal must not be written after it.
         let first = [Key::Generation.to_string(), Key::Tombstone(cluster.clone()).to_string()];
         let own = first.into_iter().chain([Key::cluster(cluster), Key::records_of(cluster)]);
-        for prefix in own.chain([Key::ORDERS.into(), Key::VIPS.into()]) {
+        for prefix in own {
             for (key, entry) in store.read(&prefix).await?.entries {
-                if !ledger.is_of_others(&key, &entry) {
-                    ledger.note(&key, Some(&entry));
-                }
+                ledger.note(&key, Some(&entry));
                 stood.note(&key, entry.value);
             }
         }
+        ledger.read_shared(store).await?;
         // The records are the truth about themselves: somebody may have written past the marker.
         let said = ledger.marker.synced.clone();
         let hashes = ledger.records.values().flatten().map(|(_, hash)| hash);
@@ -134,6 +136,28 @@ impl Ledger {
         ledger.marker.synced.hash = hashes.fold(SetHash::default(), |sum, hash| sum.plus(*hash));
         ledger.marker.fits = said == ledger.marker.synced;
         Ok((ledger, stood))
+    }
+
+    /// Reads what all clusters share: anew, where others may have said it since.
+    ///
+    /// # Errors
+    /// [`StoreError`], when not all of it could be read.
+    pub async fn read_shared(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        self.is_unsaid = !self.is_settled();
+        for prefix in [Key::ORDERS, Key::VIPS] {
+            for (key, entry) in store.read(prefix).await?.entries {
+                if !self.is_of_others(&key, &entry) {
+                    self.note(&key, Some(&entry));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what all clusters share is to be read again: everybody has said now what a lost store held of it.
+    #[must_use]
+    pub fn is_said_since(&self) -> bool {
+        self.is_unsaid && self.is_settled()
     }
 
     /// The tenure's fence.

@@ -196,3 +196,25 @@ fn halves_that_are_anothers_are_left_to_it_and_lost_ones_are_no_obstacle() {
     assert!(!entries.contains_key(HOST) && !entries.contains_key("order/demo/web") && !entries.contains_key(&v6));
     assert_eq!(entries[&v4].value, other);
 }
+
+#[test]
+fn a_place_that_others_say_again_is_known_once_all_is_said() {
+    let (mut bed, seen, vip) = rested(&[]);
+    let unsettled = Generation { id: "life".into(), base: 0, settled: false, ..Generation::default() };
+    let lost = [addresses(vip).as_slice(), &["order/demo/web".to_owned(), HOST.to_owned()]].concat();
+    let before = bed.entries();
+    write(&bed.store, lost.iter().map(|key| (key.clone(), None)));
+    write(&bed.store, [("generation".to_owned(), Some(unsettled.encode()))]);
+    bed.read();
+    // Whoever knew of it says it again, when the owner has read already.
+    write(&bed.store, lost.iter().map(|key| (key.clone(), Some(before[key].value.clone()))));
+    assert!(!bed.ledger.is_said_since() && !bed.ledger.has_place(&key("demo/web")));
+    write(&bed.store, [("generation".to_owned(), Some(Generation { settled: true, ..unsettled }.encode()))]);
+    bed.ledger.settle();
+    assert!(bed.ledger.is_said_since());
+    now(bed.ledger.read_shared(&bed.store)).expect("it is there");
+    assert!(!bed.ledger.is_said_since() && bed.ledger.has_place(&key("demo/web")));
+    let batch = bed.plan(&seen, &BTreeSet::new()).expect("there is work");
+    assert_eq!(bed.commit(&batch), None);
+    assert!(lost.iter().all(|key| !bed.entries().contains_key(key)));
+}
