@@ -9,7 +9,7 @@ mod remote_secret;
 mod render;
 mod snapshot;
 
-use crate::{app::AppError, config::ConfigError};
+use crate::{app::AppError, config::ConfigError, publish::PublishError};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::{
@@ -121,7 +121,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     } else {
         match error.downcast_ref::<AppError>() {
             Some(AppError::Bind(_)) => 3,
-            Some(AppError::Publish(_)) => 4,
+            Some(AppError::Publish(PublishError::IdTaken { .. })) => 4,
+            Some(AppError::Publish(PublishError::VipsOverlap { .. })) => 2,
             _ => 1,
         }
     };

@@ -36,6 +36,8 @@ pub enum Reason {
     Unattended,
     /// Endpoints that a comparison of everything would withdraw are held.
     WithdrawalHeld,
+    /// It uses addresses that are to be virtual ones.
+    VipsOverlap,
     /// No network is set for the cluster, though others have one.
     NetworkUnset,
 }
@@ -111,6 +113,7 @@ impl Reason {
             Self::Unattended => "Unattended",
             Self::Behind => "Behind",
             Self::WithdrawalHeld => "WithdrawalHeld",
+            Self::VipsOverlap => "VipsOverlap",
             Self::NetworkUnset => "NetworkUnset",
         }
     }

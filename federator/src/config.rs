@@ -58,6 +58,8 @@ pub struct Config {
     pub emit: Emit,
     /// Where virtual addresses come from.
     pub vips: VipRanges,
+    /// How long these stay with a host that nobody exports any more.
+    pub rest: Duration,
     /// Where `/status` and the like are served.
     pub admin: SocketAddr,
     /// How API servers are watched over.
@@ -308,6 +310,10 @@ impl Config {
                 .map(|(_, value)| value);
             format!("{}-{}", host.unwrap_or_else(|| cluster.to_string()), std::process::id())
         });
+        let rest = Duration::from_secs(file.vips.rest_seconds);
+        if rest <= Duration::from_secs(file.dns.ttl.into()) {
+            return Err(field("vips.restSeconds", "give more than `dns.ttl`: a cached answer must not outlive it"));
+        }
         Ok(Self {
             cluster,
             agent,
@@ -332,6 +338,7 @@ impl Config {
             },
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
                 .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
+            rest,
             admin: file.admin.address,
             watch: Watch::check(file.watch)?,
             log: file.log,

@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod kubernetes;
 pub mod object;
 pub mod plan;
+pub mod seeds;
 pub mod service_entry;
 pub mod yaml;
 

@@ -8,6 +8,8 @@ pub mod brake;
 pub mod hold;
 pub mod ledger;
 pub mod plan;
+pub mod rest;
+pub mod seeds;
 pub mod status;
 
 use crate::{
@@ -24,6 +26,8 @@ use model::{
     tracked::Since,
     vip::VipRanges,
 };
+use rest::Resting;
+use seeds::Sown;
 use status::{Settled, Status};
 use std::{
     collections::BTreeSet,
@@ -45,6 +49,10 @@ pub struct Config {
     pub clock: fn() -> SystemTime,
     /// How long endpoints are held at most that a comparison of everything would withdraw.
     pub hold: Duration,
+    /// How long a service that is gone keeps its place in its order, and its virtual addresses.
+    pub rest: Duration,
+    /// Which addresses hosts had before.
+    pub seeds: Sown,
     /// Whether what is observed is what was held of a store that is lost: then there is nothing to do where anybody has
     /// said since what there is.
     pub is_memory: bool,
@@ -65,6 +73,14 @@ pub enum PublishError {
         pinned: String,
         /// The uid observed here.
         ours: String,
+    },
+    /// The cluster uses addresses that are to be virtual ones.
+    #[error("cluster `{id}`: {why}")]
+    VipsOverlap {
+        /// The cluster.
+        id: ClusterId,
+        /// Which addresses, and what to do.
+        why: String,
     },
 }
 
@@ -121,12 +137,15 @@ pub async fn run(
     if config.is_memory && ledger.is_said() {
         return Ended::Done;
     }
+    // Said soon, whatever comes of asking; and an address that is given out stays.
+    _ = config.seeds.clone().wait_for(Option::is_some).await;
     if let (Some(meta), uid) = (ledger.meta(), &observed.borrow().meta.uid)
         && let Err(error) = check_uid(&config.cluster, &meta.uid, uid)
     {
         return Ended::Fatal(error);
     }
     let mut holding = Holding::new(stood);
+    let mut resting = Resting::new(config.rest);
     let mut seen = 0;
     let mut swept = false;
     let mut todo = BTreeSet::new();
@@ -135,6 +154,13 @@ pub async fn run(
             return ended;
         }
         let now = observed.borrow_and_update().clone();
+        if ledger.is_said_since() {
+            if let Err(error) = ledger.read_shared(store).await {
+                return Ended::Store(error);
+            }
+            // Among it may be places that had been given up.
+            resting.see(&ledger, &now, ledger.places());
+        }
         match now.exports.since(seen) {
             Since::Changes(changes) => todo.extend(changes.into_iter().map(|(key, _)| key.clone())),
             // That would be a comparison of everything with what this owner wrote itself.
@@ -143,15 +169,22 @@ pub async fn run(
         // Only a comparison with everything finds what an earlier owner left behind.
         if !swept && !now.partial {
             todo.extend(ledger.services().cloned());
+            resting.see(&ledger, &now, ledger.places());
             swept = true;
         }
         seen = now.exports.sequence();
+        resting.see(&ledger, &now, &todo);
         let released = holding.see(config, &mut ledger, &now, &todo);
         todo.extend(released);
         holding.say(config, &now, doubts, status);
-        match plan::batch(config, &ledger, &now, holding.held(), &todo) {
+        let rested = resting.rested(&ledger, &now);
+        match plan::batch(config, &ledger, &now, holding.held(), &todo, rested) {
             Some(batch) => match commit(config, store, &mut ledger, batch, status).await {
-                Ok(settled) => todo.retain(|key| !settled.contains(key)),
+                Ok(settled) => {
+                    // Only now is what went no longer in the store.
+                    resting.see(&ledger, &now, &settled);
+                    todo.retain(|key| !settled.contains(key));
+                }
                 Err(ended) => return ended,
             },
             None => {
@@ -169,6 +202,7 @@ pub async fn run(
                         return Ended::Done;
                     },
                     () = holding.over() => {}
+                    () = resting.over() => {}
                 }
             }
         }

@@ -62,6 +62,23 @@ fn a_bad_configuration_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn virtual_addresses_that_the_own_cluster_uses_end_it_at_its_start() {
+    let scene = Scene::new();
+    let web = WEB.replace("spec: {", "spec: {clusterIP: 10.96.0.9, ");
+    let directory = scene.cluster("east", &[("web.yaml", &web)]);
+    let text = format!(
+        "cluster: east\nclusters: [{{id: east, directory: {}}}]\nadmin: {{address: '127.0.0.1:0'}}\n\
+         vips: {{ipv4: 10.96.0.0/12}}\n",
+        directory.display()
+    );
+    let ended = scene.run(&text, &[]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let said = ended.stderr.lines().last().unwrap_or_default();
+    assert!(said.starts_with("federator: cluster `east`: Service demo/web has 10.96.0.9"), "{ended:?}");
+    assert!(said.contains("choose `vips.ipv4`"), "{ended:?}");
+}
+
+#[test]
 fn a_port_in_use_is_named_and_nothing_starts() {
     let scene = Scene::new();
     let directory = scene.cluster("east", &[("web.yaml", WEB)]);

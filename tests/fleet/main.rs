@@ -32,5 +32,6 @@ mod rights;
 mod spare;
 mod traffic;
 mod trio;
+mod vips;
 mod watches;
 mod writers;

@@ -16,6 +16,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -34,13 +35,30 @@ pub(crate) struct Law {
     published: BTreeMap<(ClusterId, ServiceKey), Instant>,
     /// The first virtual addresses of each host.
     vips: BTreeMap<Arc<str>, Vip>,
+    /// How long what is gone keeps its place.
+    rest: Duration,
+    /// Since when a service of a cluster has been gone from the store.
+    gone: BTreeMap<(ClusterId, ServiceKey), Instant>,
+    /// Since when the store holds what it holds, but for what was written.
+    began: Instant,
+    /// Services of which a place was ever given up.
+    given_up: BTreeSet<ServiceKey>,
 }
 
 // === impl Law ===
 
 impl Law {
-    pub(crate) fn new(journal: Journal) -> Self {
-        Self { journal, hashes: BTreeMap::new(), published: BTreeMap::new(), vips: BTreeMap::new() }
+    pub(crate) fn new(journal: Journal, rest: Duration) -> Self {
+        Self {
+            journal,
+            hashes: BTreeMap::new(),
+            published: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            rest,
+            gone: BTreeMap::new(),
+            began: Instant::now(),
+            given_up: BTreeSet::new(),
+        }
     }
 
     /// Judges a transaction whose guards hold, by what stands there before it; `holder` says whose a lease is.
@@ -56,8 +74,12 @@ impl Law {
                 self.broken(who, format_args!("writes `{text}`, which is no key"));
                 continue;
             };
+            let is_shared = matches!(key, Key::Order(_) | Key::VipOfHost(_) | Key::HostOfVip(_));
+            if is_shared && value.is_none() && !is_settled {
+                self.broken(who, format_args!("takes {key} away before all is said"));
+            }
             if is_settled || !matches!(key, Key::Order(_)) {
-                self.write(who, &key, old, value.as_deref());
+                self.write(who, txn, &key, old, value.as_deref());
             }
             if let Key::Head(id, _) | Key::Slice(id, _, _) = &key {
                 changed.insert(id.clone());
@@ -73,6 +95,8 @@ impl Law {
     pub(crate) fn restored(&mut self, entries: &Entries) {
         self.hashes.clear();
         self.published.clear();
+        // What had gone before, and is not there now either, is gone for as long.
+        self.began = Instant::now();
         for (text, entry) in entries {
             if let Ok(key @ (Key::Head(..) | Key::Slice(..))) = Key::parse(text) {
                 self.note_record(text, &key, Some(&entry.value));
@@ -90,21 +114,31 @@ impl Law {
         &self.vips
     }
 
-    /// What one write may do.
-    fn write(&mut self, who: &Who, key: &Key, old: Option<&[u8]>, new: Option<&[u8]>) {
+    /// Whether a place in the order of a service was ever given up: another order, and another address, may follow.
+    pub(crate) fn is_given_up(&self, service: &ServiceKey) -> bool {
+        self.given_up.contains(service)
+    }
+
+    /// What one write of a transaction may do.
+    fn write(&mut self, who: &Who, txn: &Txn, key: &Key, old: Option<&[u8]>, new: Option<&[u8]>) {
+        let deletes = |key: Key| txn.writes.contains(&(key.to_string(), None));
         match key {
-            Key::Order(_) => {
+            Key::Order(service) => {
                 let order =
                     |bytes: Option<&[u8]>| bytes.and_then(|bytes| Order::decode(bytes).ok()).unwrap_or_default();
                 let (old, new) = (order(old).0, order(new).0);
-                if !new.starts_with(&old) {
+                if !new.starts_with(&old) && !self.gives_up(txn, service, &old, &new) {
                     self.broken(who, format_args!("reorders {key}: {old:?} becomes {new:?}"));
                 }
             }
             Key::VipOfHost(host) => {
                 let vip = |bytes: Option<&[u8]>| bytes.and_then(|bytes| Vip::decode(bytes).ok());
                 let (old, new) = (vip(old), vip(new));
-                if old.is_some() && new != old {
+                let service = ServiceKey::of_host(host).map(|(service, _)| service);
+                let is_released = new.is_none() && service.is_some_and(|service| deletes(Key::Order(service)));
+                if is_released {
+                    self.vips.remove(host);
+                } else if old.is_some() && new != old {
                     self.broken(who, format_args!("moves {host} from {old:?} to {new:?}"));
                 }
                 if let Some(vip) = new {
@@ -114,7 +148,9 @@ impl Law {
             Key::HostOfVip(address) => {
                 let host = |bytes: Option<&[u8]>| bytes.and_then(|bytes| VipHost::decode(bytes).ok());
                 let (old, new) = (host(old), host(new));
-                if old.is_some() && new != old {
+                let with_host = |VipHost(host): &VipHost| deletes(Key::VipOfHost(host.as_str().into()));
+                let is_released = new.is_none() && old.as_ref().is_some_and(with_host);
+                if old.is_some() && new != old && !is_released {
                     self.broken(who, format_args!("gives {address} of {old:?} to {new:?}"));
                 }
             }
@@ -127,6 +163,19 @@ impl Law {
             }
             _ => {}
         }
+    }
+
+    /// Whether a change of an order is that a cluster gives up its place: its owner does that, and not before the
+    /// service has been gone from the store for long enough.
+    fn gives_up(&mut self, txn: &Txn, service: &ServiceKey, old: &[ClusterId], new: &[ClusterId]) -> bool {
+        let missing: Vec<_> = old.iter().filter(|id| !new.contains(id)).collect();
+        let [id] = missing[..] else { return false };
+        let of = (id.clone(), service.clone());
+        let has_rested = self.gone.get(&of).unwrap_or(&self.began).elapsed() >= self.rest;
+        let is_owners = txn.writes.iter().any(|(key, _)| *key == Key::Synced(id.clone()).to_string());
+        let are_others_kept = old.iter().filter(|other| *other != id).eq(new);
+        self.given_up.insert(service.clone());
+        has_rested && is_owners && are_others_kept && !self.published.contains_key(&of)
     }
 
     /// Records change under the marker's next sequence and by their owner alone, or are cleared away when removed.
@@ -179,9 +228,11 @@ impl Law {
             let service = (id.clone(), service.clone());
             match value {
                 Some(_) => {
+                    self.gone.remove(&service);
                     self.published.entry(service).or_insert_with(Instant::now);
                 }
                 None => {
+                    self.gone.insert(service.clone(), Instant::now());
                     self.published.remove(&service);
                 }
             }

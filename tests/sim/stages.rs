@@ -122,8 +122,9 @@ impl Stages<'_> {
     fn owning(&self, id: &ClusterId, role: Role) -> ownership::Config {
         let vips = VipRanges::new("240.64.0.0/24".parse().expect("a net"), "fd66::/112".parse().expect("a net"));
         let (cluster, zone) = (id.clone(), ZONE.into());
-        let (vips, hold) = (vips.expect("good ranges"), Duration::from_secs(60));
-        let publish = publish::Config { cluster, zone, vips, hold, clock: world::clock, is_memory: false };
+        let (vips, hold, rest) = (vips.expect("good ranges"), Duration::from_secs(60), self.around.scene.rest);
+        let seeds = watch::Sender::new(Some(Arc::default())).subscribe();
+        let publish = publish::Config { cluster, zone, vips, hold, rest, seeds, clock: world::clock, is_memory: false };
         ownership::Config { agent: self.who.agent.to_string(), role, timing: self.around.scene.timing, publish }
     }
 

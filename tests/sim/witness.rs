@@ -36,6 +36,9 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
+/// Longer than any run: nothing is given up in it.
+pub(crate) const LONG: Duration = Duration::from_secs(86_400);
+
 /// By generation and revision: who saw it first, and what.
 type Seen = BTreeMap<(Arc<str>, u64), (Who, SetHash, String)>;
 
@@ -55,6 +58,8 @@ pub(crate) struct Scene {
     pub(crate) timing: Timing,
     pub(crate) grace: Duration,
     pub(crate) first_grace: Duration,
+    /// How long a service that is gone keeps its addresses.
+    pub(crate) rest: Duration,
 }
 
 /// A watcher of one life.
@@ -88,6 +93,7 @@ impl Scene {
         let timing =
             Timing { deputy_after: seconds(2..=10), resign_after: seconds(4..=15), hand_back_after: seconds(1..=10) };
         let (grace, first_grace) = (seconds(5..=20), seconds(1..=3));
+        let rest = if dice.once_in(2) { seconds(10..=40) } else { LONG };
         Self {
             sources: Arc::new(sources),
             revisions: Arc::default(),
@@ -98,6 +104,7 @@ impl Scene {
             timing,
             grace,
             first_grace,
+            rest,
         }
     }
 
@@ -225,11 +232,15 @@ impl Witness {
             self.names.insert((id.clone(), key.clone()), since);
         }
         let Some(new) = new else { return };
+        let is_given_up = self.shore.with(|etcd| etcd.law.is_given_up(key));
         if let Some(vip) = new.vip {
             let first = *self.vips.entry(key.clone()).or_insert(vip);
-            if first != vip {
+            if first != vip && !is_given_up {
                 self.broken(format_args!("moves {key} from {first:?} to {vip:?}"));
             }
+        }
+        if is_given_up {
+            return;
         }
         if let (0, Some((generation, _))) = (now.local, &now.generation) {
             self.keeps_order(key, new, generation, &now.aside);

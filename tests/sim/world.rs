@@ -12,14 +12,14 @@ use crate::{
     stages::ZONE,
     store::Etcd,
     tasks::{Tasks, WORLD},
-    witness::Scene,
+    witness::{LONG, Scene},
 };
 use federator::gather::{Gathered, StoreHealth};
 use model::{
     cluster::Tombstone,
     key::Key,
     name::{ClusterId, ServiceKey},
-    record::Record as _,
+    record::{Order, Record as _},
     seat::Owner,
 };
 use std::{
@@ -101,9 +101,10 @@ impl World {
         });
         let agents = agents.collect();
         let lease_time = Duration::from_secs(dice.number(5..=15) as u64);
-        let shore = Shore::new(Etcd::new(Law::new(journal.clone()), journal.clone(), lease_time));
         let tasks = Tasks::new(&dice, journal);
         let scene = Scene::new(sources, &dice);
+        let law = Law::new(journal.clone(), scene.rest);
+        let shore = Shore::new(Etcd::new(law, journal.clone(), lease_time));
         let around = Surroundings { journal: journal.clone(), dice, tasks, shore, scene };
         Self { around, agents }
     }
@@ -185,7 +186,7 @@ impl World {
                 return Some(format!("{first} and {name} differ:\n{theirs}\nand\n{ours}"));
             }
         }
-        self.untrue(expected, &removed).or_else(|| self.unowned(&removed))
+        self.untrue(expected, &removed).or_else(|| self.unowned(&removed)).or_else(|| self.kept(&removed))
     }
 
     /// The clusters that are removed from the fleet, as the store has it.
@@ -244,6 +245,25 @@ impl World {
             }
         }
         None
+    }
+
+    /// A place in an order that is to be given up by now.
+    fn kept(&self, removed: &BTreeSet<ClusterId>) -> Option<String> {
+        if self.around.scene.rest == LONG {
+            return None;
+        }
+        self.around.shore.with(|etcd| {
+            let orders = etcd.read(Key::ORDERS).entries;
+            let places = orders.iter().filter_map(|(text, entry)| {
+                let Ok(Key::Order(service)) = Key::parse(text) else { return None };
+                let mut order = Order::decode(&entry.value).ok()?.0;
+                order.retain(|id| {
+                    !removed.contains(id) && !etcd.law.published().contains_key(&(id.clone(), service.clone()))
+                });
+                (!order.is_empty()).then(|| format!("{service} is gone and has places of {order:?}"))
+            });
+            places.into_iter().next()
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         secret::Digest,
     },
     observe::Observed,
-    publish,
+    publish::{self, seeds::Sown},
     store::Store,
 };
 use anyhow::Context as _;
@@ -36,6 +36,8 @@ pub(super) struct Clusters {
     config: Arc<config::Config>,
     store: Arc<dyn Store>,
     gathered: watch::Receiver<Gathered>,
+    /// Which addresses hosts had before.
+    seeds: Sown,
     /// For gathering.
     seen: watch::Sender<OwnClusters>,
     /// For people, and for whoever must know who owns a cluster.
@@ -61,6 +63,12 @@ struct Running {
     digest: Option<Digest>,
 }
 
+/// What the clusters are told.
+pub(super) struct Inlets {
+    pub(super) gathered: watch::Receiver<Gathered>,
+    pub(super) seeds: Sown,
+}
+
 /// What the clusters hand on.
 pub(super) struct Outlets {
     pub(super) seen: watch::Sender<OwnClusters>,
@@ -73,7 +81,7 @@ impl Clusters {
     pub(super) fn new(
         config: Arc<config::Config>,
         store: Arc<dyn Store>,
-        gathered: watch::Receiver<Gathered>,
+        inlets: Inlets,
         outlets: Outlets,
         rules: watch::Receiver<ExportRules>,
         clock: fn() -> SystemTime,
@@ -82,7 +90,8 @@ impl Clusters {
         Self {
             config,
             store,
-            gathered,
+            gathered: inlets.gathered,
+            seeds: inlets.seeds,
             seen: outlets.seen,
             own: outlets.own,
             claims: watch::Sender::default(),
@@ -228,6 +237,7 @@ impl Clusters {
             claims: self.claims.clone(),
             role,
             gathered: self.gathered.clone(),
+            seeds: self.seeds.clone(),
             clock: self.clock,
             stop: stop.clone(),
         };

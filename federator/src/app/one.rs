@@ -8,7 +8,7 @@ use crate::{
     kubernetes::client::Connector,
     observe::{self, Observed, kubernetes::sentinel, object::ObjectName},
     ownership,
-    publish::{self, PublishError},
+    publish::{self, PublishError, seeds::Sown},
     store::Store,
 };
 use model::{name::ClusterId, seat::Role};
@@ -51,6 +51,7 @@ pub(super) struct One {
     /// What this agent is to the cluster.
     pub(super) role: Role,
     pub(super) gathered: watch::Receiver<Gathered>,
+    pub(super) seeds: Sown,
     pub(super) clock: fn() -> std::time::SystemTime,
     pub(super) stop: CancellationToken,
 }
@@ -135,6 +136,8 @@ impl One {
                 vips: self.config.vips,
                 clock: self.clock,
                 hold: self.config.hold,
+                rest: self.config.rest,
+                seeds: self.seeds.clone(),
                 is_memory: false,
             },
         };
@@ -154,6 +157,7 @@ impl One {
                 Err(error) => Ended::Taken(error),
             },
             (uid, other) = self.is_another_one() => Ended::Same(uid, other),
+            error = self.overlaps() => Ended::Taken(error),
             () = self.observe_when(looked, &doubted) => Ended::Stopped,
         }
     }
@@ -183,6 +187,22 @@ impl One {
         }
     }
 
+    /// Returns when the first complete look at the agent's own cluster shows that it uses addresses that are to be virtual
+    /// ones. What is seen later, and of other clusters, is a condition of theirs.
+    async fn overlaps(&self) -> PublishError {
+        let mut seen = self.observed.subscribe();
+        let why = match seen.wait_for(|seen| seen.synced).await {
+            Ok(seen) if self.id == self.config.cluster => {
+                seen.conditions.get(Reason::VipsOverlap).map(ToOwned::to_owned)
+            }
+            _ => None,
+        };
+        match why {
+            Some(why) => PublishError::VipsOverlap { id: self.id.clone(), why },
+            None => std::future::pending().await,
+        }
+    }
+
     /// Claims the uid; who else has it, if somebody does. A source without a uid claims nothing.
     fn claimed(&self, uid: &Arc<str>) -> Option<ClusterId> {
         let mut other = None;
@@ -202,10 +222,10 @@ impl One {
     }
 
     fn observe(&self, doubts: Doubts) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        let (place, rules) = (self.place.clone(), self.rules.clone());
+        let (place, vips, rules) = (self.place.clone(), self.config.vips, self.rules.clone());
         match &self.reached {
             Reached::Directory(path) => {
-                let source = observe::directory::Config { path: path.clone(), place, rules, clock: self.clock };
+                let source = observe::directory::Config { path: path.clone(), place, vips, rules, clock: self.clock };
                 Box::pin(observe::directory::run(source, self.observed.clone()))
             }
             Reached::ApiServer(connectors) => {
@@ -218,7 +238,7 @@ impl One {
                     proof: watch.proof,
                     clock: self.clock,
                 };
-                let source = observe::kubernetes::Config { place, rules, sentinel };
+                let source = observe::kubernetes::Config { place, vips, rules, sentinel };
                 Box::pin(observe::kubernetes::run(source, connectors.clone(), doubts, self.observed.clone()))
             }
         }

@@ -3,7 +3,7 @@
 
 use super::{
     AppError, Ended,
-    clusters::{Clusters, Outlets},
+    clusters::{Clusters, Inlets, Outlets},
     projection::Projection,
     rules::Rules,
 };
@@ -29,7 +29,10 @@ use crate::{
         dns::{self as zones, Zones},
         objects::{self, Objects},
     },
-    publish,
+    publish::{
+        self,
+        seeds::{Seeds, Sown},
+    },
     snapshot::{self, Begun, Loaded, format::Identity},
     store::{Store, Upkeep, embedded::Embedded, etcd::Etcd},
 };
@@ -90,11 +93,12 @@ pub(super) async fn start(
     let (seen, own_clusters) = watch::channel(OwnClusters::default());
     let gathered = stages.gather(&config, store.clone(), begin, own_clusters);
     let upkeep = stages.look_after(store.clone());
-    stages.take_care(&config, store.clone(), gathered.clone());
+    let (seeds, sown) = watch::channel(None);
+    stages.take_care(&config, store.clone(), gathered.clone(), sown.clone());
     let outlets = Outlets { seen, own: watch::Sender::default() };
     let own = outlets.own.subscribe();
-    let mut clusters =
-        Clusters::new(config.clone(), store, gathered.clone(), outlets, rules.export, clock, shutdown.clone());
+    let inlets = Inlets { gathered: gathered.clone(), seeds: sown };
+    let mut clusters = Clusters::new(config.clone(), store, inlets, outlets, rules.export, clock, shutdown.clone());
     clusters.start_configured().await?;
     let roster = stages.follow_secrets(&config).await?;
     let rostered = roster.clone();
@@ -106,7 +110,7 @@ pub(super) async fn start(
     // Nobody may want any: see the projection.
     let emits = !matches!(config.emit.target, EmitTarget::Nothing);
     let shown = emits.then(|| desired.subscribe());
-    let emitted = stages.emit(&config, desired.subscribe(), shutdown).await?;
+    let emitted = stages.emit(&config, desired.subscribe(), seeds, shutdown).await?;
     let missing = watch::Sender::new(Tracked::new());
     let entry_conditions = missing.subscribe();
     let objects = (desired, missing);
@@ -213,7 +217,7 @@ impl Stages {
     }
 
     /// Takes care of clusters that nobody speaks for, in a store that others use too.
-    fn take_care(&mut self, config: &Config, store: Arc<dyn Store>, gathered: watch::Receiver<Gathered>) {
+    fn take_care(&mut self, config: &Config, store: Arc<dyn Store>, gathered: watch::Receiver<Gathered>, seeds: Sown) {
         if config.is_embedded() {
             return;
         }
@@ -226,6 +230,8 @@ impl Stages {
                 zone: config.zone.clone(),
                 vips: config.vips,
                 hold: config.hold,
+                rest: config.rest,
+                seeds,
                 is_memory: true,
                 clock,
             },
@@ -273,14 +279,18 @@ impl Stages {
         &mut self,
         config: &Config,
         desired: watch::Receiver<Tracked<ObjectKey, Desired>>,
+        seeds: watch::Sender<Option<Arc<Seeds>>>,
         shutdown: &CancellationToken,
     ) -> Result<watch::Receiver<emit::Status>, AppError> {
         let status = watch::Sender::new(emit::Status::default());
         let emitted = status.subscribe();
         match &config.emit.target {
-            EmitTarget::Nothing => {}
+            EmitTarget::Nothing => {
+                seeds.send_replace(Some(Arc::default()));
+            }
             EmitTarget::Directory(directory) => {
                 let directory = directory.clone();
+                seeds.send_replace(Some(Arc::default()));
                 self.others.spawn(async move {
                     let shown = format!("emit.directory {}", directory.display());
                     emit::directory::run(directory, desired, status).await.context(shown)?;
@@ -299,6 +309,10 @@ impl Stages {
                 };
                 let shutdown = shutdown.clone();
                 self.draining.spawn(async move {
+                    tokio::select! {
+                        had = emit::seeds::read(&emitting.client) => seeds.send_replace(Some(Arc::new(had))),
+                        () = shutdown.cancelled() => return Ok("emit"),
+                    };
                     emit::kubernetes::run(emitting, desired, status, shutdown).await;
                     Ok("emit")
                 });

@@ -347,6 +347,8 @@ pub struct Vips {
     pub ipv4: Ipv4Net,
     /// At least a /112.
     pub ipv6: Ipv6Net,
+    /// How long addresses stay with a host that nobody exports any more.
+    pub rest_seconds: u64,
 }
 
 /// Status, metrics, probes.
@@ -456,7 +458,8 @@ impl Default for Vips {
         let ipv4 = Ipv4Net::new_assert([240, 64, 0, 0].into(), 12);
         // A unique local prefix (RFC 4193) that spells "fed" in its first bytes.
         let ipv6 = Ipv6Net::new_assert([0xfdfe, 0xd066, 0, 0, 0, 0, 0, 0].into(), 64);
-        Self { ipv4, ipv6 }
+        // Whoever resolved a name a day ago has asked again.
+        Self { ipv4, ipv6, rest_seconds: 86400 }
     }
 }
 

@@ -106,6 +106,7 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     refuse("import: {cluster: {}}\n", "did you mean `clusters`");
     refuse("export: {mode: optIn}\n", "did you mean `opt-in`");
     refuse("vips: {ipv4: 10.0.0.0/30}\n", "field `vips`");
+    refuse("vips: {restSeconds: 5}\n", "field `vips.restSeconds`: give more than `dns.ttl`");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::{
     condition::Reason,
     config::{Place, rules::ExportRules},
 };
+use model::vip::VipRanges;
 use notify::Watcher as _;
 use sha2::{Digest, Sha256};
 use std::{
@@ -42,6 +43,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Where the cluster is, and how it is reached from other networks.
     pub place: Place,
+    /// Which addresses cannot be the cluster's.
+    pub vips: VipRanges,
     /// What is exported.
     pub rules: watch::Receiver<ExportRules>,
     /// The time of day, with which times of files are compared.
@@ -127,6 +130,7 @@ impl Directory {
     fn new(config: Config) -> Self {
         let mut index = Index::new(Observed::default(), config.place.locality.clone());
         index.set_network(config.place.network.clone());
+        index.set_vips(config.vips);
         index.set_root_namespace(&config.place.root_namespace);
         index.set_gateways(config.place.gateways.clone());
         index.set_trust_domain(config.place.trust_domain.clone());

@@ -3,6 +3,7 @@
 //! where objects come from.
 
 mod gateways;
+mod inside;
 mod join;
 mod references;
 pub(super) mod shared;
@@ -22,8 +23,9 @@ use super::{
         workload_entry::SourceEntry,
     },
 };
-use crate::config::rules::ExportRules;
+use crate::{condition::Reason, config::rules::ExportRules};
 use gateways::Gateways;
+use inside::Inside;
 use model::{
     export::{Address, Exported, Workload},
     identity::TrustDomain,
@@ -64,6 +66,7 @@ pub struct Index {
     /// Nodes with endpoints of which it is not known where they run.
     unplaced: BTreeSet<Arc<str>>,
     gateways: Gateways,
+    inside: Inside,
     /// Whether nodes came or went, or are elsewhere now.
     moved: bool,
     /// Where endpoints run of which nothing better is known.
@@ -130,6 +133,7 @@ impl Index {
     /// Takes over a new or changed object.
     pub fn apply(&mut self, object: &Object) {
         let name = object.name();
+        self.look_inside(&name, Some(object));
         match self.read(object, &name) {
             Ok(complaint) => self.leave_out(&name, complaint),
             Err(reason) => {
@@ -141,6 +145,7 @@ impl Index {
 
     /// An object is gone.
     pub fn delete(&mut self, name: &ObjectName) {
+        self.look_inside(name, None);
         self.forget(name);
         self.leave_out(name, None);
     }
@@ -188,6 +193,9 @@ impl Index {
         // Before everything was seen, nodes are only late.
         let unplaced = if self.observed.synced { self.unplaced() } else { None };
         self.note(LOCALITY, unplaced);
+        // Whoever has not seen everything is not taken for somebody who has, by a condition.
+        let overlap = if self.observed.synced && !self.observed.partial { self.overlap() } else { None };
+        self.observed.conditions.set(Reason::VipsOverlap, overlap);
         self.observed.clone()
     }
 

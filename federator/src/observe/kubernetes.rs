@@ -26,6 +26,7 @@ use cluster::{Cluster, Todo};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream, stream::BoxStream};
 use kinds::{Seen, follow_kind};
 use kube::Client;
+use model::vip::VipRanges;
 use questions::{Lists, Questions, Why, compare};
 use sentinel::{Orders, Sign};
 use std::{
@@ -51,6 +52,8 @@ const RECHECKED: usize = 100;
 pub struct Config {
     /// Where the cluster is, and how it is reached from other networks.
     pub place: Place,
+    /// Which addresses cannot be the cluster's.
+    pub vips: VipRanges,
     /// What is exported.
     pub rules: watch::Receiver<ExportRules>,
     /// How its API server is watched over.
@@ -115,6 +118,7 @@ impl Watching {
     fn new(config: &Config, orders: watch::Sender<Orders>, signs: mpsc::Receiver<Sign>) -> Self {
         let mut index = Index::new(Observed::default(), config.place.locality.clone());
         index.set_network(config.place.network.clone());
+        index.set_vips(config.vips);
         index.set_root_namespace(&config.place.root_namespace);
         index.set_gateways(config.place.gateways.clone());
         index.set_trust_domain(config.place.trust_domain.clone());

@@ -52,6 +52,9 @@ const TIMING: Timing = Timing {
 
 const HOLD: Duration = Duration::from_secs(600);
 
+/// How long a service that is gone keeps its addresses.
+const REST: Duration = Duration::from_secs(1200);
+
 fn config(agent: &str) -> Config {
     Config {
         agent: agent.to_owned(),
@@ -64,6 +67,8 @@ fn config(agent: &str) -> Config {
                 .expect("good ranges"),
             clock: || SystemTime::UNIX_EPOCH,
             hold: HOLD,
+            rest: REST,
+            seeds: watch::Sender::default().subscribe(),
             is_memory: false,
         },
     }
@@ -373,7 +378,8 @@ async fn a_publisher_that_slept_over_a_removal_cannot_write_one_key() {
         let Ok(Committed::Done(epoch)) = owned else { panic!("{owned:?}") };
         let (mut ledger, _) = Ledger::read(&store, &config.cluster, epoch).await.expect("it is there");
         let todo = now.exports.iter().map(|(key, _)| key.clone()).collect();
-        let batch = plan::batch(&config, &ledger, &now, &Held::default(), &todo).expect("something to write");
+        let batch =
+            plan::batch(&config, &ledger, &now, &Held::default(), &todo, &BTreeSet::new()).expect("something to write");
         // It reads, it plans, it sleeps; and it is the owner all the time.
         remove(&store, &id("east"), How { force: true, ..How::default() }).await.expect("it does");
         if readmitted {
@@ -675,4 +681,40 @@ async fn of_a_source_that_went_back_nothing_goes_by_time() {
     assert_eq!(is_held(&store).await, held);
     accept(&store, &id("east"), withdrawal::How::default()).await.expect("it is held");
     is_withdrawn(&store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_gone_keeps_its_addresses_for_the_rest_and_not_for_longer() {
+    let store = Embedded::new();
+    let web = "vips/hosts/web.demo.global";
+    let publisher = Publisher::start("east-1", store.clone(), observed([("demo/web", plain("10.0.0.1"))]));
+    let goes = async || {
+        publisher.observed.send_modify(|seen| _ = seen.exports.set(key("demo/web"), None));
+        holds(&store, &publisher.observed).await;
+    };
+    let address = async || store.read(web).await.expect("it is there").entries.remove(web).map(|entry| entry.value);
+    holds(&store, &publisher.observed).await;
+    let had = address().await;
+    goes().await;
+    sleep(REST - Duration::from_secs(1)).await;
+    publisher.set("demo/web", plain("10.0.0.2"));
+    holds(&store, &publisher.observed).await;
+    sleep(REST).await;
+    assert!(had.is_some() && address().await == had, "it came back in time");
+
+    // What cannot be known to be gone when it is due rests once more.
+    goes().await;
+    let gone = Instant::now();
+    publisher.observed.send_modify(|seen| seen.frozen_since = Some(Instant::now()));
+    sleep(REST + Duration::from_secs(1)).await;
+    assert_eq!(address().await, had);
+    publisher.observed.send_modify(|seen| seen.frozen_since = None);
+    sleep(REST / 2).await;
+    assert_eq!(address().await, had);
+    until(&store, |entries| {
+        let is_given_up = |key: &&String| key.starts_with("vips/") || key.starts_with("order/");
+        !entries.keys().any(|key| is_given_up(&key))
+    })
+    .await;
+    assert!(gone.elapsed() >= 2 * REST && gone.elapsed() < 3 * REST);
 }

@@ -14,6 +14,7 @@ use model::{
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    hash::{DefaultHasher, Hasher as _},
     net::IpAddr,
     sync::Arc,
 };
@@ -42,7 +43,11 @@ pub struct Ledger {
     /// Of services that this cluster has a part in, here and below: what there is of others is learnt when it matters.
     orders: HashMap<ServiceKey, Known<Order>>,
     hosts: HashMap<Arc<str>, Known<Option<Vip>>>,
-    taken: HashSet<IpAddr>,
+    /// Addresses that are somebody's, with the hash of what stands behind each: it is shared by all, and whose it is is
+    /// asked of few.
+    taken: HashMap<IpAddr, u64>,
+    /// Whether these were read before everybody had said what a lost store held of them.
+    is_unsaid: bool,
     /// Keys that all clusters share and whose values are for readers of a later version: they are not written over.
     later: HashSet<Key>,
 }
@@ -110,20 +115,20 @@ impl Ledger {
             records: BTreeMap::new(),
             orders: HashMap::new(),
             hosts: HashMap::new(),
-            taken: HashSet::new(),
+            taken: HashMap::new(),
+            is_unsaid: false,
             later: HashSet::new(),
         };
         // The generation and the tombstone first: what was read before a loss or a removal must not be written after it.
         let first = [Key::Generation.to_string(), Key::Tombstone(cluster.clone()).to_string()];
         let own = first.into_iter().chain([Key::cluster(cluster), Key::records_of(cluster)]);
-        for prefix in own.chain([Key::ORDERS.into(), Key::VIPS.into()]) {
+        for prefix in own {
             for (key, entry) in store.read(&prefix).await?.entries {
-                if !ledger.is_of_others(&key, &entry) {
-                    ledger.note(&key, Some(&entry));
-                }
+                ledger.note(&key, Some(&entry));
                 stood.note(&key, entry.value);
             }
         }
+        ledger.read_shared(store).await?;
         // The records are the truth about themselves: somebody may have written past the marker.
         let said = ledger.marker.synced.clone();
         let hashes = ledger.records.values().flatten().map(|(_, hash)| hash);
@@ -131,6 +136,28 @@ impl Ledger {
         ledger.marker.synced.hash = hashes.fold(SetHash::default(), |sum, hash| sum.plus(*hash));
         ledger.marker.fits = said == ledger.marker.synced;
         Ok((ledger, stood))
+    }
+
+    /// Reads what all clusters share: anew, where others may have said it since.
+    ///
+    /// # Errors
+    /// [`StoreError`], when not all of it could be read.
+    pub async fn read_shared(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        self.is_unsaid = !self.is_settled();
+        for prefix in [Key::ORDERS, Key::VIPS] {
+            for (key, entry) in store.read(prefix).await?.entries {
+                if !self.is_of_others(&key, &entry) {
+                    self.note(&key, Some(&entry));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what all clusters share is to be read again: everybody has said now what a lost store held of it.
+    #[must_use]
+    pub fn is_said_since(&self) -> bool {
+        self.is_unsaid && self.is_settled()
     }
 
     /// The tenure's fence.
@@ -267,10 +294,27 @@ impl Ledger {
         self.later.contains(key)
     }
 
-    /// Whether a virtual address is some host's.
+    /// What must be true for a virtual address to be a host's to take or to give back, whose half of the pair would say
+    /// `half`; `None` when it is another's. What is known may be of long ago, so nobody's is said too.
     #[must_use]
-    pub fn is_taken(&self, address: IpAddr) -> bool {
-        self.taken.contains(&address)
+    pub fn guard(&self, address: IpAddr, half: &[u8]) -> Option<Guard> {
+        let key = Key::HostOfVip(address).to_string();
+        match self.taken.get(&address) {
+            None => Some(Guard::absent(key)),
+            Some(hash) if *hash == hash_of(half) => Some(Guard::holds(key, half)),
+            Some(_) => None,
+        }
+    }
+
+    /// The services in whose order this cluster has a place.
+    pub fn places(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.orders.keys().filter(|service| self.has_place(service))
+    }
+
+    /// Whether this cluster has a place in the order of a service.
+    #[must_use]
+    pub fn has_place(&self, service: &ServiceKey) -> bool {
+        self.orders.get(service).is_some_and(|order| order.value.0.contains(&self.cluster))
     }
 
     /// Takes over what a committed batch wrote.
@@ -370,19 +414,25 @@ impl Ledger {
             }
             Key::Order(service) => {
                 let Known { value, modified } = self.shared::<Order>(&key, entry);
-                self.orders.insert(service.clone(), Known { value: value.unwrap_or_default(), modified });
+                match entry {
+                    Some(_) => {
+                        let known = Known { value: value.unwrap_or_default(), modified };
+                        self.orders.insert(service.clone(), known);
+                    }
+                    None => _ = self.orders.remove(service),
+                }
             }
             Key::VipOfHost(host) => {
                 let known = self.shared::<Vip>(&key, entry);
-                self.hosts.insert(host.clone(), known);
-            }
-            Key::HostOfVip(address) => {
-                if entry.is_some() {
-                    self.taken.insert(*address);
-                } else {
-                    self.taken.remove(address);
+                match entry {
+                    Some(_) => _ = self.hosts.insert(host.clone(), known),
+                    None => _ = self.hosts.remove(host),
                 }
             }
+            Key::HostOfVip(address) => match entry {
+                Some(entry) => _ = self.taken.insert(*address, hash_of(&entry.value)),
+                None => _ = self.taken.remove(address),
+            },
             _ => {}
         }
     }
@@ -417,4 +467,11 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Tells values apart, in less room than they take.
+fn hash_of(value: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(value);
+    hasher.finish()
 }

@@ -32,7 +32,7 @@ struct Group {
 }
 
 /// The next transaction, or `None` when the store holds what was observed, and what is held beside it, and a marker of
-/// this tenure says so.
+/// this tenure says so. `rested` are services that are gone for so long that their places are given up.
 #[must_use]
 pub fn batch(
     config: &Config,
@@ -40,6 +40,7 @@ pub fn batch(
     now: &Observed,
     held: &Held,
     todo: &BTreeSet<ServiceKey>,
+    rested: &BTreeSet<ServiceKey>,
 ) -> Option<Batch> {
     let mut draft = Draft::new(config, ledger, now);
     let mut settles = BTreeSet::new();
@@ -58,6 +59,13 @@ pub fn batch(
         settles.insert(key.clone());
     }
     let all = settles.len() == todo.len();
+    if is_settled && all {
+        for key in rested {
+            if !draft.take(release(config, ledger, key)) {
+                break;
+            }
+        }
+    }
     draft.finish(held, settles, all)
 }
 
@@ -119,34 +127,82 @@ fn entry_fees(config: &Config, ledger: &Ledger, service: &ServiceKey, reserved: 
     let order = ledger.order(service).cloned().unwrap_or_default();
     let key = Key::Order(service.clone());
     // What only a later version can read, only that may write over.
-    if !order.value.0.contains(&config.cluster) && !ledger.is_later(&key) {
+    let joins = !order.value.0.contains(&config.cluster) && !ledger.is_later(&key);
+    if joins {
         let mut clusters = order.value.0;
         clusters.push(config.cluster.clone());
         group.guards.push(Guard::modified(key.to_string(), order.modified));
         group.writes.push((key, Some(Order(clusters).encode())));
     }
     let host = service.host(&config.zone);
+    let by_host = Key::VipOfHost(host.as_str().into());
     let vip = ledger.vip(&host).cloned().unwrap_or_default();
-    if vip.value.is_none() && !ledger.is_later(&Key::VipOfHost(host.as_str().into())) {
-        let free = |address: IpAddr| !ledger.is_taken(address) && !reserved.contains(&address);
-        let mut candidates = config.vips.candidates(&host).take(MAX_CANDIDATES);
-        match candidates.find(|vip| free(vip.v4.into()) && free(vip.v6.into())) {
-            Some(free) => allocate(&mut group, &host, vip.modified, free),
+    if vip.value.is_none() && !ledger.is_later(&by_host) {
+        let all = || config.vips.candidates(&host).take(MAX_CANDIDATES);
+        let had = config.seeds.borrow().as_ref().and_then(|seeds| seeds.choose(&host, all()));
+        match had
+            .into_iter()
+            .chain(all())
+            .find_map(|candidate| allocate(ledger, reserved, &host, vip.modified, candidate))
+        {
+            Some(given) => group.join(given),
             None => tracing::error!(host, "no virtual address is free: enlarge `vips`"),
+        }
+    } else if joins {
+        // Whoever had the last place may have given it up, and the addresses with it.
+        group.guards.push(Guard::modified(by_host.to_string(), vip.modified));
+    }
+    group
+}
+
+/// Gives a host addresses, unless one of them is another's. Its key was last written at `modified`: one that does not
+/// decode is written over.
+fn allocate(ledger: &Ledger, reserved: &HashSet<IpAddr>, host: &str, modified: u64, vip: Vip) -> Option<Group> {
+    let by_host = Key::VipOfHost(host.into()).to_string();
+    let mut group = Group { guards: vec![Guard::modified(by_host, modified)], writes: vec![] };
+    group.writes.push((Key::VipOfHost(host.into()), Some(vip.encode())));
+    let half = VipHost(host.to_owned()).encode();
+    for address in [IpAddr::from(vip.v4), IpAddr::from(vip.v6)] {
+        group.guards.push(ledger.guard(address, &half).filter(|_| !reserved.contains(&address))?);
+        group.writes.push((Key::HostOfVip(address), Some(half.clone())));
+    }
+    Some(group)
+}
+
+/// Gives up this cluster's place in the order of a service; and with the last one the service's virtual addresses. Who
+/// takes a place at the same time changes the order, and so one of the two is refused.
+fn release(config: &Config, ledger: &Ledger, service: &ServiceKey) -> Group {
+    let (mut group, host) = (Group::default(), service.host(&config.zone));
+    let by_host = Key::VipOfHost(host.as_str().into());
+    let is_ours = ledger.has_place(service) && !ledger.is_later(&by_host);
+    let Some(order) = ledger.order(service).filter(|_| is_ours) else { return group };
+    let key = Key::Order(service.clone());
+    group.guards.push(Guard::modified(key.to_string(), order.modified));
+    let others: Vec<_> = order.value.0.iter().filter(|id| **id != config.cluster).cloned().collect();
+    if !others.is_empty() {
+        group.writes.push((key, Some(Order(others).encode())));
+        return group;
+    }
+    group.writes.push((key, None));
+    let vip = ledger.vip(&host).cloned().unwrap_or_default();
+    group.guards.push(Guard::modified(by_host.to_string(), vip.modified));
+    group.writes.push((by_host, None));
+    let half = VipHost(host).encode();
+    for address in vip.value.iter().flat_map(|vip| [IpAddr::from(vip.v4), vip.v6.into()]) {
+        if let Some(guard) = ledger.guard(address, &half) {
+            group.guards.push(guard);
+            group.writes.push((Key::HostOfVip(address), None));
         }
     }
     group
 }
 
-/// Gives a host addresses. Its key was last written at `modified`: one that does not decode is written over.
-fn allocate(group: &mut Group, host: &str, modified: u64, vip: Vip) {
-    let by_host = Key::VipOfHost(host.into());
-    group.guards.push(Guard::modified(by_host.to_string(), modified));
-    group.writes.push((by_host, Some(vip.encode())));
-    for address in [IpAddr::from(vip.v4), IpAddr::from(vip.v6)] {
-        let by_address = Key::HostOfVip(address);
-        group.guards.push(Guard::absent(by_address.to_string()));
-        group.writes.push((by_address, Some(VipHost(host.to_owned()).encode())));
+// === impl Group ===
+
+impl Group {
+    fn join(&mut self, other: Self) {
+        self.guards.extend(other.guards);
+        self.writes.extend(other.writes);
     }
 }
 

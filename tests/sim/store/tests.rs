@@ -36,7 +36,7 @@ proptest! {
         runtime.expect("a runtime").block_on(async {
             let journal = Journal::begin(false);
             let who = Who { agent: "one".into(), life: 1 };
-            let mut simulated = Etcd::new(Law::new(journal.clone()), journal, Duration::from_secs(10));
+            let mut simulated = Etcd::new(Law::new(journal.clone(), Duration::from_secs(60)), journal, Duration::from_secs(10));
             let embedded = Embedded::new();
             let mut watch = embedded.watch(1).await.expect("a watch");
             let mut leases = Vec::new();

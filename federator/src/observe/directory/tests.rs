@@ -32,6 +32,7 @@ impl Bench {
         let config = Config {
             path: home.path().join("manifests"),
             place: Place { network: Network::new("n"), ..Place::default() },
+            vips: configured(serde_json::json!({})).vips,
             rules: watch::channel(ExportRules::default()).1,
             clock,
         };

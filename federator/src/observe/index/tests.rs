@@ -1,6 +1,7 @@
 //! Proves that exports follow from the objects alone, whatever their order, and that an object touches the services
 //! that it is of and no other.
 
+mod inside;
 mod service_exports;
 
 use super::*;

@@ -4,6 +4,7 @@
 mod doubts;
 
 use super::*;
+use crate::testing::configured;
 use axum::{Router, body::Body, extract::Request, http::Response};
 use model::locality::Network;
 use model::name::ServiceKey;
@@ -78,6 +79,7 @@ async fn doubting(
     };
     let config = Config {
         place: Place { network: Network::new("n"), ..Place::default() },
+        vips: configured(json!({})).vips,
         rules: watch::channel(ExportRules::default()).1,
         sentinel,
     };

@@ -17,6 +17,9 @@ use model::{
 };
 use proptest::prelude::*;
 use std::sync::Arc;
+use tokio::sync::watch;
+
+mod release;
 
 /// What etcd takes in one transaction by default.
 const ETCD_OPERATIONS: usize = 128;
@@ -29,6 +32,8 @@ struct Bed {
     ledger: Ledger,
     stood: Stood,
     held: Held,
+    /// Services that are gone for long.
+    rested: BTreeSet<ServiceKey>,
 }
 
 impl Bed {
@@ -46,11 +51,13 @@ impl Bed {
                 .expect("good ranges"),
             clock: || UNIX_EPOCH,
             hold: std::time::Duration::from_secs(600),
+            rest: std::time::Duration::from_secs(3600),
+            seeds: watch::Sender::default().subscribe(),
             is_memory: false,
         };
         let epoch = write(&store, [("clusters/east/owner".to_owned(), Some(vec![]))]);
         let (ledger, stood) = now(Ledger::read(&store, &config.cluster, epoch)).expect("a ledger");
-        Self { config, store, ledger, stood, held: Held::default() }
+        Self { config, store, ledger, stood, held: Held::default(), rested: BTreeSet::new() }
     }
 
     /// Begins with what stands in the store.
@@ -70,7 +77,7 @@ impl Bed {
     }
 
     fn plan(&self, observed: &Observed, todo: &BTreeSet<ServiceKey>) -> Option<Batch> {
-        batch(&self.config, &self.ledger, observed, &self.held, todo)
+        batch(&self.config, &self.ledger, observed, &self.held, todo, &self.rested)
     }
 
     fn commit(&mut self, batch: &Batch) -> Option<Surprise> {
