@@ -245,7 +245,8 @@ impl Directory {
             return false;
         }
         // What could not be read held something, too.
-        let held = self.files.get(path).map_or(self.unreadable.contains_key(path), |file| !file.objects.is_empty());
+        let held =
+            self.files.get(path).map_or_else(|| self.unreadable.contains_key(path), |file| !file.objects.is_empty());
         if held && text.trim().is_empty() {
             return self.complain(path, digest, EMPTY.to_owned());
         }
