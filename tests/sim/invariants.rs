@@ -39,7 +39,7 @@ pub(crate) struct Law {
     rest: Duration,
     /// Since when a service of a cluster has been gone from the store.
     gone: BTreeMap<(ClusterId, ServiceKey), Instant>,
-    /// Since when the store holds what it holds, but for what was written.
+    /// Since when whatever never was in the store has not been in it.
     began: Instant,
     /// Services of which a place was ever given up.
     given_up: BTreeSet<ServiceKey>,
@@ -94,13 +94,15 @@ impl Law {
     /// The store holds something else now.
     pub(crate) fn restored(&mut self, entries: &Entries) {
         self.hashes.clear();
-        self.published.clear();
-        // What had gone before, and is not there now either, is gone for as long.
-        self.began = Instant::now();
+        let before = std::mem::take(&mut self.published);
         for (text, entry) in entries {
             if let Ok(key @ (Key::Head(..) | Key::Slice(..))) = Key::parse(text) {
                 self.note_record(text, &key, Some(&entry.value));
             }
+        }
+        // What had gone before, and is not there now either, is gone for as long.
+        for service in before.into_keys().filter(|service| !self.published.contains_key(service)) {
+            self.gone.insert(service, Instant::now());
         }
     }
 

@@ -212,7 +212,8 @@ impl Fold {
 
     /// Whether what is known of a cluster is more than what an earlier process knew: what came since is not absent.
     fn is_new(&self, (id, known): (&ClusterId, &Standing)) -> bool {
-        !known.begun || known.is_removed() || self.own.get(id).is_some_and(Own::is_seen)
+        // What is seen of a source that is behind what was known is not used.
+        !known.begun || known.is_removed() || self.own.get(id).is_some_and(|own| own.is_seen() && own.counts())
     }
 
     /// The store is followed again, after what it holds was found to be what is known, but for what was missed, up to

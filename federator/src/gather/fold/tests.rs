@@ -407,6 +407,7 @@ fn a_store_that_was_rolled_back_is_another_life() {
 #[test]
 fn what_an_earlier_process_knew_makes_nothing_absent() {
     let store = living("first", "10.0.0.1");
+    write_past(&store, vec![marked_at(&store, "1")]);
     let all = snapshot(&store);
     let loaded = || Loaded {
         position: all.revision,
@@ -429,6 +430,9 @@ fn what_an_earlier_process_knew_makes_nothing_absent() {
         );
         fold.replace(&snapshot(&empty));
         fold.found(0);
+        assert_eq!((web(&fold), said(&fold)), ("10.0.0.1".to_owned(), (false, true)));
+        // A source that is behind what was known says nothing of what came since.
+        fold.observed(&id(own), Observed { source_version: "0".into(), ..observed([]) });
         assert_eq!((web(&fold), said(&fold)), ("10.0.0.1".to_owned(), (false, true)));
         fold.observed(&id(own), observed([]));
         assert_eq!(said(&fold), (is_own, true));
@@ -484,6 +488,9 @@ fn a_store_that_was_rolled_back_and_came_as_far_again_is_another_life() {
         assert!(!fold.is_same_life(generation.as_ref(), &other), "{key}");
         assert!(matches!(fold.judge(&other, "next"), Judgement::Propose(..)), "{key}");
     }
+    // Settled where it was not: what is known of it never comes again by itself.
+    let entry = generation.clone().map(|entry| Entry { modified: reached, ..entry });
+    assert!(fold.is_same_life(generation.as_ref(), &now) && !fold.is_same_life(entry.as_ref(), &now));
 }
 
 /// Nobody else knows what a lost store held, and an owner may be behind its API server.
