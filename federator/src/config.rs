@@ -245,7 +245,6 @@ impl Config {
     /// [`ConfigError::Field`] names the first field that cannot be.
     pub fn check(file: file::File) -> Result<Self, ConfigError> {
         let cluster = cluster_id("cluster", &file.cluster)?;
-        let import = ImportRules::check(&file.import, &cluster)?;
         let mut clusters = Vec::new();
         for (n, typed) in file.clusters.into_iter().enumerate() {
             let checked = Cluster::check(&format!("clusters[{n}]"), typed)?;
@@ -261,6 +260,8 @@ impl Config {
         for label in zone.split('.') {
             Label::parse(label).map_err(|error| field("zone", error.to_string()))?;
         }
+        let zone: Arc<str> = zone.into();
+        let import = ImportRules::check(&file.import, &cluster, &zone)?;
         let own = clusters.iter().find(|known| known.id == cluster).map(|known| known.source.clone());
         let typed = file.membership.clone().unwrap_or_default();
         let ownership = Timing {
@@ -317,7 +318,7 @@ impl Config {
         Ok(Self {
             cluster,
             agent,
-            zone: zone.into(),
+            zone,
             clusters,
             membership,
             ownership,

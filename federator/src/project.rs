@@ -2,12 +2,14 @@
 //! change costs what it touches. The only place that names both a noun of the model and one of a protocol. What is
 //! the agent's own (its place, what it imports, how its listeners answer) comes in here, after conflicts are decided.
 
+pub mod aliases;
 pub mod dns;
 pub mod import;
 pub mod objects;
 pub mod service_entry;
 
 use crate::config::rules::ImportRules;
+use aliases::{Aliases, Named};
 use model::{
     merge::Service,
     name::ServiceKey,
@@ -15,7 +17,7 @@ use model::{
     tracked::{Since, Tracked},
     view::View,
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Which services have to be projected again.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ pub struct Cursor {
     /// The networks they were projected with: they decide what can be used of every service.
     networks: Arc<Networks>,
     rules: ImportRules,
+    aliases: Aliases,
     /// Whether the rules are new.
     anew: bool,
 }
@@ -56,7 +59,7 @@ impl Cursor {
         }
         let now = view.services();
         let imported = |service| import::imported(&self.rules, service);
-        let services = match now.since(self.last.sequence()) {
+        let mut services: Vec<_> = match now.since(self.last.sequence()) {
             Since::Changes(changed) if !moved => {
                 changed.into_iter().map(|(key, service)| (key.clone(), service.and_then(imported))).collect()
             }
@@ -66,7 +69,24 @@ impl Cursor {
                 gone.map(|key| (key.clone(), None)).chain(there).collect()
             }
         };
+        let mut renamed = BTreeSet::new();
+        for (key, service) in &services {
+            renamed.extend(self.aliases.set(&self.rules, key, service.as_deref()));
+        }
+        if !renamed.is_empty() {
+            services.iter().for_each(|(key, _)| _ = renamed.remove(key));
+            services.extend(renamed.into_iter().map(|key| {
+                let service = now.get(&key).and_then(imported);
+                (key, service)
+            }));
+        }
         self.last = now.clone();
         Due { services, networks: self.networks.clone() }
+    }
+
+    /// What becomes of the aliases that a service of the View asks for that was advanced to.
+    #[must_use]
+    pub fn named(&self, service: &Service) -> Named {
+        self.aliases.named(&self.rules.zone, service, &self.last)
     }
 }

@@ -98,7 +98,8 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// A manifest of the page, for the clusters and the namespace that are here.
     fn translate(&self, yaml: &str) -> String {
-        yaml.replace("west", self.north.name()).replace("shop.global", &format!("{}.global", self.ns))
+        let yaml = yaml.replace("west", self.north.name()).replace("shop.global", &format!("{}.global", self.ns));
+        yaml.replace("shop.svc.cluster", &format!("{}.svc.cluster", self.ns))
     }
 
     /// The objects below a headline of the page.
@@ -219,7 +220,10 @@ fn what_people_write_for_several_clusters_does_what_the_manual_says() -> Result 
         let pods = both.map(|pod| (pod.backend.address().to_string(), pod)).collect();
 
         let members = [east, north].map(Cluster::membership);
-        let agent = fleet.agent_of(north).embedded().emitting().config(|config| config["clusters"] = json!(members));
+        let agent = fleet.agent_of(north).embedded().emitting().config(|config| {
+            config["clusters"] = json!(members);
+            config["import"]["aliases"]["allow"] = json!([{"suffix": "example.com", "namespaces": [ns.to_string()]}]);
+        });
         let agent = &agent.start().await?;
         let istiod = &north.istiod().await?;
         let client = north.pod_addresses().pop_last().context("pods")?;
@@ -231,6 +235,7 @@ fn what_people_write_for_several_clusters_does_what_the_manual_says() -> Result 
         stage.served_by(&stage.question("api"), cluster, &["east"]).await?;
 
         shares(&stage).await.context("shares")?;
+        hosts(&stage, east).await.context("hosts")?;
         by_header(&stage).await.context("by header")?;
         near_and_far(&stage).await.context("near and far")?;
         conditions(&stage).await.context("conditions")?;
@@ -267,6 +272,44 @@ async fn shares(stage: &Stage<'_>) -> Result {
     stage.served_by(&web, cluster, &["503"]).await?;
     stage.behave(west, Manners::Good);
     stage.clear()
+}
+
+async fn hosts(stage: &Stage<'_>, east: &Cluster) -> Result {
+    let (west, alias) = (stage.north.name(), stage.envoy.question("shop.example.com", 80));
+    let annotate = |hosts: [&str; 2]| -> Result {
+        for cluster in [east, stage.north] {
+            let annotate = ["annotate", "service", "web", "--overwrite", "--namespace", stage.ns];
+            cluster.kubectl(annotate.into_iter().chain(hosts))?.done()?;
+        }
+        Ok(())
+    };
+    annotate(["federator.io/cluster-host=true", "federator.io/aliases=shop.example.com,shop.example.org"])?;
+    stage.served_by(&alias, cluster, &[west]).await?;
+    for place in ["east", west] {
+        let host = format!("web.{}.svc.cluster.{place}", stage.ns);
+        stage.served_by(&stage.envoy.question(&host, 80), cluster, &[place]).await?;
+    }
+    let key = format!("{}/web", stage.ns);
+    let refused =
+        |now: &serde_json::Value| now["emit"]["leftOut"][&key].to_string().contains("AliasRefused: shop.example.org");
+    stage.agent.wait_until("the other alias is refused", refused).await?;
+    // Where a level has nobody, another takes over: an alias has a rule as good as the service's own.
+    stage.behave(west, Manners::Failing);
+    stage.served_by(&alias, cluster, &["east"]).await?;
+    stage.behave(west, Manners::Good);
+
+    stage.apply(&stage.objects("Hosts of clusters")?).await?;
+    for question in [&stage.question("web"), &alias] {
+        stage.shares(question, EVEN, cluster, &[(west, 70.0), ("east", 30.0)]).await?;
+    }
+    stage.clear()?;
+    annotate(["federator.io/cluster-host-", "federator.io/aliases-"])?;
+    stage.agent.wait_until("nothing more is asked for", |now| now["emit"]["leftOut"][&key].is_null()).await?;
+    eventually(SOON, "only the service's own host is left", async || match alias.ask().await {
+        Ok(answer) if answer == "404" => Ok(()),
+        answer => bail!("{answer:?}"),
+    })
+    .await
 }
 
 async fn by_header(stage: &Stage<'_>) -> Result {

@@ -3,12 +3,14 @@
 
 mod endpoint;
 mod exported;
+mod hosts;
 mod members;
 mod slices;
 mod traffic;
 
 pub use endpoint::{Address, Endpoint, Health, TLS_MODE_LABEL, Traits, Workload, can_be_a_label, can_be_an_endpoint};
 pub use exported::{Exported, ExportedError, Texts};
+pub use hosts::{Host, HostError, Hosts, per_cluster};
 pub use members::Member;
 pub use slices::Slices;
 pub use traffic::{
@@ -41,6 +43,8 @@ pub struct Head {
     pub traffic: Traffic,
     /// What is said of it in other clusters.
     pub exported: Arc<Exported>,
+    /// The hosts that it is to have beside its own.
+    pub hosts: Arc<Hosts>,
     /// `metadata.creationTimestamp`, in seconds since 1970; orders exports only where no store does.
     pub created: i64,
 }

@@ -80,6 +80,9 @@ pub enum RecordError {
     /// Labels and annotations that no object elsewhere can have.
     #[error(transparent)]
     Exported(#[from] crate::export::ExportedError),
+    /// An alias that it cannot have.
+    #[error(transparent)]
+    Alias(#[from] crate::export::HostError),
     /// A host name that is none, or that does not mean the same everywhere.
     #[error("host `{0}` cannot be an endpoint's")]
     Host(String),

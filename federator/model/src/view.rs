@@ -147,12 +147,16 @@ fn canonical(service: &Service) -> String {
         let _ = writeln!(text, "  conflict {conflict}");
     }
     for (cluster, export) in exports {
-        let Head { kind, ports, cluster_ips, families, traffic, exported, created } = &*export.head;
+        let Head { kind, ports, cluster_ips, families, traffic, exported, hosts, created } = &*export.head;
         let said = said(*kind, ports, *families, traffic, exported);
         let _ = write!(text, "  export {cluster} created={created}{said}");
         for ip in cluster_ips {
             let _ = write!(text, " ip={ip}");
         }
+        for alias in &hosts.aliases {
+            let _ = write!(text, " alias={alias}");
+        }
+        text.push_str(if hosts.per_cluster { " per-cluster-host" } else { "" });
         text.push('\n');
         for (name, slice) in &export.slices {
             let _ = write!(text, "    slice {name}");

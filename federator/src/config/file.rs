@@ -109,6 +109,30 @@ pub struct Import {
     pub namespaces: Namespaces,
     /// The services that are, as `namespace/name`.
     pub services: Lists,
+    /// Whose services have which aliases.
+    pub aliases: Aliases,
+}
+
+/// Which aliases services may have beside those of their own namespace in the zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Aliases {
+    /// An alias is allowed by any of these.
+    pub allow: Vec<AliasRule>,
+}
+
+/// Who may have aliases under a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AliasRule {
+    /// The name; itself, and what is below it.
+    pub suffix: String,
+    /// The namespaces whose services may; empty means all.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// The clusters whose exports may ask for it; empty means all.
+    #[serde(default)]
+    pub clusters: Vec<String>,
 }
 
 /// Names; `*` stands for any letters.

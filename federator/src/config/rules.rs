@@ -3,7 +3,10 @@
 //! applies them can be given new ones. Knows nothing of what they are applied to.
 
 use super::{ConfigError, field, file};
-use model::name::{ClusterId, ServiceKey};
+use model::{
+    export::Host,
+    name::{ClusterId, ServiceKey},
+};
 use std::{fmt, sync::Arc};
 
 /// What of the clusters that this agent observes is exported.
@@ -26,6 +29,18 @@ pub struct ImportRules {
     pub namespaces: Lists,
     /// The services that are, by `namespace/name`.
     pub services: Lists,
+    /// The zone, in which the names of a namespace are its services' own.
+    pub zone: Arc<str>,
+    /// Who may have which other aliases.
+    pub aliases: Vec<AliasRule>,
+}
+
+/// Who may have aliases under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AliasRule {
+    suffix: Host,
+    namespaces: Lists,
+    clusters: Lists,
 }
 
 /// Names that are allowed and names that are denied. Default: all are allowed.
@@ -83,9 +98,13 @@ impl Default for ExportRules {
 // === impl ImportRules ===
 
 impl ImportRules {
-    pub(super) fn check(typed: &file::Import, home: &ClusterId) -> Result<Self, ConfigError> {
+    pub(super) fn check(typed: &file::Import, home: &ClusterId, zone: &Arc<str>) -> Result<Self, ConfigError> {
+        let aliases = typed.aliases.allow.iter().enumerate();
+        let aliases = aliases.map(|(n, rule)| AliasRule::check(&format!("import.aliases.allow[{n}]"), rule));
         Ok(Self {
             home: Some(home.clone()),
+            zone: zone.clone(),
+            aliases: aliases.collect::<Result<_, _>>()?,
             clusters: Lists::check("import.clusters", Noun::Cluster, &typed.clusters.allow, &typed.clusters.deny)?,
             namespaces: Lists::of_namespaces("import.namespaces", &typed.namespaces)?,
             services: Lists::check("import.services", Noun::Service, &typed.services.allow, &typed.services.deny)?,
@@ -111,10 +130,48 @@ impl ImportRules {
     }
 }
 
+impl ImportRules {
+    /// Whether a service has an alias because a cluster that exports it asks for it. In the zone that is a name like a
+    /// service's own: of its own namespace, or one that is allowed.
+    #[must_use]
+    pub fn allows_alias(&self, alias: &Host, service: &ServiceKey, cluster: &ClusterId) -> bool {
+        let by_rule = || self.aliases.iter().any(|rule| rule.allows(alias, service, cluster));
+        if !alias.is_under(&self.zone) {
+            return by_rule();
+        }
+        match ServiceKey::of_host(alias.as_str()) {
+            Some((named, zone)) if *zone == *self.zone => named.namespace == service.namespace || by_rule(),
+            _ => false,
+        }
+    }
+}
+
 impl Default for ImportRules {
     fn default() -> Self {
         let (clusters, services) = (Lists::default(), Lists::default());
-        Self { home: None, clusters, namespaces: Lists::default_namespaces(), services }
+        let (zone, aliases) = ("".into(), Vec::new());
+        Self { home: None, clusters, namespaces: Lists::default_namespaces(), services, zone, aliases }
+    }
+}
+
+// === impl AliasRule ===
+
+impl AliasRule {
+    fn check(at: &str, typed: &file::AliasRule) -> Result<Self, ConfigError> {
+        let suffix = Host::parse(&typed.suffix).map_err(|error| field(format!("{at}.suffix"), error.to_string()))?;
+        let allow = |list: &str, noun, texts| Lists::patterns(&format!("{at}.{list}"), noun, texts);
+        let allow = |list, noun, texts| Ok(Lists { allow: allow(list, noun, texts)?, deny: Vec::new() });
+        Ok(Self {
+            suffix,
+            namespaces: allow("namespaces", Noun::Namespace, &typed.namespaces)?,
+            clusters: allow("clusters", Noun::Cluster, &typed.clusters)?,
+        })
+    }
+
+    fn allows(&self, alias: &Host, service: &ServiceKey, cluster: &ClusterId) -> bool {
+        alias.is_under(self.suffix.as_str())
+            && self.namespaces.refuse(service.namespace.as_str()).is_none()
+            && self.clusters.refuse(cluster.as_str()).is_none()
     }
 }
 
@@ -146,12 +203,12 @@ impl Lists {
     }
 
     fn check(at: &str, noun: Noun, allow: &[String], deny: &[String]) -> Result<Self, ConfigError> {
-        let patterns = |list: &str, texts: &[String]| {
-            let at = |n: usize| format!("{at}.{list}[{n}]");
-            let checked = texts.iter().enumerate().map(|(n, text)| Pattern::check(&at(n), noun, text));
-            checked.collect::<Result<Vec<_>, _>>()
-        };
+        let patterns = |list: &str, texts| Self::patterns(&format!("{at}.{list}"), noun, texts);
         Ok(Self { allow: patterns("allow", allow)?, deny: patterns("deny", deny)? })
+    }
+
+    fn patterns(at: &str, noun: Noun, texts: &[String]) -> Result<Vec<Pattern>, ConfigError> {
+        texts.iter().enumerate().map(|(n, text)| Pattern::check(&format!("{at}[{n}]"), noun, text)).collect()
     }
 }
 
@@ -262,6 +319,36 @@ mod tests {
         assert!(default.refuse("kube").is_none());
     }
 
+    /// In the zone a namespace has its own names; elsewhere there are none but those that are allowed.
+    #[test]
+    fn who_may_have_which_alias() {
+        let typed = serde_json::from_value(serde_json::json!({ "aliases": { "allow": [
+            { "suffix": "api.example.com", "namespaces": ["shop", "bank-*"], "clusters": ["prod-*"] },
+            { "suffix": "everybodys.example.com." },
+            { "suffix": "bank.global", "namespaces": ["shop"] },
+        ] } }));
+        let home = ClusterId::parse("home").expect("an id");
+        let rules = ImportRules::check(&typed.expect("known fields"), &home, &"global".into()).expect("good ones");
+        for (alias, namespace, cluster, allowed) in [
+            ("users.api.example.com", "shop", "prod-eu", true),
+            ("api.example.com", "bank-1", "prod-eu", true),
+            ("users.api.example.com", "bank", "prod-eu", false),
+            ("users.api.example.com", "shop", "home", false),
+            ("usersapi.example.com", "shop", "prod-eu", false),
+            ("a.everybodys.example.com", "any", "any", true),
+            ("www.shop.global", "shop", "any", true),
+            ("www.bank.global", "shop", "any", true),
+            ("www.bank.global", "any", "any", false),
+            // No service is called so, and others' names may be above it.
+            ("a.www.shop.global", "shop", "any", false),
+            ("shop.global", "shop", "any", false),
+        ] {
+            let (alias, cluster) = (Host::parse(alias).expect("a name"), ClusterId::parse(cluster).expect("an id"));
+            let service = ServiceKey::parse(namespace, "web").expect("labels");
+            assert_eq!(rules.allows_alias(&alias, &service, &cluster), allowed, "{alias} of {service} in {cluster}");
+        }
+    }
+
     /// Every list is asked, what is denied first; the agent's own cluster is not the clusters' list's to refuse.
     #[test]
     fn what_is_imported() {
@@ -271,7 +358,7 @@ mod tests {
             "services": { "deny": ["shop/pay-*", "*/debug"] },
         }));
         let home = ClusterId::parse("home").expect("an id");
-        let rules = ImportRules::check(&typed.expect("known fields"), &home).expect("good ones");
+        let rules = ImportRules::check(&typed.expect("known fields"), &home, &"global".into()).expect("good ones");
         let said = |refusal: Option<NotImported>| refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
         for (cluster, why) in [
             ("prod-eu", ""),

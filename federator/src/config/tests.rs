@@ -29,7 +29,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((config.dns.ttl, config.dns.negative_ttl, config.dns.listeners.len()), (5, 5, 0));
     assert_eq!(config.admin.to_string(), "127.0.0.1:9153");
     assert_eq!(config.export, ExportRules::default());
-    assert_eq!(config.import, ImportRules { home: Some(config.cluster), ..ImportRules::default() });
+    assert_eq!(config.import, ImportRules { home: Some(config.cluster), zone: config.zone, ..ImportRules::default() });
     assert_eq!(&*config.clusters[0].root_namespace, "istio-system");
     assert_eq!((config.log.format, &*config.log.filter), (file::LogFormat::Json, "info"));
     assert!(read(MINIMAL).unwrap().agent.ends_with(&std::process::id().to_string()));

@@ -60,6 +60,12 @@ use std::{collections::BTreeMap, sync::Arc};
 /// out all of its services.
 pub const EXPORT: &str = "federator.io/export";
 
+/// Other names of a service, with commas or white space between them.
+pub const ALIASES: &str = "federator.io/aliases";
+
+/// With `"true"`, what this cluster has of the service has a host of its own in the mesh of every cluster.
+pub const CLUSTER_HOST: &str = "federator.io/cluster-host";
+
 /// The network of a Pod or WorkloadEntry, and on the root namespace of a mesh that of its cluster.
 const NETWORK_LABEL: &str = "topology.istio.io/network";
 

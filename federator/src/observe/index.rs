@@ -205,11 +205,13 @@ impl Index {
             Object::Service(service) => {
                 self.set_entrance(name, convert::gateway::entrance(service));
                 let (key, service) = convert::service::service(service)?;
+                let trouble = service.trouble.clone();
                 if self.services.get(&key) != Some(&service) {
                     self.services.insert(key.clone(), service);
                     self.dirty.insert(key.clone());
                 }
                 self.judge(&key);
+                return Ok(trouble);
             }
             Object::EndpointSlice(slice) => {
                 let slice = convert::slice::slice(slice)?;

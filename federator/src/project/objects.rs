@@ -1,8 +1,10 @@
-//! What is emitted for a View: a ServiceEntry and a DestinationRule a service, and the Gateway that lets others in. Pure;
-//! knows nothing of what is already in the cluster. An entry is made when it is compared or written, and not held.
+//! What is emitted for a View: a ServiceEntry and a DestinationRule for every host of a service, and the Gateway that lets
+//! others in. Pure; knows nothing of what is already in the cluster. An entry is made when it is compared or written, and
+//! not held.
 
 use super::{
     Cursor,
+    aliases::Named,
     service_entry::{Condition, Made},
 };
 use crate::{
@@ -15,8 +17,18 @@ use crate::{
     },
     gather::Gathered,
 };
-use model::{export::Families, merge::Service, name::ServiceKey, reach::Place, tracked::Tracked, view::View};
-use std::{collections::BTreeMap, sync::Arc};
+use model::{
+    export::{Families, per_cluster},
+    merge::{Parts, Service, merge},
+    name::ServiceKey,
+    reach::{Networks, Place},
+    tracked::Tracked,
+    view::View,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// What is missing of entries, by service; nothing of those that are whole.
 pub type Conditions = Tracked<ServiceKey, Arc<[Condition]>>;
@@ -45,9 +57,10 @@ pub struct Config {
     pub gateway: BTreeMap<String, String>,
 }
 
-/// What there is of one service.
+/// What there is for one host.
 struct Both {
     namespace: Arc<str>,
+    host: Arc<str>,
     entry: Desired,
     rule: Desired,
 }
@@ -59,6 +72,8 @@ pub struct Objects {
     place: Arc<Place>,
     cursor: Cursor,
     desired: Tracked<ObjectKey, Desired>,
+    /// The hosts that services have beside their own.
+    further: HashMap<ServiceKey, Vec<Arc<str>>>,
     conditions: Conditions,
 }
 
@@ -69,7 +84,14 @@ impl Objects {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let place = Arc::new(config.place.clone());
-        Self { config, place, cursor: Cursor::default(), desired: Tracked::new(), conditions: Tracked::new() }
+        Self {
+            config,
+            place,
+            cursor: Cursor::default(),
+            desired: Tracked::new(),
+            further: HashMap::new(),
+            conditions: Tracked::new(),
+        }
     }
 
     /// Sets what is imported, from the next update on.
@@ -87,43 +109,84 @@ impl Objects {
     pub fn update(&mut self, gathered: &Gathered) -> Tracked<ObjectKey, Desired> {
         let view = &gathered.view;
         let due = self.cursor.advance(view);
+        let mut written = Vec::with_capacity(due.services.len());
         for (key, service) in due.services {
-            let host: Arc<str> = key.host(&self.config.zone).into();
-            let service = service.filter(|service| self.is_wanted(view, service));
-            let service = service.or_else(|| self.for_others(view, &key));
             let mut missing = Vec::new();
-            let both = service.and_then(|service| {
-                let namespace = self.namespace(&service);
-                let export_to = self.export_to(view, &namespace);
-                let made = Made {
-                    place: self.place.clone(),
-                    networks: due.networks.clone(),
-                    service,
-                    host: host.clone(),
-                    export_to: export_to.clone(),
-                    families: self.config.families,
-                };
-                let entry = made.make(&mut missing);
-                // Without a port Istio could do nothing with it.
-                if entry.ports.is_empty() {
-                    missing.push(Condition::no_port());
-                    return None;
-                }
-                let (is_static, is_empty) = (entry.resolution == STATIC, entry.endpoints.is_empty());
-                let hash = Spec::from(entry).digest();
-                let rule =
-                    DestinationRule { export_to: export_to.to_vec(), ..DestinationRule::near_first(&host, is_static) };
-                Some(Both {
-                    namespace,
-                    entry: Desired::new(Arc::new(made), hash, view.revision()).empty(is_empty),
-                    rule: Desired::fixed(Spec::DestinationRule(rule), view.revision()),
-                })
-            });
-            self.put(&key, &host, both);
+            let imported = service.filter(|service| self.is_wanted(view, service));
+            let named = imported.as_ref().map(|service| self.cursor.named(service)).unwrap_or_default();
+            let all = match imported.or_else(|| self.for_others(view, &key)) {
+                Some(service) => self.of_service(view, &due.networks, &service, &named, &mut missing),
+                None => Vec::new(),
+            };
+            self.take_away(&key, &all);
+            written.push((key.clone(), all));
             self.conditions.set(key, (!missing.is_empty()).then(|| missing.into()));
+        }
+        // A host may be another service's now.
+        for (key, all) in written {
+            self.put(key, all);
         }
         self.set_gateway(view);
         self.desired.clone()
+    }
+
+    /// What there is of a service: for its own host, for its aliases, and for what single clusters have of it.
+    fn of_service(
+        &self,
+        view: &View,
+        networks: &Arc<Networks>,
+        service: &Arc<Service>,
+        named: &Named,
+        missing: &mut Vec<Condition>,
+    ) -> Vec<Both> {
+        let namespace = self.namespace(service);
+        let export_to = self.export_to(view, &namespace);
+        let both = |service: Arc<Service>, host: Arc<str>, is_further, missing: &mut Vec<Condition>| {
+            let made = Made {
+                place: self.place.clone(),
+                networks: networks.clone(),
+                service,
+                host: host.clone(),
+                is_further,
+                export_to: export_to.clone(),
+                families: self.config.families,
+            };
+            let entry = made.make(missing);
+            // Without a port Istio could do nothing with it.
+            if entry.ports.is_empty() {
+                missing.push(Condition::no_port());
+                return None;
+            }
+            let (is_static, is_empty) = (entry.resolution == STATIC, entry.endpoints.is_empty());
+            let hash = Spec::from(entry).digest();
+            let rule =
+                DestinationRule { export_to: export_to.to_vec(), ..DestinationRule::near_first(&host, is_static) };
+            Some(Both {
+                namespace: namespace.clone(),
+                host,
+                entry: Desired::new(Arc::new(made), hash, view.revision()).empty(is_empty),
+                rule: Desired::fixed(Spec::DestinationRule(rule), view.revision()),
+            })
+        };
+        let mut all: Vec<Both> =
+            both(service.clone(), service.key.host(&self.config.zone).into(), false, missing).into_iter().collect();
+        missing.extend(named.refused.iter().map(|(alias, refusal)| Condition::alias(alias, refusal)));
+        let aliases = named.held.iter().map(|alias| (service.clone(), alias.text(), true));
+        let parts = service.exports.iter().filter(|(_, export)| export.head.hosts.per_cluster);
+        let parts = parts.filter_map(|(cluster, export)| {
+            let exports = BTreeMap::from([(cluster.clone(), export.clone())]);
+            let part = merge(&service.key, &Parts { exports, ..Parts::default() })?;
+            Some((Arc::new(part), per_cluster(&service.key, cluster).into(), false))
+        });
+        for (service, host, is_alias) in aliases.chain(parts) {
+            let mut of_host = Vec::new();
+            all.extend(both(service, host.clone(), true, &mut of_host));
+            // Who looks an alias up is told the service's own addresses, and does without a name.
+            let is_said = |condition: &Condition| is_alias && condition.reason.is_of_address();
+            of_host.retain(|condition| !missing.contains(condition) && !is_said(condition));
+            missing.extend(of_host.into_iter().map(|condition| condition.of_host(&host)));
+        }
+        all
     }
 
     /// What this cluster has itself of a service that it does not import. Where others come in through its gateways, these
@@ -166,18 +229,31 @@ impl Objects {
         if here { service.key.namespace.as_str().into() } else { self.config.namespace.clone() }
     }
 
-    /// Sets or removes what there is of a service, which moves when the cluster gets or loses the service itself.
-    fn put(&mut self, key: &ServiceKey, host: &Arc<str>, both: Option<Both>) {
-        let at = |kind, namespace| ObjectKey { kind, namespace, name: host.clone() };
-        for namespace in [key.namespace.as_str().into(), self.config.namespace.clone()] {
-            if both.as_ref().is_none_or(|both| both.namespace != namespace) {
-                self.desired.set(at(Kind::ServiceEntry, namespace.clone()), None);
-                self.desired.set(at(Kind::DestinationRule, namespace), None);
+    /// Removes what is of a service no more. What there is of it moves when the cluster gets or loses the service itself.
+    fn take_away(&mut self, key: &ServiceKey, all: &[Both]) {
+        let further = self.further.remove(key).unwrap_or_default();
+        for host in further.into_iter().chain([key.host(&self.config.zone).into()]) {
+            for namespace in [key.namespace.as_str().into(), self.config.namespace.clone()] {
+                if !all.iter().any(|both| both.host == host && both.namespace == namespace) {
+                    for kind in [Kind::ServiceEntry, Kind::DestinationRule] {
+                        let at = ObjectKey { kind, namespace: namespace.clone(), name: host.clone() };
+                        self.desired.set(at, None);
+                    }
+                }
             }
         }
-        if let Some(Both { namespace, entry, rule }) = both {
-            self.desired.set(at(Kind::ServiceEntry, namespace.clone()), Some(entry));
-            self.desired.set(at(Kind::DestinationRule, namespace), self.config.rules.then_some(rule));
+    }
+
+    fn put(&mut self, key: ServiceKey, all: Vec<Both>) {
+        let own = key.host(&self.config.zone);
+        let further: Vec<_> = all.iter().map(|both| both.host.clone()).filter(|host| **host != *own).collect();
+        if !further.is_empty() {
+            self.further.insert(key, further);
+        }
+        for Both { namespace, host, entry, rule } in all {
+            let at = |kind| ObjectKey { kind, namespace: namespace.clone(), name: host.clone() };
+            self.desired.set(at(Kind::ServiceEntry), Some(entry));
+            self.desired.set(at(Kind::DestinationRule), self.config.rules.then_some(rule));
         }
     }
 
@@ -185,7 +261,10 @@ impl Objects {
     fn set_gateway(&mut self, view: &View) {
         let wanted = self.has_gateways(view) && !self.config.gateway.is_empty();
         let gateway = wanted.then(|| {
-            let hosts = vec![format!("*.{}", self.config.zone)];
+            let zone = format!("*.{}", self.config.zone);
+            let outside = |host: &&Arc<str>| host.strip_suffix(&zone[1..]).is_none();
+            let further: BTreeSet<_> = self.further.values().flatten().filter(outside).collect();
+            let hosts = [zone.clone()].into_iter().chain(further.into_iter().map(ToString::to_string)).collect();
             let gateway = Gateway::passing(hosts, self.config.gateway.clone());
             Desired::fixed(Spec::Gateway(gateway), view.revision())
         });

@@ -46,6 +46,8 @@ pub(super) struct Made {
     pub(super) networks: Arc<Networks>,
     pub(super) service: Arc<Service>,
     pub(super) host: Arc<str>,
+    /// Whether the host is beside the service's own, whose addresses these are: it is told apart by its name alone.
+    pub(super) is_further: bool,
     /// The namespaces that see it; empty for all.
     pub(super) export_to: Arc<[String]>,
     /// The families of which it has virtual addresses.
@@ -95,6 +97,9 @@ impl Made {
 
     /// No more addresses than the cluster has families, because istiod repeats every endpoint once an address.
     fn addresses(&self) -> Vec<String> {
+        if self.is_further {
+            return Vec::new();
+        }
         let of = |vip: Vip, family| match family {
             Family::V4 => vip.v4.to_string(),
             Family::V6 => vip.v6.to_string(),
@@ -113,6 +118,8 @@ impl Made {
                 missing.push(Condition::transport(port));
             } else if served() < usable.len() {
                 missing.push(Condition::partial(port, served(), usable.len()));
+            } else if self.is_further && !is_told_by_name(istio_protocol(port)) {
+                missing.push(Condition::needs_address(port));
             } else {
                 ports.push(port);
             }
@@ -173,6 +180,12 @@ fn istio_protocol(port: &export::Port) -> &'static str {
         "mongo" => "MONGO",
         _ => "TCP",
     }
+}
+
+/// Whether a request says for which host it is: in HTTP, or by SNI. Without an address of its own Istio would take whatever
+/// is sent to such a port's number for any other.
+fn is_told_by_name(protocol: &str) -> bool {
+    matches!(protocol, "HTTP" | "HTTP2" | "GRPC" | "HTTPS" | "TLS")
 }
 
 /// An endpoint that is reached directly; it weighs one unit.

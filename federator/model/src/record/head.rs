@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     export::{
-        Affinity, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Kind, MAX_AFFINITY_SECONDS, Port, Texts,
-        Traffic, can_be_a_distribution,
+        Affinity, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Host, Hosts, Kind, MAX_AFFINITY_SECONDS,
+        Port, Texts, Traffic, can_be_a_distribution,
     },
     wire,
 };
 use prost::Message;
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 impl Record for Head {
     fn encode(&self) -> Vec<u8> {
@@ -45,6 +45,8 @@ impl Record for Head {
             ip_families: families.iter().map(family_to_wire).collect(),
             exported_labels: texts_to_wire(&self.exported.labels),
             exported_annotations: texts_to_wire(&self.exported.annotations),
+            aliases: self.hosts.aliases.iter().map(ToString::to_string).collect(),
+            per_cluster_host: self.hosts.per_cluster,
             reader: 0,
         }
         .encode_to_vec()
@@ -83,6 +85,7 @@ impl Head {
             cluster_ips,
             traffic: traffic_from_wire(&wire, shared)?,
             exported: exported_from_wire(&wire, shared)?,
+            hosts: hosts_from_wire(&wire)?,
             created: wire.created,
         })
     }
@@ -103,7 +106,7 @@ fn traffic_from_wire(wire: &wire::Head, shared: &mut Shared) -> Result<Traffic, 
     Ok(Traffic { affinity, node_local: wire.node_local, distribution })
 }
 
-fn exported_from_wire(wire: &wire::Head, shared: &mut Shared) -> Result<std::sync::Arc<Exported>, RecordError> {
+fn exported_from_wire(wire: &wire::Head, shared: &mut Shared) -> Result<Arc<Exported>, RecordError> {
     if wire.exported_labels.is_empty() && wire.exported_annotations.is_empty() {
         return Ok(Exported::none());
     }
@@ -113,6 +116,16 @@ fn exported_from_wire(wire: &wire::Head, shared: &mut Shared) -> Result<std::syn
     let exported = Exported { labels: texts(&wire.exported_labels), annotations: texts(&wire.exported_annotations) };
     exported.check()?;
     Ok(shared.exported(exported))
+}
+
+fn hosts_from_wire(wire: &wire::Head) -> Result<Arc<Hosts>, RecordError> {
+    if wire.aliases.is_empty() && !wire.per_cluster_host {
+        return Ok(Hosts::none());
+    }
+    let aliases = wire.aliases.iter().map(|text| Host::parse(text)).collect::<Result<_, _>>()?;
+    let hosts = Hosts { aliases, per_cluster: wire.per_cluster_host };
+    hosts.check()?;
+    Ok(Arc::new(hosts))
 }
 
 fn texts_to_wire(texts: &Texts) -> Vec<wire::Label> {

@@ -7,7 +7,8 @@ use crate::{
     cluster::{Hold, State},
     export::{
         Address, Affinity, DEFAULT_AFFINITY_SECONDS, Endpoint, Exported, ExportedError, Families, Family, Head, Health,
-        Kind, MAX_AFFINITY_SECONDS, Port, Slice, TargetPort, Texts, Traffic, Traits, Workload, can_be_an_endpoint,
+        Host, HostError, Hosts, Kind, MAX_AFFINITY_SECONDS, Port, Slice, TargetPort, Texts, Traffic, Traits, Workload,
+        can_be_an_endpoint,
     },
     generation::Generation,
     seat::{Candidate, Owner, Role},
@@ -30,12 +31,12 @@ fn head() -> impl Strategy<Value = Head> {
     });
     let kind = prop_oneof![Just(Kind::ClusterIp), Just(Kind::Headless)];
     let ips = prop::collection::vec(any::<IpAddr>(), 0..3);
-    (kind, prop::collection::vec(port, 0..4), ips, families(), traffic(), exported(), any::<i64>()).prop_map(
-        |(kind, ports, cluster_ips, families, traffic, exported, created)| {
+    (kind, prop::collection::vec(port, 0..4), ips, families(), traffic(), exported(), hosts(), any::<i64>()).prop_map(
+        |(kind, ports, cluster_ips, families, traffic, exported, hosts, created)| {
             // Addresses say what families there are.
             let of_ips = cluster_ips.iter().map(|ip| Family::from(*ip)).collect();
             let families = if families.is_unknown() { of_ips } else { families };
-            Head { kind, ports: ports.into(), cluster_ips, families, traffic, exported, created }
+            Head { kind, ports: ports.into(), cluster_ips, families, traffic, exported, hosts, created }
         },
     )
 }
@@ -66,6 +67,12 @@ fn exported() -> impl Strategy<Value = Arc<Exported>> {
     let labels = prop::collection::btree_map("[a-z]{1,5}", "[a-z0-9]{0,3}", 0..3).prop_map(into);
     let annotations = prop::collection::btree_map("[a-z]{1,5}", ".{0,9}", 0..3).prop_map(into);
     (labels, annotations).prop_map(|(labels, annotations)| Arc::new(Exported { labels, annotations }))
+}
+
+fn hosts() -> impl Strategy<Value = Arc<Hosts>> {
+    let host = "[a-z]{1,3}\\.example".prop_map(|text| Host::parse(&text).expect("a name"));
+    let aliases = prop::collection::btree_set(host, 0..3);
+    (aliases, any::<bool>()).prop_map(|(aliases, per_cluster)| Arc::new(Hosts { aliases, per_cluster }))
 }
 
 fn slice() -> impl Strategy<Value = Slice> {
@@ -185,6 +192,8 @@ fn what_cannot_be_true_is_refused() {
     assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Exported(refused)));
     let head = wire::Head { exported_annotations: vec![label], ..wire::Head::default() };
     assert_eq!(&*Head::decode(&head.encode_to_vec()).expect("decodes").exported.annotations["team"], "a b");
+    let head = wire::Head { aliases: vec!["web".to_owned()], ..wire::Head::default() };
+    assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Alias(HostError::NoName("web".to_owned()))));
 
     for bad in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", "ff02::1", "::ffff:10.0.0.1"]
     {

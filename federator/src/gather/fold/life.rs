@@ -59,8 +59,7 @@ impl Fold {
     pub fn is_same_life(&self, generation: Option<&Entry>, clusters: &Snapshot) -> bool {
         // One that is known to be settled later, or was settled before it is known to be, is that of another past.
         let another = |known: &Entry, now: &Entry| now.modified != known.modified && now.modified <= self.reached;
-        let is_another =
-            self.generation.as_ref().zip(generation).is_some_and(|((_, known), now)| another(known, now));
+        let is_another = self.generation.as_ref().zip(generation).is_some_and(|((_, known), now)| another(known, now));
         !self.is_another_life(generation)
             && !is_another
             && clusters.revision >= self.reached

@@ -1,15 +1,15 @@
 //! A Service: the head of an export, and whom it selects. Whether it is exported is for the rules to say, which may
 //! change; here is only what they ask for.
 
-use super::{EXPORT, LeftOut, key, number, protocol, text};
+use super::{ALIASES, CLUSTER_HOST, EXPORT, LeftOut, key, number, protocol, text};
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use model::{
     export::{
-        Affinity, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Kind, MAX_AFFINITY_SECONDS, Port,
-        Traffic, can_be_a_distribution,
+        Affinity, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Host, Hosts, Kind, MAX_AFFINITY_SECONDS,
+        Port, Traffic, can_be_a_distribution,
     },
     name::ServiceKey,
 };
@@ -26,6 +26,8 @@ pub struct SourceService {
     pub selector: BTreeMap<String, String>,
     /// What its annotation says about exporting.
     pub annotated: Option<bool>,
+    /// What of its other annotations cannot be.
+    pub trouble: Option<String>,
 }
 
 /// Where a port of a service leads.
@@ -58,6 +60,8 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
     let (ports, mut targets): (Vec<_>, Vec<_>) = ports.filter_map(port).unzip();
     // They are held as they are here, and have grown with room to spare.
     targets.shrink_to_fit();
+    let annotations = service.metadata.annotations.as_ref();
+    let (hosts, trouble) = hosts(annotations);
     let head = Head {
         kind: if headless { Kind::Headless } else { Kind::ClusterIp },
         ports: ports.into(),
@@ -65,15 +69,35 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
         cluster_ips: ips,
         traffic: traffic(&spec),
         exported: Exported::none(),
+        hosts,
         created: service.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
     };
-    let annotated = match text(service.metadata.annotations.as_ref(), EXPORT) {
+    let annotated = match text(annotations, EXPORT) {
         Some("true") => Some(true),
         Some("false") => Some(false),
         _ => None,
     };
     let selector = spec.selector.unwrap_or_default();
-    Ok((key, SourceService { head: Arc::new(head), targets, selector, annotated }))
+    Ok((key, SourceService { head: Arc::new(head), targets, selector, annotated, trouble }))
+}
+
+/// The hosts that it is to have beside its own, and what of that cannot be: of many aliases the good ones count.
+fn hosts(annotations: Option<&BTreeMap<String, String>>) -> (Arc<Hosts>, Option<String>) {
+    let aliases = text(annotations, ALIASES).unwrap_or_default();
+    let per_cluster = text(annotations, CLUSTER_HOST) == Some("true");
+    if aliases.is_empty() && !per_cluster {
+        return (Hosts::none(), None);
+    }
+    let named = aliases.split(|c: char| c == ',' || c.is_whitespace()).filter(|text| !text.is_empty());
+    let (good, bad): (Vec<_>, Vec<_>) = named.map(Host::parse).partition(Result::is_ok);
+    let mut hosts = Hosts { aliases: good.into_iter().flatten().collect(), per_cluster };
+    let mut wrong: Vec<_> = bad.into_iter().filter_map(Result::err).collect();
+    if let Err(error) = hosts.check() {
+        hosts.aliases.clear();
+        wrong.push(error);
+    }
+    let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+    (Arc::new(hosts), (!wrong.is_empty()).then(|| format!("{ALIASES}: {}", wrong.join("; "))))
 }
 
 /// What it says of its families; where it says nothing, its addresses do.

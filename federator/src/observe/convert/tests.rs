@@ -10,7 +10,7 @@ use super::{
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use model::{
-    export::{Address, Affinity, Exported, Family, Head, Health, Kind, Port, TargetPort, Texts, Traffic},
+    export::{Address, Affinity, Exported, Family, Head, Health, Host, Hosts, Kind, Port, TargetPort, Texts, Traffic},
     locality::Locality,
 };
 use serde_json::{Value, json};
@@ -153,9 +153,37 @@ fn a_head_says_what_the_service_says() {
             families: [Family::V4, Family::V6].into_iter().collect(),
             traffic: Traffic { affinity: Affinity::ClientIp { seconds: 10_800 }, ..Traffic::default() },
             exported: Exported::none(),
+            hosts: Hosts::none(),
             created: 60,
         }
     );
+}
+
+#[test]
+fn hosts_are_asked_for_by_annotations() {
+    let many: Vec<String> = (0..65).map(|n| format!("a{n}.example.com")).collect();
+    for (annotations, aliases, per_cluster, trouble) in [
+        (json!({}), &[][..], false, ""),
+        (json!({ ALIASES: "" }), &[], false, ""),
+        (
+            json!({ ALIASES: "b.example.com, a.example.com\n A.example.com." }),
+            &["a.example.com", "b.example.com"],
+            false,
+            "",
+        ),
+        (json!({ ALIASES: "a.example.com,,b", CLUSTER_HOST: "true" }), &["a.example.com"], true, "`b` is no DNS name"),
+        (json!({ ALIASES: "web.shop.svc.cluster.local" }), &[], false, "each cluster's own"),
+        (json!({ ALIASES: many.join(",") }), &[], false, "65 aliases"),
+        (json!({ CLUSTER_HOST: "yes" }), &[], false, ""),
+    ] {
+        let mut object = service("shop", "web", json!({}));
+        object.metadata.annotations = serde_json::from_value(annotations.clone()).unwrap();
+        let (_, SourceService { head, trouble: said, .. }) = read(&object).unwrap();
+        let names: Vec<_> = head.hosts.aliases.iter().map(Host::as_str).collect();
+        assert_eq!((&*names, head.hosts.per_cluster), (aliases, per_cluster), "{annotations}");
+        let said = said.unwrap_or_default();
+        assert!(said.is_empty() == trouble.is_empty() && said.contains(trouble), "{said}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What an entry does not hold of its service, and why: what Istio's ServiceEntry has no words for, and what its limits
 //! keep out. An object that would be refused is never written; what is missing of it is said instead.
 
+use crate::project::aliases::Refusal;
 use model::{
-    export::Port,
+    export::{Host, Port},
     reach::{self, LeftOut},
 };
 use std::fmt;
@@ -12,6 +13,10 @@ use std::fmt;
 pub enum Reason {
     /// A port that not every endpoint serves. A ServiceEntry cannot leave an endpoint out of one port.
     PortPartial,
+    /// A port of a host without an address of its own, on which nobody says for which host he comes.
+    PortNeedsAddress,
+    /// An alias that the service has not.
+    AliasRefused,
     /// A port of a transport that a ServiceEntry does not know.
     PortTransport,
     /// More ports than an entry holds.
@@ -49,6 +54,8 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PortPartial => "PortPartial",
+            Self::PortNeedsAddress => "PortNeedsAddress",
+            Self::AliasRefused => "AliasRefused",
             Self::PortTransport => "PortTransport",
             Self::TooManyPorts => "TooManyPorts",
             Self::TooManyEndpoints => "TooManyEndpoints",
@@ -59,6 +66,13 @@ impl Reason {
             Self::GatewayDoesNotServeHost => "GatewayDoesNotServeHost",
             Self::NoMutualTls => "NoMutualTls",
         }
+    }
+}
+
+impl Reason {
+    /// Whether it is nothing to who connects to addresses that the service's own host has.
+    pub(in crate::project) fn is_of_address(self) -> bool {
+        matches!(self, Self::PortNeedsAddress | Self::NoPort)
     }
 }
 
@@ -84,6 +98,20 @@ impl Condition {
 
     pub(super) fn partial(port: &Port, served: usize, endpoints: usize) -> Self {
         Self::of(Reason::PortPartial, format!("{port} is served by {served} of {endpoints} endpoints, and left out"))
+    }
+
+    pub(super) fn needs_address(port: &Port) -> Self {
+        let why = "only HTTP and TLS say for which host they come, and the host has no address of its own";
+        Self::of(Reason::PortNeedsAddress, format!("{port} is left out: {why}"))
+    }
+
+    pub(in crate::project) fn alias(alias: &Host, refusal: &Refusal) -> Self {
+        Self::of(Reason::AliasRefused, format!("{alias}: {refusal}"))
+    }
+
+    /// The same of a host beside the service's own.
+    pub(in crate::project) fn of_host(self, host: &str) -> Self {
+        Self { message: format!("{host}: {}", self.message), ..self }
     }
 
     pub(super) fn transport(port: &Port) -> Self {

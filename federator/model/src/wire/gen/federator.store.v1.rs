@@ -189,6 +189,12 @@ pub struct Head {
     pub exported_labels: ::prost::alloc::vec::Vec<Label>,
     #[prost(message, repeated, tag = "11")]
     pub exported_annotations: ::prost::alloc::vec::Vec<Label>,
+    /// Other names of the service, as lower-case DNS names without a final dot; ordered, each once.
+    #[prost(string, repeated, tag = "12")]
+    pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether what this cluster has of the service has a host too, <service>.<namespace>.svc.cluster.<id>.
+    #[prost(bool, tag = "13")]
+    pub per_cluster_host: bool,
     #[prost(uint32, tag = "15")]
     pub reader: u32,
 }

@@ -5,7 +5,7 @@ use super::*;
 use model::{cluster::Meta, identity::TrustDomain};
 
 /// What `here` says of itself: a gateway, or none.
-fn home(bed: &mut Bed, has_gateway: bool) {
+pub(super) fn home(bed: &mut Bed, has_gateway: bool) {
     let gateway =
         Entrance { network: Network::new("n1"), address: Address::parse_ip("192.0.2.7").expect("one"), port: 1 };
     let gateways = if has_gateway { vec![gateway] } else { Vec::new() };
