@@ -131,6 +131,27 @@ fn good_files_go_on_beside_bad_ones() {
     daemon.answers("api.demo.global", &[]);
 }
 
+/// One network is right for a single cluster, and for several it may be wrong: that is said of each that names none.
+#[test]
+fn clusters_that_name_no_network_are_told_so() {
+    let scene = Scene::new();
+    let network = "apiVersion: v1\nkind: Namespace\n\
+                   metadata: {name: istio-system, labels: {topology.istio.io/network: n1}}\n";
+    let east = scene.cluster("east", &[("web.yaml", WEB)]);
+    let alone = Daemon::start(&scene, &east);
+    alone.answers("web.demo.global", &["10.1.0.1"]);
+    assert!(!alone.get("/status").1.contains("NetworkUnset"));
+    alone.terminate();
+
+    let west = scene.cluster("west", &[("network.yaml", network), ("api.yaml", &api())]);
+    let daemon = Daemon::start_of(&scene, &[("east", &east), ("west", &west)], "");
+    let of = |now: &serde_json::Value, id: &str| now["clusters"][id]["conditions"]["NetworkUnset"].is_string();
+    daemon.wait_until("one of two has a network", |now| of(now, "east") && !of(now, "west"));
+    assert!(daemon.get("/metrics").1.contains("NetworkUnset"));
+    fs::write(east.join("network.yaml"), network).unwrap();
+    daemon.wait_until("both have one", |now| !of(now, "east") && !of(now, "west"));
+}
+
 #[test]
 fn it_stops_cleanly_when_told_to() {
     let scene = Scene::new();

@@ -1,12 +1,14 @@
 //! What an agent writes into its own cluster, whatever Istio is there: an old one, none, or one that comes later; and
 //! whoever else writes there.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, ensure};
 use harness::{Cluster, Fleet, Result, SOON, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::federation::{entry_addresses, service_entry_in};
@@ -115,6 +117,53 @@ fn what_a_user_writes_of_a_host_counts_and_ours_gives_way() -> Result {
             agent.wait_until("nothing is said", |now| now["emit"]["troubles"][&key].is_null()).await?;
         }
         Ok(())
+    })
+}
+
+/// So many services that nobody writes all of their objects at once.
+const MANY: usize = 300;
+
+#[test]
+fn a_crash_between_two_writes_leaves_nothing_behind() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("crash").await?;
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        let service = |n: usize| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: web-{n}, labels: {{half: '{}'}}}}\n\
+                 spec: {{ports: [{{name: http, port: 80}}]}}\n",
+                n % 2
+            )
+        };
+        north.apply(&ns, &(0..MANY).map(service).collect::<Vec<_>>().join("---\n")).await?;
+        let ours = async |kind: &str| {
+            let api: Api<DynamicObject> = Api::namespaced_with(
+                north.client(),
+                &ns,
+                &ApiResource::from_gvk(&GroupVersionKind::gvk("networking.istio.io", "v1", kind)),
+            );
+            let listed = api.list(&ListParams::default().labels("app.kubernetes.io/managed-by=federator")).await?;
+            anyhow::Ok(listed.items.iter().map(ResourceExt::name_any).collect::<BTreeSet<_>>())
+        };
+        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
+        while ours("ServiceEntry").await?.is_empty() {}
+        agent.kill()?;
+        let (entries, rules) = (ours("ServiceEntry").await?, ours("DestinationRule").await?);
+        ensure!(entries.len() + rules.len() < 2 * MANY, "it was done before it was killed");
+
+        // Whatever it had written of these must go, and nobody tells the next process of it.
+        north.kubectl(["delete", "services", "--namespace", &ns, "--selector", "half=1"])?.done()?;
+        agent.start().await?;
+        let left: BTreeSet<String> = (0..MANY).step_by(2).map(|n| format!("web-{n}.{ns}.global")).collect();
+        eventually(SOON * 2, "there is what there should be, and nothing else", async || {
+            for kind in ["ServiceEntry", "DestinationRule"] {
+                let found = ours(kind).await?;
+                ensure!(found == left, "of {kind}: {} instead of {}", found.len(), left.len());
+            }
+            Ok(())
+        })
+        .await
     })
 }
 

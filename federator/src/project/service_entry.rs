@@ -10,7 +10,7 @@ mod through;
 
 use crate::emit::service_entry::{Endpoint, Labels, Port, STATIC, ServiceEntry};
 use model::{
-    export::{self, Families, Family},
+    export::{self, Address, Families, Family},
     locality::Locality,
     merge::Service,
     reach::{Asker, Networks, Offer, Place, Usable, offer},
@@ -18,6 +18,7 @@ use model::{
 };
 use std::{
     borrow::Cow,
+    collections::HashSet,
     sync::{Arc, LazyLock},
 };
 
@@ -73,15 +74,20 @@ impl Made {
         endpoints.sort();
         // A machine that several clusters know is one: gRPC takes no assignment that names it twice.
         endpoints.dedup_by(|again, first| again.address == first.address);
+        let entrances: HashSet<&Address> = gateways.iter().map(|gateway| gateway.address).collect();
         endpoints.extend(gateways);
         if has_hosts {
             endpoints.iter_mut().for_each(forget_place);
         }
         endpoints.sort();
-        let fit = how_many_fit(&endpoints);
-        if fit < endpoints.len() {
-            missing.push(Condition::endpoints(fit, endpoints.len()));
-            endpoints.truncate(fit);
+        let all = endpoints.len();
+        if how_many_fit(&endpoints) < all {
+            // Those here are asked first, and a gateway stands for many.
+            let is_here = |endpoint: &Endpoint<'_>| endpoint.labels.cluster == self.place.cluster.as_str();
+            endpoints.sort_by_key(|endpoint| !is_here(endpoint) && !entrances.contains(endpoint.address));
+            endpoints.truncate(how_many_fit(&endpoints));
+            endpoints.sort();
+            missing.push(Condition::endpoints(endpoints.len(), all));
         }
         ServiceEntry {
             addresses: self.addresses(),

@@ -228,6 +228,16 @@ fn what_an_entry_does_not_hold_is_said() {
     check(&[], &[]);
 }
 
+/// Whatever its endpoints are called.
+#[test]
+fn an_entry_that_is_full_has_what_is_here() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
+    let many: String = (0..4096).map(|n| format!("10.0.{}.{} ", n / 250, n % 250)).collect();
+    bed.set("demo/web", &[("east", plain(&many)), ("here", plain("192.0.2.1 192.0.2.2"))]);
+    let held = bed.shown().remove(0);
+    assert!(held.ends_with(" 192.0.2.1 192.0.2.2") && held.split(' ').count() == 1 + 4096);
+}
+
 #[test]
 fn an_entry_holds_what_its_limits_allow() {
     let mut bed = Bed::new(&[]);
