@@ -40,6 +40,8 @@ pub enum Reason {
     VipsOverlap,
     /// No network is set for the cluster, though others have one.
     NetworkUnset,
+    /// Host names of its east-west gateways cannot be looked up.
+    GatewayUnresolved,
 }
 
 /// All that is wrong with one cluster. Cheap to clone.
@@ -115,6 +117,7 @@ impl Reason {
             Self::WithdrawalHeld => "WithdrawalHeld",
             Self::VipsOverlap => "VipsOverlap",
             Self::NetworkUnset => "NetworkUnset",
+            Self::GatewayUnresolved => "GatewayUnresolved",
         }
     }
 }

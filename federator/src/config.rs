@@ -2,6 +2,7 @@
 //! starts. The only place that reads the environment. Binds nothing and opens nothing but the file.
 
 pub mod file;
+mod gateways;
 pub mod membership;
 mod overrides;
 pub mod rules;
@@ -56,6 +57,8 @@ pub struct Config {
     pub dns: Dns,
     /// Where objects go.
     pub emit: Emit,
+    /// Who is asked for the addresses of gateways that are host names; none for those of the machine.
+    pub nameservers: Vec<SocketAddr>,
     /// Where virtual addresses come from.
     pub vips: VipRanges,
     /// How long these stay with a host that nobody exports any more.
@@ -336,6 +339,7 @@ impl Config {
                 gateway,
                 target,
             },
+            nameservers: gateways::nameservers(&file.gateways.nameservers)?,
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
                 .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
             rest,
@@ -422,7 +426,7 @@ impl Cluster {
             network: Network::new(&typed.network),
             locality: locality(&format!("{at}.locality"), &typed.locality)?,
             root_namespace: typed.root_namespace.into(),
-            gateways: gateways(&format!("{at}.gateways"), &typed.gateways)?,
+            gateways: gateways::gateways(&format!("{at}.gateways"), &typed.gateways)?,
             trust_domain: trust_domain(&format!("{at}.trustDomain"), &typed.trust_domain)?,
             source,
         })
@@ -487,21 +491,3 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
 
 #[cfg(test)]
 mod tests;
-
-/// Addresses of gateways, as `address`, `address:port` or `[address]:port`.
-fn gateways(at: &str, typed: &[String]) -> Result<Vec<(Address, u16)>, ConfigError> {
-    let parse = |text: &String| {
-        let address = |text: &str| Address::parse_ip(text).or_else(|| Address::parse_host(text));
-        let alone = address(text).map(|address| (address, model::gateway::PORT));
-        alone.or_else(|| {
-            let (host, port) = text.rsplit_once(':')?;
-            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-            Some((address(host)?, port.parse().ok().filter(|port| *port != 0)?))
-        })
-    };
-    let refuse = |(n, text): (usize, &String)| {
-        let reason = format!("`{text}` is no gateway: give an address or a host name, and behind a colon a port");
-        parse(text).ok_or_else(|| field(format!("{at}[{n}]"), reason))
-    };
-    typed.iter().enumerate().map(refuse).collect()
-}

@@ -80,7 +80,7 @@ pub enum Reason<'a> {
     OtherNetwork(&'a Network),
     /// They are on another network, and its gateways are for the mesh.
     MeshOnly(&'a Network),
-    /// They are on another network, and its gateways are host names, which nobody looks up here.
+    /// They are on another network, and its gateways are host names of which no address is known.
     NamedGateway(&'a Network),
     /// They are on another network, and its gateways let the host of their service not through.
     NotPassed(&'a Network),
@@ -224,10 +224,7 @@ impl fmt::Display for Reason<'_> {
             Self::OtherNetwork(network) => write!(f, "on network {network}, and no gateway into it is known"),
             Self::MeshOnly(network) => write!(f, "on network {network}, whose gateways are for sidecars only"),
             Self::NamedGateway(network) => {
-                write!(
-                    f,
-                    "on network {network}, whose gateways are host names, which are not looked up: configure addresses"
-                )
+                write!(f, "on network {network}, whose gateways are host names of which no address is known")
             }
             Self::NotPassed(network) => {
                 write!(

@@ -154,11 +154,19 @@ fn a_cluster_of_its_own_gateways_is_reached_through_these() {
         meshed(&exports[1..], &[("south", &["n2@gateway.example"], "*")]),
         [
             "west:10.1.0.2",
-            "1 endpoints of south: on network n2, whose gateways are host names, which are not looked up: configure \
-             addresses",
-            "1 endpoints of west: on network n2, whose gateways are host names, which are not looked up: configure \
-             addresses",
+            "1 endpoints of south: on network n2, whose gateways are host names of which no address is known",
+            "1 endpoints of west: on network n2, whose gateways are host names of which no address is known",
         ],
+    );
+    assert_eq!(
+        meshed(&exports[1..], &[("south", &["n2@gateway.example", "n2@2001:db8::2"], "*")]),
+        ["west:10.1.0.2", "2 behind south:2001:db8::2"],
+        "an address of any family is better than a name"
+    );
+    assert_eq!(
+        meshed(&exports[1..], &[("south", &["n2@gateway.example"], "*"), west]),
+        ["west:10.1.0.2", "2 behind west:192.0.2.9"],
+        "the gateways of a cluster beside it are better than a name"
     );
 }
 

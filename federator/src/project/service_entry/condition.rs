@@ -22,7 +22,7 @@ pub enum Reason {
     NoPort,
     /// Endpoints on a network into which no gateway is known.
     NoGateway,
-    /// Endpoints behind gateways that are host names, which nobody looks up here.
+    /// Endpoints behind gateways that are host names of which no address is known.
     GatewayHostName,
     /// Endpoints behind gateways, where others are host names: what such an entry says of networks ends istiod.
     HostNames,
