@@ -11,7 +11,7 @@ use crate::{
     merge::Service,
     name::ClusterId,
 };
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// Where somebody asks from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub enum Reason<'a> {
     NamedGateway(&'a Network),
     /// They are on another network, and its gateways let the host of their service not through.
     NotPassed(&'a Network),
+    /// They are on another network, and its gateways have nowhere to pass on what comes for the service.
+    NotServed(&'a Network),
     /// They are on another network, and do not take the mutual TLS that is all its gateways pass.
     NoMutualTls(&'a Network),
     /// They are not ready.
@@ -103,6 +105,18 @@ enum Way<'a> {
 /// ready, those that are held, or else draining ones.
 #[must_use]
 pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service, asker: Asker<'_>) -> Offer<'a> {
+    offer_without(networks, place, service, asker, &BTreeSet::new())
+}
+
+/// The same without the gateways of some clusters, which could not pass on what comes for the service.
+#[must_use]
+pub fn offer_without<'a>(
+    networks: &'a Networks,
+    place: &'a Place,
+    service: &'a Service,
+    asker: Asker<'_>,
+    without: &BTreeSet<ClusterId>,
+) -> Offer<'a> {
     let here = networks.of(&place.cluster).unwrap_or(&place.network);
     let mut offer = Offer::default();
     let (mut held, mut draining) = (Vec::new(), Vec::new());
@@ -119,7 +133,7 @@ pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service,
             let way = match ways.iter().position(|(known, _)| *known == network) {
                 Some(known) => &ways[known].1,
                 None => {
-                    ways.push((network, way(networks, here, (cluster, network), service, asker)));
+                    ways.push((network, way(networks, here, (cluster, network), service, asker, without)));
                     &ways[ways.len() - 1].1
                 }
             };
@@ -162,6 +176,7 @@ fn way<'a>(
     (cluster, network): (&ClusterId, Option<&'a Network>),
     service: &Service,
     asker: Asker<'_>,
+    without: &BTreeSet<ClusterId>,
 ) -> Way<'a> {
     let Some(network) = network.filter(|network| *network != here) else { return Way::Directly };
     let mut gateways = networks.gateways(cluster, network);
@@ -175,7 +190,11 @@ fn way<'a>(
         return Way::Not(Reason::NotPassed(network));
     }
     gateways.retain(|entrance| entrance.gateway.address.ip().is_some());
-    if gateways.is_empty() { Way::Not(Reason::NamedGateway(network)) } else { Way::Through(gateways) }
+    if gateways.is_empty() {
+        return Way::Not(Reason::NamedGateway(network));
+    }
+    gateways.retain(|entrance| !without.contains(entrance.cluster));
+    if gateways.is_empty() { Way::Not(Reason::NotServed(network)) } else { Way::Through(gateways) }
 }
 
 // === impl Offer ===
@@ -230,6 +249,13 @@ impl fmt::Display for Reason<'_> {
                 write!(
                     f,
                     "on network {network}, whose gateways do not serve the host: no Gateway there passes it through"
+                )
+            }
+            Self::NotServed(network) => {
+                write!(
+                    f,
+                    "on network {network}, whose gateways have nowhere to pass it on: in their cluster it lacks a port that it \
+                     has here, or nothing of it is ready with a sidecar"
                 )
             }
             Self::NoMutualTls(network) => {

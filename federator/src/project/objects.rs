@@ -98,6 +98,7 @@ impl Objects {
                 let made = Made {
                     place: self.place.clone(),
                     networks: due.networks.clone(),
+                    all: view.services().get(&key).unwrap_or(&service).clone(),
                     service,
                     host: host.clone(),
                     export_to: export_to.clone(),

@@ -6,6 +6,7 @@
 
 mod condition;
 mod identities;
+mod served;
 mod through;
 
 use crate::emit::service_entry::{Endpoint, Labels, Port, STATIC, ServiceEntry};
@@ -13,7 +14,7 @@ use model::{
     export::{self, Families, Family},
     locality::Locality,
     merge::Service,
-    reach::{Asker, Networks, Offer, Place, Usable, offer},
+    reach::{Networks, Offer, Place, Usable},
     vip::Vip,
 };
 use std::{
@@ -22,6 +23,7 @@ use std::{
 };
 
 pub use condition::{Condition, Reason};
+use served::Chosen;
 
 /// Most endpoints of one ServiceEntry (its CRD).
 const MAX_ENDPOINTS: usize = 4096;
@@ -45,6 +47,8 @@ pub(super) struct Made {
     pub(super) place: Arc<Place>,
     pub(super) networks: Arc<Networks>,
     pub(super) service: Arc<Service>,
+    /// The same with what is not imported, which other clusters may.
+    pub(super) all: Arc<Service>,
     pub(super) host: Arc<str>,
     /// The namespaces that see it; empty for all.
     pub(super) export_to: Arc<[String]>,
@@ -57,12 +61,9 @@ pub(super) struct Made {
 impl Made {
     /// The entry, and what is missing of it.
     pub(super) fn make(&self, missing: &mut Vec<Condition>) -> ServiceEntry<'_> {
-        let mut offer = offer(&self.networks, &self.place, &self.service, Asker::Meshed(&self.host));
+        let Chosen { offer, has_hosts, behind } = self.choose();
         missing.extend(offer.left_out.iter().filter_map(Condition::out_of_reach));
-        // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
-        let has_hosts = offer.usable.iter().any(|usable| usable.member.endpoint.address.ip().is_none());
-        if has_hosts && !offer.through.is_empty() {
-            let behind = std::mem::take(&mut offer.through).iter().map(|through| through.endpoints.len()).sum();
+        if behind > 0 {
             missing.push(Condition::host_names(behind));
         }
         let ports = self.ports(&offer, missing);
@@ -105,8 +106,7 @@ impl Made {
     /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once: so do merged TCP ports.
     fn ports(&self, offer: &Offer<'_>, missing: &mut Vec<Condition>) -> Vec<&export::Port> {
         let mut ports: Vec<&export::Port> = Vec::new();
-        let usable: Vec<&Usable<'_>> =
-            offer.usable.iter().chain(offer.through.iter().flat_map(|through| &through.endpoints)).collect();
+        let usable: Vec<&Usable<'_>> = served::endpoints(offer).collect();
         for port in &*self.service.ports {
             let served = || usable.iter().filter(|usable| usable.member.target(port).is_some()).count();
             if port.protocol != export::Protocol::Tcp {

@@ -66,7 +66,8 @@ impl Networks {
     }
 
     /// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
-    pub(super) fn of(&self, cluster: &ClusterId) -> Option<&Network> {
+    #[must_use]
+    pub fn of(&self, cluster: &ClusterId) -> Option<&Network> {
         self.sites.get(cluster).map(|site| &site.network)
     }
 

@@ -15,6 +15,7 @@ use model::{
     vip::Vip,
 };
 
+mod served;
 mod settings;
 
 /// A View to be changed, and what is projected from it in cluster `here`.

@@ -28,6 +28,8 @@ pub enum Reason {
     HostNames,
     /// Endpoints behind gateways that do not let the host through: they would reset every connection.
     GatewayDoesNotServeHost,
+    /// Endpoints behind gateways whose own cluster has less of the service than this one: what comes for it would be reset.
+    GatewayDoesNotServePort,
     /// Endpoints behind a gateway without the mutual TLS that is all it passes.
     NoMutualTls,
 }
@@ -57,6 +59,7 @@ impl Reason {
             Self::GatewayHostName => "GatewayHostName",
             Self::HostNames => "HostNames",
             Self::GatewayDoesNotServeHost => "GatewayDoesNotServeHost",
+            Self::GatewayDoesNotServePort => "GatewayDoesNotServePort",
             Self::NoMutualTls => "NoMutualTls",
         }
     }
@@ -71,6 +74,7 @@ impl Condition {
             reach::Reason::OtherNetwork(_) => Reason::NoGateway,
             reach::Reason::NamedGateway(_) => Reason::GatewayHostName,
             reach::Reason::NotPassed(_) => Reason::GatewayDoesNotServeHost,
+            reach::Reason::NotServed(_) => Reason::GatewayDoesNotServePort,
             reach::Reason::NoMutualTls(_) => Reason::NoMutualTls,
             reach::Reason::MeshOnly(_) | reach::Reason::NotReady | reach::Reason::HostName => return None,
         };
