@@ -17,6 +17,7 @@ use super::{
         self, LeftOut,
         gateway::{SourceEntrance, SourcePassage},
         namespace::SourceNamespace,
+        node::SourceNode,
         pod::SourcePod,
         service::SourceService,
         slice::SourceSlice,
@@ -230,7 +231,7 @@ impl Index {
                 return Ok(refused.map(|reason| reason.to_string()));
             }
             Object::Pod(pod) => self.set_pod(&name.id(), Some(convert::pod::pod(pod))),
-            Object::Node(meta) => self.set_node(&name.name, Some(convert::node::node(meta))),
+            Object::Node(node) => self.set_node(&name.name, Some(convert::node::node(node))),
             Object::Namespace(meta) => self.set_namespace(&name.name, Some(convert::namespace::namespace(meta))),
         }
         Ok(None)
@@ -348,7 +349,11 @@ impl Index {
         }
     }
 
-    fn set_node(&mut self, name: &Arc<str>, locality: Option<Locality>) {
+    fn set_node(&mut self, name: &Arc<str>, node: Option<SourceNode>) {
+        let (locality, outside) = node.map(|node| (node.locality, node.outside)).unzip();
+        if self.gateways.set_node(name, outside.flatten()) {
+            self.settle_gateways();
+        }
         if self.nodes.get(name) == locality.as_ref() {
             return;
         }
@@ -416,8 +421,18 @@ impl Index {
         if entrance.is_none() && !self.gateways.has_entrance(&id) {
             return;
         }
-        let trouble = self.gateways.set_entrance(id, entrance);
-        self.note(&format!("gateway {name}"), trouble);
+        if entrance.is_none() {
+            self.note(&format!("gateway {name}"), None);
+        }
+        self.gateways.set_entrance(id, entrance);
+        self.settle_gateways();
+    }
+
+    /// Looks again at what there is of gateways, and says what is wrong with them.
+    fn settle_gateways(&mut self) {
+        for (id, trouble) in self.gateways.refresh() {
+            self.note(&format!("gateway {}", ObjectName::of_id(Kind::Service, &id)), trouble);
+        }
         self.gateways.settle(&mut self.observed.meta);
     }
 
