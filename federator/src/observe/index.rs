@@ -28,7 +28,7 @@ use crate::{condition::Reason, config::rules::ExportRules};
 use gateways::Gateways;
 use inside::Inside;
 use model::{
-    export::{Address, Exported, Workload},
+    export::{Address, Exported, Health, Workload},
     identity::TrustDomain,
     locality::{Locality, Network},
     name::{Label, ServiceKey},
@@ -197,6 +197,8 @@ impl Index {
         // Whoever has not seen everything is not taken for somebody who has, by a condition.
         let overlap = if self.observed.synced && !self.observed.partial { self.overlap() } else { None };
         self.observed.conditions.set(Reason::VipsOverlap, overlap);
+        let unready = if self.observed.synced && !self.observed.partial { self.gateways.unready() } else { None };
+        self.observed.conditions.set(Reason::GatewayNotReady, unready);
         self.observed.clone()
     }
 
@@ -275,7 +277,9 @@ impl Index {
             self.refer(&mut slice);
             self.of_service.entry(slice.service.clone()).or_default().insert(id.clone());
             self.dirty.insert(slice.service.clone());
+            let service = slice.service.clone();
             self.slices.insert(id.clone(), slice);
+            self.look_behind(&service);
         }
         let Some(old) = old else { return };
         if self.slices.get(id).is_none_or(|new| new.service != old.service)
@@ -291,6 +295,7 @@ impl Index {
             self.on_node.remove(&endpoint.node, &old.service);
             self.place(&endpoint.node);
         }
+        self.look_behind(&old.service);
         self.dirty.insert(old.service);
     }
 
@@ -430,10 +435,30 @@ impl Index {
 
     /// Looks again at what there is of gateways, and says what is wrong with them.
     fn settle_gateways(&mut self) {
+        for id in self.gateways.entrances().cloned().collect::<Vec<_>>() {
+            let ready = self.is_ready(&id);
+            self.gateways.set_ready(&id, ready);
+        }
         for (id, trouble) in self.gateways.refresh() {
             self.note(&format!("gateway {}", ObjectName::of_id(Kind::Service, &id)), trouble);
         }
         self.gateways.settle(&mut self.observed.meta);
+    }
+
+    /// Whether any endpoint of a Service is ready; `None` where no slice says anything of it.
+    fn is_ready(&self, id: &str) -> Option<bool> {
+        let (namespace, name) = id.split_once('/')?;
+        let ids = self.of_service.get(&ServiceKey::parse(namespace, name).ok()?)?;
+        let mut endpoints = ids.iter().filter_map(|id| self.slices.get(id)).flat_map(|slice| &slice.endpoints);
+        Some(endpoints.any(|endpoint| endpoint.health == Health::Ready))
+    }
+
+    /// What is said of a service has changed, which may be a gateway's.
+    fn look_behind(&mut self, service: &ServiceKey) {
+        let parts = Some((service.namespace.as_str(), service.name.as_str()));
+        if self.gateways.entrances().any(|id| id.split_once('/') == parts) {
+            self.settle_gateways();
+        }
     }
 
     fn set_passage(&mut self, id: Arc<str>, passage: Option<SourcePassage>) {

@@ -28,6 +28,8 @@ struct Entrance {
     source: SourceEntrance,
     /// The ways in that it has, or had last.
     ways: Vec<Gateway>,
+    /// Whether any pod behind it is ready; `None` where that is not known.
+    ready: Option<bool>,
 }
 
 // === impl Gateways ===
@@ -45,7 +47,19 @@ impl Gateways {
             return;
         };
         let ways = self.entrances.remove(&id).map(|known| known.ways).unwrap_or_default();
-        self.entrances.insert(id, Entrance { source, ways });
+        self.entrances.insert(id, Entrance { source, ways, ready: None });
+    }
+
+    /// Takes note whether any pod behind a gateway is ready.
+    pub(super) fn set_ready(&mut self, id: &Arc<str>, ready: Option<bool>) {
+        if let Some(entrance) = self.entrances.get_mut(id) {
+            entrance.ready = ready;
+        }
+    }
+
+    /// The Services in front of gateways.
+    pub(super) fn entrances(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entrances.keys()
     }
 
     /// Takes note of how a node is reached from outside, or that it is not; says whether that matters.
@@ -68,29 +82,58 @@ impl Gateways {
     /// Looks what ways in there are now; says of each Service what is wrong with it. A gateway that has lost its addresses
     /// keeps the last ones as long as its Service is there: whoever is to give it new ones may just be starting.
     pub(super) fn refresh(&mut self) -> Vec<(Arc<str>, Option<String>)> {
-        let Self { entrances, nodes, .. } = self;
-        let refreshed = entrances.iter_mut().map(|(id, entrance)| {
-            let source = &entrance.source;
-            let (mut ways, mut trouble) = (source.gateways.clone(), source.trouble.clone());
-            if let Some(on) = &source.nodes {
-                let ports = on_nodes(on, nodes);
-                if ports.is_empty() && trouble.is_none() {
-                    let network = &on.network;
-                    trouble =
-                        Some(format!("leads into network {network}, and no node that it selects has an ExternalIP"));
+        let Self { entrances, nodes, .. } = &mut *self;
+        let refreshed: Vec<_> = entrances
+            .iter_mut()
+            .map(|(id, entrance)| {
+                let source = &entrance.source;
+                let (mut ways, mut trouble) = (source.gateways.clone(), source.trouble.clone());
+                if let Some(on) = &source.nodes {
+                    let ports = on_nodes(on, nodes);
+                    if ports.is_empty() && trouble.is_none() {
+                        let network = &on.network;
+                        trouble = Some(format!(
+                            "leads into network {network}, and no node that it selects has an ExternalIP"
+                        ));
+                    }
+                    ways.extend(ports);
                 }
-                ways.extend(ports);
-            }
-            ways.sort();
-            ways.dedup();
-            if !ways.is_empty() {
-                entrance.ways = ways;
-            } else if !entrance.ways.is_empty() {
-                trouble = trouble.map(|trouble| format!("{trouble}; the last ones are used"));
-            }
-            (id.clone(), trouble)
-        });
-        refreshed.collect()
+                ways.sort();
+                ways.dedup();
+                if !ways.is_empty() {
+                    entrance.ways = ways;
+                } else if !entrance.ways.is_empty() {
+                    trouble = trouble.map(|trouble| format!("{trouble}; the last ones are used"));
+                }
+                (id.clone(), trouble)
+            })
+            .collect();
+        let and_unready = |(id, trouble): (Arc<str>, Option<String>)| {
+            let is_out = self.entrances.get(&id).is_some_and(|entrance| !self.is_offered(entrance));
+            let unready = is_out.then(|| "no pod behind it is ready, and others are used instead".to_owned());
+            let said: Vec<String> = trouble.into_iter().chain(unready).collect();
+            (id, (!said.is_empty()).then(|| said.join("; ")))
+        };
+        refreshed.into_iter().map(and_unready).collect()
+    }
+
+    /// Gateways that are used though no pod behind them is ready, because there is no other: it may only look so from here,
+    /// and nothing is lost that would not be lost anyway.
+    pub(super) fn unready(&self) -> Option<String> {
+        let used = |(_, entrance): &(_, &Entrance)| {
+            entrance.ready == Some(false) && !entrance.ways.is_empty() && self.is_offered(entrance)
+        };
+        let ids: Vec<&str> = self.entrances.iter().filter(used).map(|(id, _)| &**id).collect();
+        (!ids.is_empty() && self.configured.is_empty())
+            .then(|| format!("no pod is ready behind {}, and there is no other gateway: it is used", ids.join(", ")))
+    }
+
+    /// Whether others are told of it: one without a ready pod is not named beside one that may have some.
+    fn is_offered(&self, entrance: &Entrance) -> bool {
+        let may_serve = |other: &Entrance| other.ready != Some(false) && !other.ways.is_empty();
+        let network = |of: &Entrance| of.ways.first().map(|way| way.network.clone());
+        let beside = |other: &Entrance| may_serve(other) && network(other) == network(entrance);
+        may_serve(entrance) || !self.entrances.values().any(beside)
     }
 
     /// The objects that let something through.
@@ -108,7 +151,8 @@ impl Gateways {
 
     /// The cluster's word on them. Without a gateway it does not matter what would be let through.
     pub(super) fn settle(&self, meta: &mut Meta) {
-        let found = || self.entrances.values().flat_map(|entrance| &entrance.ways);
+        let offered = || self.entrances.values().filter(|entrance| self.is_offered(entrance));
+        let found = || offered().flat_map(|entrance| &entrance.ways);
         let network = &meta.network;
         let made = |(address, port): &(Address, u16)| Gateway {
             network: network.clone(),
@@ -124,7 +168,7 @@ impl Gateways {
         let counts = |passage: &&SourcePassage| {
             // What is in front of a configured gateway is not known.
             !self.configured.is_empty()
-                || self.entrances.values().any(|entrance| !entrance.ways.is_empty() && passage.is_for(&entrance.source))
+                || offered().any(|entrance| !entrance.ways.is_empty() && passage.is_for(&entrance.source))
         };
         let passages = self.passages.values().filter(|_| !gateways.is_empty()).filter(counts);
         let mut passed: Vec<_> = passages.flat_map(|passage| passage.passed.iter().cloned()).collect();
@@ -210,6 +254,40 @@ mod tests {
         assert_eq!(said(&gateways), "192.0.2.2:15443");
         set(&mut gateways, "i/gw", None);
         assert_eq!(said(&gateways), "");
+    }
+
+    #[test]
+    fn a_gateway_without_a_ready_pod_is_not_named_beside_another() {
+        let mut gateways = Gateways::default();
+        for (id, address) in [("i/a", "192.0.2.1"), ("i/b", "192.0.2.2")] {
+            set(&mut gateways, id, Some(entrance(address, None)));
+        }
+        let mut other = entrance("192.0.2.3", None);
+        other.gateways[0].network = Network::new("n2");
+        set(&mut gateways, "i/c", Some(other));
+        let mut check = |ready: [Option<bool>; 3], expected: &str, out: &[&str], unready: Option<&str>| {
+            for (id, ready) in ["i/a", "i/b", "i/c"].into_iter().zip(ready) {
+                gateways.set_ready(&id.into(), ready);
+            }
+            let troubles = gateways.refresh();
+            assert_eq!(said(&gateways), expected);
+            assert_eq!(
+                troubles.iter().filter(|(_, said)| said.is_some()).map(|(id, _)| &**id).collect::<Vec<_>>(),
+                out
+            );
+            let text = |ids| format!("no pod is ready behind {ids}, and there is no other gateway: it is used");
+            assert_eq!(gateways.unready(), unready.map(text));
+        };
+        let all = "192.0.2.1:15443 192.0.2.2:15443 192.0.2.3:15443";
+        check([None, None, None], all, &[], None);
+        check([Some(true), Some(true), Some(true)], all, &[], None);
+        check([Some(true), Some(false), Some(true)], "192.0.2.1:15443 192.0.2.3:15443", &["i/b"], None);
+        check([None, Some(false), Some(true)], "192.0.2.1:15443 192.0.2.3:15443", &["i/b"], None);
+        check([Some(false), Some(false), Some(true)], all, &[], Some("i/a, i/b"));
+        // What leads into another network is no other way into this one.
+        check([Some(true), Some(true), Some(false)], all, &[], Some("i/c"));
+        gateways.configure(vec![(Address::parse_ip("192.0.2.9").expect("an address"), 15443)]);
+        assert_eq!(gateways.unready(), None, "what is found is not used");
     }
 
     #[test]

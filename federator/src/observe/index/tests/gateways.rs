@@ -52,3 +52,41 @@ fn nodes_that_come_and_go_are_ways_in() {
     index.delete(&on_nodes.name());
     assert_eq!((told(&mut index), complaint(&mut index)), (vec![], None));
 }
+
+#[test]
+fn what_is_ready_behind_them_decides_between_gateways() {
+    let balanced = |name: &str, address: &str| {
+        entrance(name, json!({}), json!({ "loadBalancer": { "ingress": [{ "ip": address }] } }))
+    };
+    let behind = |service: &str, ready: bool| {
+        let slice = json!({
+            "metadata": {
+                "namespace": "shop",
+                "name": format!("{service}-1"),
+                "labels": { "kubernetes.io/service-name": service },
+            },
+            "addressType": "IPv4",
+            "endpoints": [{ "addresses": ["10.1.0.1"], "conditions": { "ready": ready } }],
+            "ports": [],
+        });
+        Object::EndpointSlice(serde_json::from_value(slice).unwrap())
+    };
+    let mut index = index(Locality::default(), &[behind("a", false), balanced("a", "192.0.2.1")]);
+    let condition = |index: &mut Index| index.flush().conditions.get(Reason::GatewayNotReady).map(ToOwned::to_owned);
+    assert_eq!(condition(&mut index), None, "not everything was seen");
+    index.observed().synced = true;
+    let why = "no pod is ready behind shop/a, and there is no other gateway: it is used";
+    assert_eq!((told(&mut index), condition(&mut index).as_deref()), (vec!["192.0.2.1:15443".to_owned()], Some(why)));
+    // Of the other it is not known yet.
+    index.apply(&balanced("b", "192.0.2.2"));
+    assert_eq!((told(&mut index), condition(&mut index)), (vec!["192.0.2.2:15443".to_owned()], None));
+    index.apply(&behind("b", true));
+    assert_eq!(told(&mut index), ["192.0.2.2:15443"]);
+    index.apply(&behind("a", true));
+    assert_eq!(told(&mut index), ["192.0.2.1:15443", "192.0.2.2:15443"]);
+    index.apply(&behind("b", false));
+    assert_eq!(told(&mut index), ["192.0.2.1:15443"]);
+    // A slice less says nothing of what is ready.
+    index.delete(&behind("b", false).name());
+    assert_eq!(told(&mut index), ["192.0.2.1:15443", "192.0.2.2:15443"]);
+}
