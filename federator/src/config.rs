@@ -9,6 +9,7 @@ pub mod rules;
 mod snapshot;
 mod store;
 
+pub use gateways::Gateways;
 pub use snapshot::Snapshot;
 
 use crate::{ownership::rules::Timing, store::etcd::Settings};
@@ -57,8 +58,8 @@ pub struct Config {
     pub dns: Dns,
     /// Where objects go.
     pub emit: Emit,
-    /// Who is asked for the addresses of gateways that are host names; none for those of the machine.
-    pub nameservers: Vec<SocketAddr>,
+    /// How east-west gateways are found and used.
+    pub gateways: Gateways,
     /// Where virtual addresses come from.
     pub vips: VipRanges,
     /// How long these stay with a host that nobody exports any more.
@@ -339,7 +340,7 @@ impl Config {
                 gateway,
                 target,
             },
-            nameservers: gateways::nameservers(&file.gateways.nameservers)?,
+            gateways: Gateways::check(&file.gateways)?,
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
                 .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
             rest,

@@ -20,6 +20,20 @@ pub struct Place {
     pub cluster: ClusterId,
     /// The network of that cluster, as long as it has not said what it is.
     pub network: Network,
+    /// How others are reached from there.
+    pub mode: Mode,
+}
+
+/// How endpoints of other clusters are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Those on the same network directly, others through the gateways into theirs.
+    #[default]
+    Auto,
+    /// All directly: somebody routes between the networks, which are taken as one.
+    Workload,
+    /// All through their cluster's own gateways, whatever its network: every cluster is taken as a network of its own.
+    Gateway,
 }
 
 /// Who asks.
@@ -117,7 +131,7 @@ pub fn offer_without<'a>(
     asker: Asker<'_>,
     without: &BTreeSet<ClusterId>,
 ) -> Offer<'a> {
-    let here = networks.of(&place.cluster).unwrap_or(&place.network);
+    let here = place.network_in(networks);
     let mut offer = Offer::default();
     let (mut held, mut draining) = (Vec::new(), Vec::new());
     for (cluster, export) in &service.exports {
@@ -133,7 +147,7 @@ pub fn offer_without<'a>(
             let way = match ways.iter().position(|(known, _)| *known == network) {
                 Some(known) => &ways[known].1,
                 None => {
-                    ways.push((network, way(networks, here, (cluster, network), service, asker, without)));
+                    ways.push((network, way(networks, place, (cluster, network), service, asker, without)));
                     &ways[ways.len() - 1].1
                 }
             };
@@ -149,6 +163,7 @@ pub fn offer_without<'a>(
                 (Way::Through(gateways), _) => gateways.clone(),
                 (Way::Directly, _) => Vec::new(),
             };
+            let network = if place.mode == Mode::Workload { Some(here) } else { network };
             let usable = Usable { cluster, network, member };
             match endpoint.health {
                 Health::Held => held.push((usable, gateways)),
@@ -172,14 +187,21 @@ pub fn offer_without<'a>(
 
 fn way<'a>(
     networks: &'a Networks,
-    here: &Network,
+    place: &Place,
     (cluster, network): (&ClusterId, Option<&'a Network>),
     service: &Service,
     asker: Asker<'_>,
     without: &BTreeSet<ClusterId>,
 ) -> Way<'a> {
-    let Some(network) = network.filter(|network| *network != here) else { return Way::Directly };
-    let mut gateways = networks.gateways(cluster, network);
+    let Some(network) = network else { return Way::Directly };
+    let is_here = network == place.network_in(networks);
+    let is_apart = *cluster != place.cluster && matches!(asker, Asker::Meshed(_));
+    let mut gateways = match place.mode {
+        Mode::Workload => return Way::Directly,
+        Mode::Gateway if is_apart => networks.entrances(cluster, network),
+        _ if is_here => return Way::Directly,
+        _ => networks.gateways(cluster, network),
+    };
     if gateways.is_empty() {
         return Way::Not(Reason::OtherNetwork(network));
     }
@@ -195,6 +217,16 @@ fn way<'a>(
     }
     gateways.retain(|entrance| !without.contains(entrance.cluster));
     if gateways.is_empty() { Way::Not(Reason::NotServed(network)) } else { Way::Through(gateways) }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The network of that cluster.
+    #[must_use]
+    pub fn network_in<'a>(&'a self, networks: &'a Networks) -> &'a Network {
+        networks.of(&self.cluster).unwrap_or(&self.network)
+    }
 }
 
 // === impl Offer ===

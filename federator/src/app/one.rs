@@ -229,7 +229,7 @@ impl One {
     /// Observes, and looks up what gateways are named by.
     async fn observe(&self, doubts: Doubts) {
         let (observed, seen) = watch::channel(Observed::default());
-        let names = Names::new(&self.config.nameservers);
+        let names = Names::new(&self.config.gateways.nameservers);
         let before = || {
             let gathered = self.gathered.borrow();
             let meta = gathered.view.clusters().get(&self.id).and_then(|cluster| cluster.meta.as_ref());

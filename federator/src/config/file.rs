@@ -346,9 +346,24 @@ pub struct EmitGateway {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Gateways {
+    /// How endpoints of other clusters are reached.
+    pub mode: GatewayMode,
     /// Who is asked for the addresses of gateways that are host names, as `address` or `address:port`; none for those of
     /// `/etc/resolv.conf`.
     pub nameservers: Vec<String>,
+}
+
+/// How endpoints of other clusters are reached; the same in all agents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GatewayMode {
+    /// Those on the same network directly, others through gateways.
+    #[default]
+    Auto,
+    /// All directly: somebody routes between the networks.
+    Workload,
+    /// All through gateways, also those on the same network.
+    Gateway,
 }
 
 /// Ranges of virtual addresses.

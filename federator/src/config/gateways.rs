@@ -1,11 +1,33 @@
 //! What was typed about east-west gateways: where they are, and who knows the addresses of those that are host names.
 
-use super::{ConfigError, field};
-use model::{export::Address, gateway};
+use super::{ConfigError, field, file};
+use model::{export::Address, gateway, reach::Mode};
 use std::net::{IpAddr, SocketAddr};
 
 /// The port of DNS.
 const DNS: u16 = 53;
+
+/// How east-west gateways are found and used.
+#[derive(Clone, Debug)]
+pub struct Gateways {
+    /// How endpoints of other clusters are reached.
+    pub mode: Mode,
+    /// Who is asked for the addresses of gateways that are host names; none for those of the machine.
+    pub nameservers: Vec<SocketAddr>,
+}
+
+// === impl Gateways ===
+
+impl Gateways {
+    pub(super) fn check(typed: &file::Gateways) -> Result<Self, ConfigError> {
+        let mode = match typed.mode {
+            file::GatewayMode::Auto => Mode::Auto,
+            file::GatewayMode::Workload => Mode::Workload,
+            file::GatewayMode::Gateway => Mode::Gateway,
+        };
+        Ok(Self { mode, nameservers: nameservers(&typed.nameservers)? })
+    }
+}
 
 /// Addresses of gateways, as `address`, `address:port` or `[address]:port`.
 pub(super) fn gateways(at: &str, typed: &[String]) -> Result<Vec<(Address, u16)>, ConfigError> {
@@ -18,7 +40,7 @@ pub(super) fn gateways(at: &str, typed: &[String]) -> Result<Vec<(Address, u16)>
 }
 
 /// Name servers, as `address`, `address:port` or `[address]:port`.
-pub(super) fn nameservers(typed: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
+fn nameservers(typed: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
     let refuse = |(n, text): (usize, &String)| {
         let reason = format!("`{text}` is no name server: give an address, and behind a colon a port");
         let parsed = with_port(text, DNS, |text: &str| text.parse::<IpAddr>().ok());

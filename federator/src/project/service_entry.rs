@@ -67,7 +67,7 @@ impl Made {
             missing.push(Condition::host_names(behind));
         }
         let ports = self.ports(&offer, missing);
-        let (unit, gateways) = through::endpoints(&offer.through, &ports);
+        let (unit, gateways) = through::endpoints(&offer.through, &ports, self.place.network_in(&self.networks));
         let mut endpoints: Vec<_> = offer.usable.iter().map(|usable| endpoint(&ports, usable, unit)).collect();
         endpoints.sort();
         // A machine that several clusters know is one: gRPC takes no assignment that names it twice.
@@ -129,7 +129,7 @@ impl Made {
 /// the host asks for levels by label: `failoverPriority`, whoever wrote it.
 fn forget_place(endpoint: &mut Endpoint<'_>) {
     static NOWHERE: LazyLock<Locality> = LazyLock::new(Locality::default);
-    (endpoint.locality, endpoint.network) = (&NOWHERE, "");
+    (endpoint.locality, endpoint.network) = (&NOWHERE, Cow::Borrowed(""));
 }
 
 /// How many of these one entry holds.
@@ -187,7 +187,7 @@ fn endpoint<'a>(ports: &[&'a export::Port], usable: &Usable<'a>, unit: u32) -> E
         address: &endpoint.address,
         labels: Labels { cluster: usable.cluster.as_str(), workload: Cow::Borrowed(&endpoint.workload) },
         locality: &endpoint.locality,
-        network: usable.network.map(model::locality::Network::as_str).unwrap_or_default(),
+        network: usable.network.map(model::locality::Network::as_str).unwrap_or_default().into(),
         ports: mapped.collect(),
         weight: (unit != 1).then_some(unit),
     }

@@ -98,7 +98,7 @@ impl Networks {
     /// A cluster's own gateways into a network. Of one with addresses of both families those of the one that nearly
     /// every cluster has: one gateway is one way in, and must not count twice. Host names only where there is nothing else:
     /// whoever reads its cluster could not look them up.
-    fn entrances<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
+    pub(super) fn entrances<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
         let Some((cluster, site)) = self.sites.get_key_value(cluster) else { return Vec::new() };
         let all = || site.gateways.iter().filter(|gateway| gateway.network == *network);
         let rank = |gateway: &Gateway| gateway.address.ip().map_or(2, |ip| u8::from(ip.is_ipv6()));

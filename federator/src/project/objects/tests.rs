@@ -11,6 +11,7 @@ use model::{
     gateway::{Gateway as Entrance, Passed},
     locality::{Locality, Network},
     merge::{Parts, merge},
+    reach::Mode,
     view::Cluster,
     vip::Vip,
 };
@@ -27,7 +28,7 @@ struct Bed {
 impl Bed {
     /// Clusters by their networks; `here` is on `n1`.
     fn new(clusters: &[(&str, &str)]) -> Self {
-        let place = Place { cluster: id("here"), network: meta("", "n1").network };
+        let place = Place { cluster: id("here"), network: meta("", "n1").network, mode: Mode::Auto };
         let mut bed = Self {
             gathered: Gathered::default(),
             objects: Objects::new(Config {

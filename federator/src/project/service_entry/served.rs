@@ -50,7 +50,7 @@ impl Made {
             for cluster in clusters {
                 let there = there
                     .entry(cluster.clone())
-                    .or_insert_with(|| There::new(&self.networks, cluster, &self.all, asker));
+                    .or_insert_with(|| There::new(&self.networks, cluster, &self.place, &self.all, asker));
                 if !there.is_open || !there.lacks.is_subset(&lacking) {
                     without.insert(cluster.clone());
                 }
@@ -90,9 +90,10 @@ impl<'a> Chosen<'a> {
 // === impl There ===
 
 impl There {
-    /// What the entry of a cluster holds at least. It may leave out gateways in its turn, and then it has more ports.
-    fn new(networks: &Networks, cluster: &ClusterId, service: &Service, asker: Asker<'_>) -> Self {
-        let place = Place { cluster: cluster.clone(), network: networks.of(cluster).cloned().unwrap_or_default() };
+    /// What the entry of a cluster holds at least, where the mode is the same. It may leave out gateways in its turn, and
+    /// then it has more ports.
+    fn new(networks: &Networks, cluster: &ClusterId, here: &Place, service: &Service, asker: Asker<'_>) -> Self {
+        let place = Place { cluster: cluster.clone(), ..here.clone() };
         let chosen = Chosen::new(offer(networks, &place, service, asker));
         let is_open = chosen.offer.usable.iter().any(|usable| usable.member.endpoint.workload.takes_mutual_tls());
         Self { lacks: lacking(service, &chosen.offer), is_open }
