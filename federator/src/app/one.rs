@@ -230,14 +230,14 @@ impl One {
     async fn observe(&self, doubts: Doubts) {
         let (observed, seen) = watch::channel(Observed::default());
         let names = Names::new(&self.config.gateways.nameservers);
-        let before = || {
-            let gathered = self.gathered.borrow();
+        let ask = |host| names.clone().look_up(host);
+        let before = |gathered: &Gathered| {
             let meta = gathered.view.clusters().get(&self.id).and_then(|cluster| cluster.meta.as_ref());
             meta.map(|meta| meta.gateways.clone()).unwrap_or_default()
         };
         tokio::select! {
             () = self.observe_source(doubts, observed) => {}
-            () = resolve::run(|host| names.clone().look_up(host), before, seen, self.observed.clone()) => {}
+            () = resolve::run(ask, self.gathered.clone(), before, seen, self.observed.clone()) => {}
         }
     }
 

@@ -60,9 +60,10 @@ struct Hosts(BTreeMap<Arc<str>, Host>);
 
 /// Hands on what is seen with addresses for host names, until nobody wants it any more. What `ask` answers is believed;
 /// `before` says which gateways the cluster had when it was last known, which count until a name was answered.
-pub async fn run<F: Future<Output = Answer>>(
+pub async fn run<F: Future<Output = Answer>, T>(
     ask: impl Fn(Arc<str>) -> F,
-    before: impl Fn() -> Vec<Gateway>,
+    mut known: watch::Receiver<T>,
+    before: impl Fn(&T) -> Vec<Gateway>,
     mut seen: watch::Receiver<Observed>,
     observed: watch::Sender<Observed>,
 ) {
@@ -81,8 +82,10 @@ pub async fn run<F: Future<Output = Answer>>(
                 if changed.is_err() {
                     return;
                 }
-                hosts.follow(&seen.borrow().meta.gateways, &before, Instant::now());
+                hosts.follow(&seen.borrow_and_update().meta.gateways, Instant::now());
             }
+            // What was known may itself only be read now.
+            Ok(()) = known.changed(), if hosts.may_remember() => {}
             Some((host, answer)) = asked.next() => {
                 if !hosts.take(&host, answer, Instant::now()) {
                     continue;
@@ -91,6 +94,9 @@ pub async fn run<F: Future<Output = Answer>>(
             () = at(due) => continue,
         }
         let mut now = seen.borrow().clone();
+        if hosts.may_remember() {
+            hosts.remember(&now.meta.gateways, &before(&known.borrow_and_update()));
+        }
         hosts.settle(&mut now);
         observed.send_replace(now);
     }
@@ -107,14 +113,22 @@ async fn at(due: Option<Instant>) {
 
 impl Hosts {
     /// These gateways are to be looked up, and no others.
-    fn follow(&mut self, gateways: &[Gateway], before: &impl Fn() -> Vec<Gateway>, now: Instant) {
-        let named = |gateway: &Gateway| host_of(gateway).cloned();
+    fn follow(&mut self, gateways: &[Gateway], now: Instant) {
         self.0.retain(|host, _| gateways.iter().any(|gateway| host_of(gateway) == Some(host)));
-        for host in gateways.iter().filter_map(named) {
-            let known = self.0.entry(host.clone()).or_insert_with(|| Host::new(now));
-            if !known.told && known.addresses.is_empty() {
-                known.addresses = remembered(&host, gateways, &before());
-            }
+        for host in gateways.iter().filter_map(host_of) {
+            self.0.entry(host.clone()).or_insert_with(|| Host::new(now));
+        }
+    }
+
+    /// Whether what was known before is of use: some name has no address, and never had an answer.
+    fn may_remember(&self) -> bool {
+        self.0.values().any(Host::may_remember)
+    }
+
+    /// Takes what was known before, where there was no answer yet.
+    fn remember(&mut self, gateways: &[Gateway], before: &[Gateway]) {
+        for (host, known) in self.0.iter_mut().filter(|(_, known)| known.may_remember()) {
+            known.addresses = remembered(host, gateways, before);
         }
     }
 
@@ -197,6 +211,10 @@ fn host_of(gateway: &Gateway) -> Option<&Arc<str>> {
 impl Host {
     fn new(now: Instant) -> Self {
         Self { addresses: Vec::new(), trouble: None, failures: 0, told: false, due: Some(now) }
+    }
+
+    fn may_remember(&self) -> bool {
+        !self.told && self.addresses.is_empty()
     }
 
     /// Takes an answer; says for how long it is good.

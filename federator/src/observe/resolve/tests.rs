@@ -47,6 +47,7 @@ fn answer(text: &str) -> Answer {
 struct Bench {
     source: watch::Sender<Observed>,
     observed: watch::Receiver<Observed>,
+    known: watch::Sender<Vec<Gateway>>,
     asked: Arc<AtomicUsize>,
     _task: AbortOnDropHandle<()>,
 }
@@ -65,11 +66,11 @@ impl Bench {
             let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
             std::future::ready(answer.expect("an answer"))
         };
-        let before: Vec<Gateway> = before.iter().map(|text| gateway(text)).collect();
-        let stage = run(ask, move || before.clone(), seen, handed);
+        let known = watch::Sender::new(before.iter().map(|text| gateway(text)).collect::<Vec<_>>());
+        let stage = run(ask, known.subscribe(), Clone::clone, seen, handed);
         #[expect(clippy::disallowed_methods, reason = "a test's own runtime ends with it")]
         let task = AbortOnDropHandle::new(tokio::spawn(stage));
-        Self { source, observed, asked, _task: task }
+        Self { source, observed, known, asked, _task: task }
     }
 
     fn see(&self, gateways: &[&str]) {
@@ -134,6 +135,19 @@ async fn what_was_known_before_counts_until_there_is_an_answer() {
     bench.check(0, 1, kept).await;
     bench.check(5, 2, kept).await;
     bench.check(10, 3, "192.0.2.2 198.51.100.1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_known_before_may_be_told_late() {
+    let bench = Bench::new(&["timed out"], &[]);
+    bench.see(&[NAME]);
+    bench.check(0, 1, "lb.example (GatewayUnresolved: lb.example: timed out)").await;
+    bench.known.send_replace(vec![gateway("192.0.2.1")]);
+    let kept = "192.0.2.1 (GatewayUnresolved: lb.example: timed out; the last addresses are used)";
+    bench.check(0, 1, kept).await;
+    // By then it is our own word.
+    bench.known.send_replace(vec![gateway("192.0.2.9")]);
+    bench.check(1, 1, kept).await;
 }
 
 #[tokio::test(start_paused = true)]
