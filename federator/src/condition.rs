@@ -40,6 +40,10 @@ pub enum Reason {
     VipsOverlap,
     /// No network is set for the cluster, though others have one.
     NetworkUnset,
+    /// No pod behind its east-west gateways is ready.
+    GatewayNotReady,
+    /// Host names of its east-west gateways cannot be looked up.
+    GatewayUnresolved,
 }
 
 /// All that is wrong with one cluster. Cheap to clone.
@@ -115,6 +119,8 @@ impl Reason {
             Self::WithdrawalHeld => "WithdrawalHeld",
             Self::VipsOverlap => "VipsOverlap",
             Self::NetworkUnset => "NetworkUnset",
+            Self::GatewayNotReady => "GatewayNotReady",
+            Self::GatewayUnresolved => "GatewayUnresolved",
         }
     }
 }

@@ -2,12 +2,14 @@
 //! starts. The only place that reads the environment. Binds nothing and opens nothing but the file.
 
 pub mod file;
+mod gateways;
 pub mod membership;
 mod overrides;
 pub mod rules;
 mod snapshot;
 mod store;
 
+pub use gateways::Gateways;
 pub use snapshot::Snapshot;
 
 use crate::{ownership::rules::Timing, store::etcd::Settings};
@@ -56,6 +58,8 @@ pub struct Config {
     pub dns: Dns,
     /// Where objects go.
     pub emit: Emit,
+    /// How east-west gateways are found and used.
+    pub gateways: Gateways,
     /// Where virtual addresses come from.
     pub vips: VipRanges,
     /// How long these stay with a host that nobody exports any more.
@@ -337,6 +341,7 @@ impl Config {
                 gateway,
                 target,
             },
+            gateways: Gateways::check(&file.gateways)?,
             vips: VipRanges::new(file.vips.ipv4, file.vips.ipv6)
                 .map_err(|error: VipRangeError| field("vips", error.to_string()))?,
             rest,
@@ -423,7 +428,7 @@ impl Cluster {
             network: Network::new(&typed.network),
             locality: locality(&format!("{at}.locality"), &typed.locality)?,
             root_namespace: typed.root_namespace.into(),
-            gateways: gateways(&format!("{at}.gateways"), &typed.gateways)?,
+            gateways: gateways::gateways(&format!("{at}.gateways"), &typed.gateways)?,
             trust_domain: trust_domain(&format!("{at}.trustDomain"), &typed.trust_domain)?,
             source,
         })
@@ -488,21 +493,3 @@ fn field(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
 
 #[cfg(test)]
 mod tests;
-
-/// Addresses of gateways, as `address`, `address:port` or `[address]:port`.
-fn gateways(at: &str, typed: &[String]) -> Result<Vec<(Address, u16)>, ConfigError> {
-    let parse = |text: &String| {
-        let address = |text: &str| Address::parse_ip(text).or_else(|| Address::parse_host(text));
-        let alone = address(text).map(|address| (address, model::gateway::PORT));
-        alone.or_else(|| {
-            let (host, port) = text.rsplit_once(':')?;
-            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-            Some((address(host)?, port.parse().ok().filter(|port| *port != 0)?))
-        })
-    };
-    let refuse = |(n, text): (usize, &String)| {
-        let reason = format!("`{text}` is no gateway: give an address or a host name, and behind a colon a port");
-        parse(text).ok_or_else(|| field(format!("{at}[{n}]"), reason))
-    };
-    typed.iter().enumerate().map(refuse).collect()
-}

@@ -8,6 +8,7 @@ pub mod index;
 pub mod kubernetes;
 pub mod manifest;
 pub mod object;
+pub mod resolve;
 
 use crate::condition::Conditions;
 use model::{cluster::Meta, export::Export, name::ServiceKey, tracked::Tracked};

@@ -53,7 +53,10 @@ spec:
 
 /// Has a load balancer give a gateway these addresses.
 pub(crate) async fn balance(cluster: &Cluster, ns: &str, addresses: &[&str]) -> Result {
-    let ingress: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
+    give(cluster, ns, addresses.iter().map(|address| json!({"ip": address})).collect()).await
+}
+
+async fn give(cluster: &Cluster, ns: &str, ingress: Vec<Value>) -> Result {
     let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
     let services: Api<Service> = Api::namespaced(cluster.client(), ns);
     services.patch_status("eastwest", &PatchParams::default(), &Patch::Merge(status)).await?;
@@ -146,6 +149,65 @@ fn another_network_is_reached_through_its_gateways() -> Result {
         said(&agent, &key, &format!("NoGateway: 5 endpoints of {name}")).await?;
         drop(in_north);
         Ok(())
+    })
+}
+
+/// The gateways in the entry of the spare cluster's network, as addresses.
+async fn leads_through(cluster: &Cluster, ns: &str, host: &str, expected: &[&str]) -> Result {
+    eventually(SOON, &format!("the entry leads through {expected:?}"), async || {
+        let found = service_entry(cluster, ns, host).await?;
+        let endpoints = found.data["spec"]["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let through: Vec<_> = endpoints.iter().filter(|endpoint| endpoint["network"] == NETWORK).collect();
+        let addresses: Vec<_> = through.iter().filter_map(|endpoint| endpoint["address"].as_str()).collect();
+        ensure!(addresses == expected, "{through:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn a_gateway_that_is_a_host_name_is_followed_to_its_addresses() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("named").await?;
+        let (east, north) = (&fleet.spare().await?, fleet.spare().await?);
+        ns.add_to(east).await?;
+        ns.add_to(&north).await?;
+        north.apply("", "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}").await?;
+        north.apply(&ns, MESHED).await?;
+        east.deploy(&ns, "web", 1, 80).await?;
+        north.apply(&ns, ENTRANCE).await?;
+        north.apply(&ns, &LOCAL.replace("*.local", "*.global")).await?;
+        give(&north, &ns, vec![json!({"hostname": "lb.outside.example"})]).await?;
+        let namer = east.namer(&[("lb.outside.example", GATEWAY), ("lb.outside.example", "127.0.0.9")]).await?;
+        let mut there = north.membership();
+        there["network"] = NETWORK.into();
+        let (both, server) = (json!([east.membership(), there]), namer.address());
+        let agent = fleet.agent_of(east).embedded().emitting().config(|config| {
+            config["clusters"] = both;
+            config["gateways"] = json!({"nameservers": [server]});
+        });
+        let agent = agent.start().await?;
+        let (host, name) = (format!("web.{ns}.global"), north.name());
+        let says = async |expected: &str| {
+            let pointer = format!("/clusters/{name}/conditions/GatewayUnresolved");
+            let holds = |now: &Value| now.pointer(&pointer).and_then(Value::as_str).unwrap_or_default() == expected;
+            agent.wait_until(&format!("`{expected}` is said of the name"), holds).await
+        };
+        leads_through(east, &ns, &host, &[GATEWAY]).await?;
+        says("lb.outside.example: no gateway can have the address 127.0.0.9").await?;
+
+        namer.say(&[("lb.outside.example", "192.0.2.12"), ("lb.outside.example", "192.0.2.11")])?;
+        leads_through(east, &ns, &host, &["192.0.2.11", "192.0.2.12"]).await?;
+        says("").await?;
+
+        namer.kill()?;
+        let lost = |now: &Value| {
+            let said = &now["clusters"][name]["conditions"]["GatewayUnresolved"];
+            said.as_str().is_some_and(|said| said.ends_with("; the last addresses are used"))
+        };
+        agent.wait_until("the loss is said", lost).await?;
+        leads_through(east, &ns, &host, &["192.0.2.11", "192.0.2.12"]).await?;
+        said(&agent, &format!("{ns}/web"), "").await
     })
 }
 

@@ -101,6 +101,16 @@ impl Lane {
         54 + 100 * self.0
     }
 
+    /// The name server of the world outside, as far as a test makes one.
+    pub(crate) const fn dns_outside(self) -> u16 {
+        55 + 100 * self.0
+    }
+
+    /// Its readiness.
+    pub(crate) const fn outside_ready(self) -> SocketAddr {
+        loopback(8182 + 100 * self.0)
+    }
+
     /// CoreDNS's own readiness, on the loopback of its cluster.
     pub(crate) const fn dns_ready(self) -> SocketAddr {
         loopback(8181 + 100 * self.0)

@@ -11,7 +11,7 @@ use crate::{
     merge::Service,
     name::ClusterId,
 };
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// Where somebody asks from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,20 @@ pub struct Place {
     pub cluster: ClusterId,
     /// The network of that cluster, as long as it has not said what it is.
     pub network: Network,
+    /// How others are reached from there.
+    pub mode: Mode,
+}
+
+/// How endpoints of other clusters are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Those on the same network directly, others through the gateways into theirs.
+    #[default]
+    Auto,
+    /// All directly: somebody routes between the networks, which are taken as one.
+    Workload,
+    /// All through their cluster's own gateways, whatever its network: every cluster is taken as a network of its own.
+    Gateway,
 }
 
 /// Who asks.
@@ -80,10 +94,12 @@ pub enum Reason<'a> {
     OtherNetwork(&'a Network),
     /// They are on another network, and its gateways are for the mesh.
     MeshOnly(&'a Network),
-    /// They are on another network, and its gateways are host names, which nobody looks up here.
+    /// They are on another network, and its gateways are host names of which no address is known.
     NamedGateway(&'a Network),
     /// They are on another network, and its gateways let the host of their service not through.
     NotPassed(&'a Network),
+    /// They are on another network, and its gateways have nowhere to pass on what comes for the service.
+    NotServed(&'a Network),
     /// They are on another network, and do not take the mutual TLS that is all its gateways pass.
     NoMutualTls(&'a Network),
     /// They are not ready.
@@ -103,7 +119,19 @@ enum Way<'a> {
 /// ready, those that are held, or else draining ones.
 #[must_use]
 pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service, asker: Asker<'_>) -> Offer<'a> {
-    let here = networks.of(&place.cluster).unwrap_or(&place.network);
+    offer_without(networks, place, service, asker, &BTreeSet::new())
+}
+
+/// The same without the gateways of some clusters, which could not pass on what comes for the service.
+#[must_use]
+pub fn offer_without<'a>(
+    networks: &'a Networks,
+    place: &'a Place,
+    service: &'a Service,
+    asker: Asker<'_>,
+    without: &BTreeSet<ClusterId>,
+) -> Offer<'a> {
+    let here = place.network_in(networks);
     let mut offer = Offer::default();
     let (mut held, mut draining) = (Vec::new(), Vec::new());
     for (cluster, export) in &service.exports {
@@ -119,7 +147,7 @@ pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service,
             let way = match ways.iter().position(|(known, _)| *known == network) {
                 Some(known) => &ways[known].1,
                 None => {
-                    ways.push((network, way(networks, here, (cluster, network), service, asker)));
+                    ways.push((network, way(networks, place, (cluster, network), service, asker, without)));
                     &ways[ways.len() - 1].1
                 }
             };
@@ -135,6 +163,7 @@ pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service,
                 (Way::Through(gateways), _) => gateways.clone(),
                 (Way::Directly, _) => Vec::new(),
             };
+            let network = if place.mode == Mode::Workload { Some(here) } else { network };
             let usable = Usable { cluster, network, member };
             match endpoint.health {
                 Health::Held => held.push((usable, gateways)),
@@ -158,13 +187,21 @@ pub fn offer<'a>(networks: &'a Networks, place: &'a Place, service: &'a Service,
 
 fn way<'a>(
     networks: &'a Networks,
-    here: &Network,
+    place: &Place,
     (cluster, network): (&ClusterId, Option<&'a Network>),
     service: &Service,
     asker: Asker<'_>,
+    without: &BTreeSet<ClusterId>,
 ) -> Way<'a> {
-    let Some(network) = network.filter(|network| *network != here) else { return Way::Directly };
-    let mut gateways = networks.gateways(cluster, network);
+    let Some(network) = network else { return Way::Directly };
+    let is_here = network == place.network_in(networks);
+    let is_apart = *cluster != place.cluster && matches!(asker, Asker::Meshed(_));
+    let mut gateways = match place.mode {
+        Mode::Workload => return Way::Directly,
+        Mode::Gateway if is_apart => networks.entrances(cluster, network),
+        _ if is_here => return Way::Directly,
+        _ => networks.gateways(cluster, network),
+    };
     if gateways.is_empty() {
         return Way::Not(Reason::OtherNetwork(network));
     }
@@ -175,7 +212,21 @@ fn way<'a>(
         return Way::Not(Reason::NotPassed(network));
     }
     gateways.retain(|entrance| entrance.gateway.address.ip().is_some());
-    if gateways.is_empty() { Way::Not(Reason::NamedGateway(network)) } else { Way::Through(gateways) }
+    if gateways.is_empty() {
+        return Way::Not(Reason::NamedGateway(network));
+    }
+    gateways.retain(|entrance| !without.contains(entrance.cluster));
+    if gateways.is_empty() { Way::Not(Reason::NotServed(network)) } else { Way::Through(gateways) }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The network of that cluster.
+    #[must_use]
+    pub fn network_in<'a>(&'a self, networks: &'a Networks) -> &'a Network {
+        networks.of(&self.cluster).unwrap_or(&self.network)
+    }
 }
 
 // === impl Offer ===
@@ -224,15 +275,19 @@ impl fmt::Display for Reason<'_> {
             Self::OtherNetwork(network) => write!(f, "on network {network}, and no gateway into it is known"),
             Self::MeshOnly(network) => write!(f, "on network {network}, whose gateways are for sidecars only"),
             Self::NamedGateway(network) => {
-                write!(
-                    f,
-                    "on network {network}, whose gateways are host names, which are not looked up: configure addresses"
-                )
+                write!(f, "on network {network}, whose gateways are host names of which no address is known")
             }
             Self::NotPassed(network) => {
                 write!(
                     f,
                     "on network {network}, whose gateways do not serve the host: no Gateway there passes it through"
+                )
+            }
+            Self::NotServed(network) => {
+                write!(
+                    f,
+                    "on network {network}, whose gateways have nowhere to pass it on: in their cluster it lacks a port that it \
+                     has here, or nothing of it is ready with a sidecar"
                 )
             }
             Self::NoMutualTls(network) => {

@@ -132,7 +132,11 @@ mod tests {
             (true, true, StatusCode::OK),
             (false, true, StatusCode::OK),
         ] {
-            let place = Place { cluster: ClusterId::parse("east").expect("an id"), network: Default::default() };
+            let place = Place {
+                cluster: ClusterId::parse("east").expect("an id"),
+                network: Default::default(),
+                mode: Default::default(),
+            };
             let sources = Sources {
                 agent: "east-1".to_owned(),
                 place,

@@ -6,7 +6,12 @@ use crate::{
     config::{Config, Place, rules::ExportRules},
     gather::Gathered,
     kubernetes::client::Connector,
-    observe::{self, Observed, kubernetes::sentinel, object::ObjectName},
+    observe::{
+        self, Observed,
+        kubernetes::sentinel,
+        object::ObjectName,
+        resolve::{self, names::Names},
+    },
     ownership,
     publish::{self, PublishError, seeds::Sown},
     store::Store,
@@ -221,12 +226,31 @@ impl One {
         other
     }
 
-    fn observe(&self, doubts: Doubts) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    /// Observes, and looks up what gateways are named by.
+    async fn observe(&self, doubts: Doubts) {
+        let (observed, seen) = watch::channel(Observed::default());
+        let names = Names::new(&self.config.gateways.nameservers);
+        let ask = |host| names.clone().look_up(host);
+        let before = |gathered: &Gathered| {
+            let meta = gathered.view.clusters().get(&self.id).and_then(|cluster| cluster.meta.as_ref());
+            meta.map(|meta| meta.gateways.clone()).unwrap_or_default()
+        };
+        tokio::select! {
+            () = self.observe_source(doubts, observed) => {}
+            () = resolve::run(ask, self.gathered.clone(), before, seen, self.observed.clone()) => {}
+        }
+    }
+
+    fn observe_source(
+        &self,
+        doubts: Doubts,
+        observed: watch::Sender<Observed>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (place, vips, rules) = (self.place.clone(), self.config.vips, self.rules.clone());
         match &self.reached {
             Reached::Directory(path) => {
                 let source = observe::directory::Config { path: path.clone(), place, vips, rules, clock: self.clock };
-                Box::pin(observe::directory::run(source, self.observed.clone()))
+                Box::pin(observe::directory::run(source, observed))
             }
             Reached::ApiServer(connectors) => {
                 let watch = &self.config.watch;
@@ -239,7 +263,7 @@ impl One {
                     clock: self.clock,
                 };
                 let source = observe::kubernetes::Config { place, vips, rules, sentinel };
-                Box::pin(observe::kubernetes::run(source, connectors.clone(), doubts, self.observed.clone()))
+                Box::pin(observe::kubernetes::run(source, connectors.clone(), doubts, observed))
             }
         }
     }

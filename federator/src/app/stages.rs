@@ -368,7 +368,7 @@ fn embedded(loaded: Option<Loaded>, outdated: Option<Loaded>) -> Embedded {
 fn place(config: &Config) -> Place {
     let home = config.clusters.iter().find(|cluster| cluster.id == config.cluster);
     let network = home.map(|cluster| cluster.network.clone()).unwrap_or_default();
-    Place { cluster: config.cluster.clone(), network }
+    Place { cluster: config.cluster.clone(), network, mode: config.gateways.mode }
 }
 
 /// What time it is.

@@ -37,6 +37,9 @@ pub struct File {
     /// Where objects go.
     #[serde(default)]
     pub emit: Emit,
+    /// How east-west gateways are found and used.
+    #[serde(default)]
+    pub gateways: Gateways,
     /// Ranges of virtual addresses; the same in all agents.
     #[serde(default)]
     pub vips: Vips,
@@ -66,7 +69,7 @@ pub struct Cluster {
     /// `region/zone/subzone` of endpoints of which nothing better is known.
     #[serde(default)]
     pub locality: String,
-    /// Its east-west gateways, as `address:port`, instead of those that are found.
+    /// Its east-west gateways, as `address:port`, instead of those that are found; host names are looked up.
     #[serde(default)]
     pub gateways: Vec<String>,
     /// The trust domain of its mesh (`trustDomain` of Istio's MeshConfig); empty when it is not to be told to others.
@@ -361,6 +364,30 @@ pub struct EmitGateway {
     pub enabled: bool,
     /// The labels of the gateways' pods.
     pub selector: BTreeMap<String, String>,
+}
+
+/// How east-west gateways are found and used.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Gateways {
+    /// How endpoints of other clusters are reached.
+    pub mode: GatewayMode,
+    /// Who is asked for the addresses of gateways that are host names, as `address` or `address:port`; none for those of
+    /// `/etc/resolv.conf`.
+    pub nameservers: Vec<String>,
+}
+
+/// How endpoints of other clusters are reached; the same in all agents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GatewayMode {
+    /// Those on the same network directly, others through gateways.
+    #[default]
+    Auto,
+    /// All directly: somebody routes between the networks.
+    Workload,
+    /// All through gateways, also those on the same network.
+    Gateway,
 }
 
 /// Ranges of virtual addresses.

@@ -104,7 +104,7 @@ impl Said {
         }
         let root_namespace = typed.root_namespace.as_deref().map(Into::into);
         let gateways = typed.gateways.as_ref();
-        let gateways = gateways.map(|typed| super::gateways(&format!("{at}.gateways"), typed)).transpose()?;
+        let gateways = gateways.map(|typed| super::gateways::gateways(&format!("{at}.gateways"), typed)).transpose()?;
         let trust_domain = typed.trust_domain.as_ref();
         let trust_domain =
             trust_domain.map(|text| super::trust_domain(&format!("{at}.trustDomain"), text)).transpose()?;

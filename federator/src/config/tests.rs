@@ -47,6 +47,7 @@ fn everything_can_be_said() {
          store: {{etcd: {{endpoints: ['http://etcd:2379'], root: /r, leaseSeconds: 7}}}}\n\
          dns: {{ttl: 1, negativeTtl: 2, listeners: [{{address: '127.0.0.1:0', mode: vip}}]}}\n\
          emit: {{kubernetes: {{}}, namespace: mesh}}\n\
+         gateways: {{mode: workload, nameservers: [192.0.2.53, '192.0.2.54:5353', '2001:db8::53', '[2001:db8::54]:5353']}}\n\
          vips: {{ipv4: 10.8.0.0/16, ipv6: 'fd00::/64'}}\n\
          admin: {{address: '[::1]:0'}}\nlog: {{format: text, filter: debug}}\n",
         home.path().display()
@@ -68,6 +69,9 @@ fn everything_can_be_said() {
         matches!(&config.store, Store::Etcd { settings, .. } if (&*settings.root, settings.lease_seconds) == ("/r", 7))
     );
     assert_eq!(config.dns.listeners[0].mode, file::AnswerMode::Vip);
+    let servers: Vec<String> = config.gateways.nameservers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:5353"]);
+    assert_eq!(config.gateways.mode, model::reach::Mode::Workload);
     // `{}` is the cluster as it is observed.
     let EmitTarget::Kubernetes { by: target, dry_run: false } = &config.emit.target else { panic!("to the cluster") };
     assert_eq!(target.kubeconfig.as_deref(), Some(std::path::Path::new("k")));

@@ -65,7 +65,7 @@ pub struct Endpoint<'a> {
     pub locality: &'a Locality,
     /// The network it is on.
     #[serde(skip_serializing_if = "str::is_empty")]
-    pub network: &'a str,
+    pub network: Cow<'a, str>,
     /// Port name to the number it listens on, where that differs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<Cow<'a, str>, u16>,

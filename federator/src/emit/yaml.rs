@@ -137,7 +137,7 @@ fn endpoint(out: &mut String, endpoint: &Endpoint<'_>) -> fmt::Result {
         pair(out, "      locality", endpoint.locality)?;
     }
     if !endpoint.network.is_empty() {
-        pair(out, "      network", endpoint.network)?;
+        pair(out, "      network", &endpoint.network)?;
     }
     if !endpoint.ports.is_empty() {
         out.push_str("      ports:\n");
@@ -252,7 +252,7 @@ mod tests {
                 address: &ADDRESS,
                 labels: Labels { cluster: text(3), workload: Cow::Owned(workload) },
                 locality: Box::leak(Box::new(Locality::new(text(4), text(5), ""))),
-                network: text(2),
+                network: text(2).into(),
                 ports: (0..several).map(|n| (text(n).into(), 80)).collect(),
                 weight: u32::try_from(several).ok().filter(|weight| *weight > 0),
             };

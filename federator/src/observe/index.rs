@@ -17,6 +17,7 @@ use super::{
         self, LeftOut,
         gateway::{SourceEntrance, SourcePassage},
         namespace::SourceNamespace,
+        node::SourceNode,
         pod::SourcePod,
         service::SourceService,
         slice::SourceSlice,
@@ -27,7 +28,7 @@ use crate::{condition::Reason, config::rules::ExportRules};
 use gateways::Gateways;
 use inside::Inside;
 use model::{
-    export::{Address, Exported, Workload},
+    export::{Address, Exported, Health, Workload},
     identity::TrustDomain,
     locality::{Locality, Network},
     name::{Label, ServiceKey},
@@ -196,6 +197,8 @@ impl Index {
         // Whoever has not seen everything is not taken for somebody who has, by a condition.
         let overlap = if self.observed.synced && !self.observed.partial { self.overlap() } else { None };
         self.observed.conditions.set(Reason::VipsOverlap, overlap);
+        let unready = if self.observed.synced && !self.observed.partial { self.gateways.unready() } else { None };
+        self.observed.conditions.set(Reason::GatewayNotReady, unready);
         self.observed.clone()
     }
 
@@ -232,7 +235,7 @@ impl Index {
                 return Ok(refused.map(|reason| reason.to_string()));
             }
             Object::Pod(pod) => self.set_pod(&name.id(), Some(convert::pod::pod(pod))),
-            Object::Node(meta) => self.set_node(&name.name, Some(convert::node::node(meta))),
+            Object::Node(node) => self.set_node(&name.name, Some(convert::node::node(node))),
             Object::Namespace(meta) => self.set_namespace(&name.name, Some(convert::namespace::namespace(meta))),
         }
         Ok(None)
@@ -276,7 +279,9 @@ impl Index {
             self.refer(&mut slice);
             self.of_service.entry(slice.service.clone()).or_default().insert(id.clone());
             self.dirty.insert(slice.service.clone());
+            let service = slice.service.clone();
             self.slices.insert(id.clone(), slice);
+            self.look_behind(&service);
         }
         let Some(old) = old else { return };
         if self.slices.get(id).is_none_or(|new| new.service != old.service)
@@ -292,6 +297,7 @@ impl Index {
             self.on_node.remove(&endpoint.node, &old.service);
             self.place(&endpoint.node);
         }
+        self.look_behind(&old.service);
         self.dirty.insert(old.service);
     }
 
@@ -350,7 +356,11 @@ impl Index {
         }
     }
 
-    fn set_node(&mut self, name: &Arc<str>, locality: Option<Locality>) {
+    fn set_node(&mut self, name: &Arc<str>, node: Option<SourceNode>) {
+        let (locality, outside) = node.map(|node| (node.locality, node.outside)).unzip();
+        if self.gateways.set_node(name, outside.flatten()) {
+            self.settle_gateways();
+        }
         if self.nodes.get(name) == locality.as_ref() {
             return;
         }
@@ -418,9 +428,39 @@ impl Index {
         if entrance.is_none() && !self.gateways.has_entrance(&id) {
             return;
         }
-        let trouble = self.gateways.set_entrance(id, entrance);
-        self.note(&format!("gateway {name}"), trouble);
+        if entrance.is_none() {
+            self.note(&format!("gateway {name}"), None);
+        }
+        self.gateways.set_entrance(id, entrance);
+        self.settle_gateways();
+    }
+
+    /// Looks again at what there is of gateways, and says what is wrong with them.
+    fn settle_gateways(&mut self) {
+        for id in self.gateways.entrances().cloned().collect::<Vec<_>>() {
+            let ready = self.is_ready(&id);
+            self.gateways.set_ready(&id, ready);
+        }
+        for (id, trouble) in self.gateways.refresh() {
+            self.note(&format!("gateway {}", ObjectName::of_id(Kind::Service, &id)), trouble);
+        }
         self.gateways.settle(&mut self.observed.meta);
+    }
+
+    /// Whether any endpoint of a Service is ready; `None` where no slice says anything of it.
+    fn is_ready(&self, id: &str) -> Option<bool> {
+        let (namespace, name) = id.split_once('/')?;
+        let ids = self.of_service.get(&ServiceKey::parse(namespace, name).ok()?)?;
+        let mut endpoints = ids.iter().filter_map(|id| self.slices.get(id)).flat_map(|slice| &slice.endpoints);
+        Some(endpoints.any(|endpoint| endpoint.health == Health::Ready))
+    }
+
+    /// What is said of a service has changed, which may be a gateway's.
+    fn look_behind(&mut self, service: &ServiceKey) {
+        let parts = Some((service.namespace.as_str(), service.name.as_str()));
+        if self.gateways.entrances().any(|id| id.split_once('/') == parts) {
+            self.settle_gateways();
+        }
     }
 
     fn set_passage(&mut self, id: Arc<str>, passage: Option<SourcePassage>) {

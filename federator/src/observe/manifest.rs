@@ -90,11 +90,11 @@ impl Manifest {
             Kind::Service => read(document).map(Object::Service),
             Kind::EndpointSlice => read(document).map(Object::EndpointSlice),
             Kind::Pod => read(document).map(Object::Pod),
+            Kind::Node => read(document).map(Object::Node),
             Kind::WorkloadEntry => read(document).map(Object::WorkloadEntry),
             Kind::Gateway => read(document).map(Object::Gateway),
             Kind::ServiceExport => read(document).map(Object::ServiceExport),
-            // The specs and statuses of these do not matter, so they need not be right.
-            Kind::Node => read::<Shell>(document).map(|node| Object::Node(Box::new(node.metadata))),
+            // Neither the spec nor the status matters, so they need not be right.
             Kind::Namespace => read::<Shell>(document).map(|found| Object::Namespace(Box::new(found.metadata))),
         };
         match object {

@@ -1,7 +1,7 @@
 //! The objects that are observed, and their names. Knows nothing of what they mean.
 
 use super::convert::{
-    gateway::Gateway, namespace_of, pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry,
+    gateway::Gateway, namespace_of, node::Node, pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry,
 };
 use k8s_openapi::{
     api::{core::v1::Service, discovery::v1::EndpointSlice},
@@ -27,7 +27,7 @@ pub enum Kind {
     Service,
     /// discovery.k8s.io/v1 EndpointSlice.
     EndpointSlice,
-    /// core/v1 Node, of which only the metadata is looked at.
+    /// core/v1 Node, of which next to nothing is looked at.
     Node,
     /// core/v1 Pod, of which next to nothing is looked at.
     Pod,
@@ -48,8 +48,8 @@ pub enum Object {
     Service(Box<Service>),
     /// Some endpoints.
     EndpointSlice(Box<EndpointSlice>),
-    /// A node's metadata.
-    Node(Box<ObjectMeta>),
+    /// A node.
+    Node(Box<Node>),
     /// A pod.
     Pod(Box<Pod>),
     /// A namespace's metadata.
@@ -71,7 +71,7 @@ impl Object {
         let (kind, meta) = match self {
             Self::Service(service) => (Kind::Service, &service.metadata),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, &slice.metadata),
-            Self::Node(meta) => (Kind::Node, &**meta),
+            Self::Node(node) => (Kind::Node, &node.metadata),
             Self::Pod(pod) => (Kind::Pod, &pod.metadata),
             Self::Namespace(meta) => (Kind::Namespace, &**meta),
             Self::WorkloadEntry(entry) => (Kind::WorkloadEntry, &entry.metadata),

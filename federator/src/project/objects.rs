@@ -141,11 +141,16 @@ impl Objects {
     ) -> Vec<Both> {
         let namespace = self.namespace(service);
         let export_to = self.export_to(view, &namespace);
-        let both = |service: Arc<Service>, host: Arc<str>, is_further, missing: &mut Vec<Condition>| {
+        let whole = view.services().get(&service.key).unwrap_or(service);
+        let both = |(service, all): (&Arc<Service>, &Arc<Service>),
+                    host: Arc<str>,
+                    is_further,
+                    missing: &mut Vec<Condition>| {
             let made = Made {
                 place: self.place.clone(),
                 networks: networks.clone(),
-                service,
+                service: service.clone(),
+                all: all.clone(),
                 host: host.clone(),
                 is_further,
                 export_to: export_to.clone(),
@@ -169,18 +174,19 @@ impl Objects {
             })
         };
         let mut all: Vec<Both> =
-            both(service.clone(), service.key.host(&self.config.zone).into(), false, missing).into_iter().collect();
+            both((service, whole), service.key.host(&self.config.zone).into(), false, missing).into_iter().collect();
         missing.extend(named.refused.iter().map(|(alias, refusal)| Condition::alias(alias, refusal)));
-        let aliases = named.held.iter().map(|alias| (service.clone(), alias.text(), true));
+        let aliases = named.held.iter().map(|alias| (service.clone(), whole.clone(), alias.text(), true));
         let parts = service.exports.iter().filter(|(_, export)| export.head.hosts.per_cluster);
         let parts = parts.filter_map(|(cluster, export)| {
             let exports = BTreeMap::from([(cluster.clone(), export.clone())]);
             let part = merge(&service.key, &Parts { exports, ..Parts::default() })?;
-            Some((Arc::new(part), per_cluster(&service.key, cluster).into(), false))
+            let part = Arc::new(part);
+            Some((part.clone(), part, per_cluster(&service.key, cluster).into(), false))
         });
-        for (service, host, is_alias) in aliases.chain(parts) {
+        for (service, all_of_it, host, is_alias) in aliases.chain(parts) {
             let mut of_host = Vec::new();
-            all.extend(both(service, host.clone(), true, &mut of_host));
+            all.extend(both((&service, &all_of_it), host.clone(), true, &mut of_host));
             // Who looks an alias up is told the service's own addresses, and does without a name.
             let is_said = |condition: &Condition| is_alias && condition.reason.is_of_address();
             of_host.retain(|condition| !missing.contains(condition) && !is_said(condition));

@@ -6,6 +6,7 @@
 
 mod condition;
 mod identities;
+mod served;
 mod through;
 
 use crate::emit::service_entry::{Endpoint, Labels, Port, STATIC, ServiceEntry};
@@ -13,7 +14,7 @@ use model::{
     export::{self, Address, Families, Family},
     locality::Locality,
     merge::Service,
-    reach::{Asker, Networks, Offer, Place, Usable, offer},
+    reach::{Networks, Offer, Place, Usable},
     vip::Vip,
 };
 use std::{
@@ -23,6 +24,7 @@ use std::{
 };
 
 pub use condition::{Condition, Reason};
+use served::Chosen;
 
 /// Most endpoints of one ServiceEntry (its CRD).
 const MAX_ENDPOINTS: usize = 4096;
@@ -46,6 +48,8 @@ pub(super) struct Made {
     pub(super) place: Arc<Place>,
     pub(super) networks: Arc<Networks>,
     pub(super) service: Arc<Service>,
+    /// The same with what is not imported, which other clusters may.
+    pub(super) all: Arc<Service>,
     pub(super) host: Arc<str>,
     /// Whether the host is beside the service's own, whose addresses these are: it is told apart by its name alone.
     pub(super) is_further: bool,
@@ -60,16 +64,13 @@ pub(super) struct Made {
 impl Made {
     /// The entry, and what is missing of it.
     pub(super) fn make(&self, missing: &mut Vec<Condition>) -> ServiceEntry<'_> {
-        let mut offer = offer(&self.networks, &self.place, &self.service, Asker::Meshed(&self.host));
+        let Chosen { offer, has_hosts, behind } = self.choose();
         missing.extend(offer.left_out.iter().filter_map(Condition::out_of_reach));
-        // Istio refuses a host name as the address of a STATIC entry, and takes addresses in a DNS one as they are.
-        let has_hosts = offer.usable.iter().any(|usable| usable.member.endpoint.address.ip().is_none());
-        if has_hosts && !offer.through.is_empty() {
-            let behind = std::mem::take(&mut offer.through).iter().map(|through| through.endpoints.len()).sum();
+        if behind > 0 {
             missing.push(Condition::host_names(behind));
         }
         let ports = self.ports(&offer, missing);
-        let (unit, gateways) = through::endpoints(&offer.through, &ports);
+        let (unit, gateways) = through::endpoints(&offer.through, &ports, self.place.network_in(&self.networks));
         let mut endpoints: Vec<_> = offer.usable.iter().map(|usable| endpoint(&ports, usable, unit)).collect();
         endpoints.sort();
         // A machine that several clusters know is one: gRPC takes no assignment that names it twice.
@@ -116,8 +117,7 @@ impl Made {
     /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once: so do merged TCP ports.
     fn ports(&self, offer: &Offer<'_>, missing: &mut Vec<Condition>) -> Vec<&export::Port> {
         let mut ports: Vec<&export::Port> = Vec::new();
-        let usable: Vec<&Usable<'_>> =
-            offer.usable.iter().chain(offer.through.iter().flat_map(|through| &through.endpoints)).collect();
+        let usable: Vec<&Usable<'_>> = served::endpoints(offer).collect();
         for port in &*self.service.ports {
             let served = || usable.iter().filter(|usable| usable.member.target(port).is_some()).count();
             if port.protocol != export::Protocol::Tcp {
@@ -142,7 +142,7 @@ impl Made {
 /// the host asks for levels by label: `failoverPriority`, whoever wrote it.
 fn forget_place(endpoint: &mut Endpoint<'_>) {
     static NOWHERE: LazyLock<Locality> = LazyLock::new(Locality::default);
-    (endpoint.locality, endpoint.network) = (&NOWHERE, "");
+    (endpoint.locality, endpoint.network) = (&NOWHERE, Cow::Borrowed(""));
 }
 
 /// How many of these one entry holds.
@@ -206,7 +206,7 @@ fn endpoint<'a>(ports: &[&'a export::Port], usable: &Usable<'a>, unit: u32) -> E
         address: &endpoint.address,
         labels: Labels { cluster: usable.cluster.as_str(), workload: Cow::Borrowed(&endpoint.workload) },
         locality: &endpoint.locality,
-        network: usable.network.map(model::locality::Network::as_str).unwrap_or_default(),
+        network: usable.network.map(model::locality::Network::as_str).unwrap_or_default().into(),
         ports: mapped.collect(),
         weight: (unit != 1).then_some(unit),
     }

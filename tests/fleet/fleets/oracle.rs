@@ -90,14 +90,46 @@ pub(super) fn expected(fleet: &Dealt, home: &Cluster, viewer: &Viewer, service: 
     Expected { rows, exact }
 }
 
-/// The endpoints that home can use: ready ones, or those that still serve where none is ready.
+/// The endpoints that home can use. A way that leads to a port which is none there is no way; without it home may have a
+/// port more, which leads on.
 fn usable<'a>(fleet: &'a Dealt, home: &Cluster, service: &str) -> Vec<Usable<'a>> {
+    let mut shut = BTreeSet::new();
+    loop {
+        let usable = offered(fleet, home, service, &shut);
+        let here = ports(fleet, service, &usable);
+        let ways: BTreeSet<_> = usable.iter().flat_map(|of| &of.through).map(|gate| gate.id).collect();
+        let leads = |id: &str| {
+            let gate = fleet.clusters.iter().find(|of| of.id == id);
+            gate.is_some_and(|gate| {
+                let there = offered(fleet, gate, service, &BTreeSet::new());
+                let is_open = there.iter().any(|of| of.through.is_empty() && of.endpoint.meshed);
+                is_open && here.is_subset(&ports(fleet, service, &there))
+            })
+        };
+        let more: Vec<_> = ways.into_iter().filter(|id| !leads(id)).collect();
+        if more.is_empty() {
+            return usable;
+        }
+        shut.extend(more);
+    }
+}
+
+/// The ports that all of these serve.
+fn ports(fleet: &Dealt, service: &str, all: &[Usable<'_>]) -> BTreeSet<u16> {
+    let known = fleet.clusters.iter().filter_map(|cluster| cluster.services.get(service));
+    let tcp = known.flat_map(|of| &of.ports).filter(|of| !of.udp).map(|of| of.number);
+    tcp.filter(|port| all.iter().all(|of| of.endpoint.targets.contains_key(port))).collect()
+}
+
+/// Ready ones, or those that still serve where none is ready; through the gateways of any cluster but these.
+fn offered<'a>(fleet: &'a Dealt, home: &Cluster, service: &str, shut: &BTreeSet<&str>) -> Vec<Usable<'a>> {
     let mut ready = Vec::new();
     let mut serving = Vec::new();
     for cluster in &fleet.clusters {
         for endpoint in cluster.services.get(service).into_iter().flat_map(|of| &of.endpoints) {
             let network = endpoint.network.or(cluster.network);
-            let through = if network == home.network { Some(Vec::new()) } else { lets_in(fleet, cluster, network) };
+            let through =
+                if network == home.network { Some(Vec::new()) } else { lets_in(fleet, cluster, network, shut) };
             let Some(through) = through.filter(|through| through.is_empty() || endpoint.meshed) else { continue };
             let usable = Usable { cluster, endpoint, through };
             match endpoint.health {
@@ -112,13 +144,19 @@ fn usable<'a>(fleet: &'a Dealt, home: &Cluster, service: &str) -> Vec<Usable<'a>
 
 /// The clusters whose gateways lead to what a cluster has on a network: it itself, or all that have any there, as far as
 /// these let our hosts through. `None` when there is none.
-fn lets_in<'a>(fleet: &'a Dealt, cluster: &'a Cluster, network: Option<&str>) -> Option<Vec<&'a Cluster>> {
+fn lets_in<'a>(
+    fleet: &'a Dealt,
+    cluster: &'a Cluster,
+    network: Option<&str>,
+    shut: &BTreeSet<&str>,
+) -> Option<Vec<&'a Cluster>> {
     let leads = |of: &&Cluster| of.network == network && !of.gateways.is_empty();
     let mut all: Vec<&Cluster> = match Some(cluster).filter(leads) {
         Some(itself) => vec![itself],
         None => fleet.clusters.iter().filter(leads).collect(),
     };
     all.retain(|of| of.passes == "*.global" || of.passes == format!("{NAMESPACE}/*.global"));
+    all.retain(|of| !shut.contains(of.id));
     (!all.is_empty()).then_some(all)
 }
 

@@ -66,7 +66,8 @@ impl Networks {
     }
 
     /// The network of a cluster; `None` when the cluster has not said what it is, and then nothing speaks against it.
-    pub(super) fn of(&self, cluster: &ClusterId) -> Option<&Network> {
+    #[must_use]
+    pub fn of(&self, cluster: &ClusterId) -> Option<&Network> {
         self.sites.get(cluster).map(|site| &site.network)
     }
 
@@ -79,11 +80,13 @@ impl Networks {
     /// The gateways to what a cluster has on a network: its own, or else those of any cluster there.
     pub(super) fn gateways<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
         let own = self.entrances(cluster, network);
-        if !own.is_empty() {
+        if own.iter().any(Entrance::has_address) {
             return own;
         }
         let clusters = self.into.get(network).into_iter().flatten();
-        clusters.flat_map(|cluster| self.entrances(cluster, network)).collect()
+        let all = clusters.flat_map(|cluster| self.entrances(cluster, network));
+        let (known, named): (Vec<_>, Vec<_>) = all.partition(Entrance::has_address);
+        if known.is_empty() { named } else { known }
     }
 
     /// Whether the gateways of a cluster let this host of this namespace through.
@@ -93,14 +96,24 @@ impl Networks {
     }
 
     /// A cluster's own gateways into a network. Of one with addresses of both families those of the one that nearly
-    /// every cluster has: one gateway is one way in, and must not count twice.
-    fn entrances<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
+    /// every cluster has: one gateway is one way in, and must not count twice. Host names only where there is nothing else:
+    /// whoever reads its cluster could not look them up.
+    pub(super) fn entrances<'a>(&'a self, cluster: &ClusterId, network: &Network) -> Vec<Entrance<'a>> {
         let Some((cluster, site)) = self.sites.get_key_value(cluster) else { return Vec::new() };
-        let all = site.gateways.iter().filter(|gateway| gateway.network == *network);
+        let all = || site.gateways.iter().filter(|gateway| gateway.network == *network);
+        let rank = |gateway: &Gateway| gateway.address.ip().map_or(2, |ip| u8::from(ip.is_ipv6()));
+        let Some(best) = all().map(rank).min() else { return Vec::new() };
         let entrance = |gateway| Entrance { gateway, cluster, locality: &site.locality };
-        let (sixes, others): (Vec<_>, Vec<_>) =
-            all.map(entrance).partition(|entrance| entrance.gateway.address.ip().is_some_and(|ip| ip.is_ipv6()));
-        if others.is_empty() { sixes } else { others }
+        all().filter(|gateway| rank(gateway) == best).map(entrance).collect()
+    }
+}
+
+// === impl Entrance ===
+
+impl Entrance<'_> {
+    /// Whether it can be sent to without looking anything up.
+    fn has_address(&self) -> bool {
+        self.gateway.address.ip().is_some()
     }
 }
 

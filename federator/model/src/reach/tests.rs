@@ -47,7 +47,7 @@ fn meshed(exports: &[(&str, &str, &[&str])], gateways: &[(&str, &[&str], &str)])
 }
 
 fn east() -> Place {
-    Place { cluster: ClusterId::parse("east").expect("an id"), network: Network::new("n1") }
+    Place { cluster: ClusterId::parse("east").expect("an id"), network: Network::new("n1"), mode: Mode::Auto }
 }
 
 fn shown(offer: &Offer<'_>) -> Vec<String> {
@@ -154,12 +154,58 @@ fn a_cluster_of_its_own_gateways_is_reached_through_these() {
         meshed(&exports[1..], &[("south", &["n2@gateway.example"], "*")]),
         [
             "west:10.1.0.2",
-            "1 endpoints of south: on network n2, whose gateways are host names, which are not looked up: configure \
-             addresses",
-            "1 endpoints of west: on network n2, whose gateways are host names, which are not looked up: configure \
-             addresses",
+            "1 endpoints of south: on network n2, whose gateways are host names of which no address is known",
+            "1 endpoints of west: on network n2, whose gateways are host names of which no address is known",
         ],
     );
+    assert_eq!(
+        meshed(&exports[1..], &[("south", &["n2@gateway.example", "n2@2001:db8::2"], "*")]),
+        ["west:10.1.0.2", "2 behind south:2001:db8::2"],
+        "an address of any family is better than a name"
+    );
+    assert_eq!(
+        meshed(&exports[1..], &[("south", &["n2@gateway.example"], "*"), west]),
+        ["west:10.1.0.2", "2 behind west:192.0.2.9"],
+        "the gateways of a cluster beside it are better than a name"
+    );
+}
+
+#[test]
+fn an_operator_may_say_how_others_are_reached() {
+    let exports: &[(&str, &str, &[&str])] = &[
+        ("east", "n1", &["10.0.0.1*+", "10.0.0.2@n2*+"]),
+        ("north", "n3", &["10.3.0.1*+"]),
+        ("south", "n2", &["10.2.0.1*+", "10.2.0.2+"]),
+        ("west", "n1", &["10.1.0.1*+", "10.1.0.2+"]),
+        ("young", "", &["10.4.0.1*+"]),
+    ];
+    let into = |cluster, gateway| (cluster, gateway, "*.global");
+    let gateways = [into("south", &["n2@192.0.2.2"][..]), into("west", &["n1@192.0.2.1"])];
+    let (networks, service) = fleet(exports, &gateways);
+    let check = |mode, asker, expected: &[&str]| {
+        let place = Place { mode, ..east() };
+        let offer = offer(&networks, &place, &service, asker);
+        let through = offer.through.iter().map(|through| {
+            let gateways = through.gateways.iter().map(|of| of.gateway.address.to_string());
+            format!("{} behind {}", through.endpoints.len(), gateways.collect::<Vec<_>>().join(" "))
+        });
+        let all: Vec<String> = shown(&offer).into_iter().chain(through).collect();
+        assert_eq!(all, expected, "{mode:?}");
+        offer.usable.iter().all(|usable| usable.network == networks.of(&place.cluster))
+    };
+    let (meshed, plain) = (Asker::Meshed("web.demo.global"), Asker::Plain);
+    let young = "young:10.4.0.1";
+    let (here, there) = ("east:10.0.0.1", ["west:10.1.0.1", "west:10.1.0.2"]);
+    check(Mode::Auto, meshed, &[here, there[0], there[1], young, "2 behind 192.0.2.2"]);
+    check(Mode::Auto, plain, &[here, there[0], there[1], young]);
+    // Networks are one: nothing is on another, for nobody.
+    let (north, south) = ("north:10.3.0.1", ["south:10.2.0.1", "south:10.2.0.2"]);
+    let all = [here, "east:10.0.0.2", north, south[0], south[1], there[0], there[1], young];
+    assert!(check(Mode::Workload, meshed, &all), "all on this network");
+    assert!(check(Mode::Workload, plain, &all));
+    // Every cluster is a network of its own, for who knows what a gateway is.
+    check(Mode::Gateway, meshed, &[here, young, "2 behind 192.0.2.2", "1 behind 192.0.2.1"]);
+    check(Mode::Gateway, plain, &[here, there[0], there[1], young]);
 }
 
 #[test]

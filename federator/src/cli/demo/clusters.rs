@@ -2,7 +2,11 @@
 //! nothing of what the manifests say. A wrong use is a `ConfigError`: one line, and the exit code for that.
 
 use crate::config::{Config, ConfigError, file::File};
-use model::{locality::Network, name::ClusterId, reach::Place};
+use model::{
+    locality::Network,
+    name::ClusterId,
+    reach::{Mode, Place},
+};
 use serde_json::json;
 use std::{
     fs, io,
@@ -73,7 +77,7 @@ impl Fleet {
             let place = format!("--as {}", name.unwrap_or_default());
             return Err(wrong(&place, format!("no such cluster; there are {}", known.join(", "))));
         };
-        Ok(Place { cluster: cluster.id.clone(), network: cluster.network.clone() })
+        Ok(Place { cluster: cluster.id.clone(), network: cluster.network.clone(), mode: Mode::Auto })
     }
 
     /// An agent in that place that observes every cluster itself.

@@ -47,15 +47,31 @@ struct Tls {
     mode: String,
 }
 
+/// Which nodes are ways in to a gateway of type NodePort, as JSON of labels; `{}` stands for all.
+const NODE_SELECTOR: &str = "traffic.istio.io/nodeSelector";
+
 /// The Service in front of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceEntrance {
     /// Its ways in; none while it has no address.
     pub gateways: Vec<gateway::Gateway>,
+    /// The nodes on which it has a port.
+    pub nodes: Option<OnNodes>,
     /// Which pods are behind it.
     pub selector: BTreeMap<String, String>,
     /// Why it has no way in.
     pub trouble: Option<String>,
+}
+
+/// A gateway on a port of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnNodes {
+    /// The network that it leads into.
+    pub network: Network,
+    /// The labels of the nodes that are meant.
+    pub selector: BTreeMap<String, String>,
+    /// The port that they all have for it.
+    pub port: u16,
 }
 
 /// What a `Gateway` object lets through.
@@ -74,10 +90,21 @@ pub fn entrance(service: &Service) -> Option<SourceEntrance> {
     let label = text(service.metadata.labels.as_ref(), PORT_LABEL);
     let number = label.and_then(|text| text.parse().ok()).unwrap_or(gateway::PORT);
     let spec = service.spec.clone().unwrap_or_default();
-    let mut found = SourceEntrance { gateways: Vec::new(), selector: spec.selector.unwrap_or_default(), trouble: None };
-    if !spec.ports.iter().flatten().any(|port| port.port == i32::from(number)) {
+    let mut found = SourceEntrance {
+        gateways: Vec::new(),
+        nodes: None,
+        selector: spec.selector.unwrap_or_default(),
+        trouble: None,
+    };
+    let Some(port) = spec.ports.iter().flatten().find(|port| port.port == i32::from(number)) else {
         found.trouble = Some(format!("leads into network {network}, and has no port {number}"));
         return Some(found);
+    };
+    let selector = text(service.metadata.annotations.as_ref(), NODE_SELECTOR);
+    let is_on_nodes = spec.type_.as_deref() == Some("NodePort");
+    let selector = selector.filter(|_| is_on_nodes).map(serde_json::from_str::<BTreeMap<String, String>>);
+    if let (Some(Ok(selector)), Some(port)) = (&selector, port.node_port.and_then(super::number)) {
+        found.nodes = Some(OnNodes { network: network.clone(), selector: selector.clone(), port });
     }
     let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
@@ -92,8 +119,13 @@ pub fn entrance(service: &Service) -> Option<SourceEntrance> {
     }
     found.gateways.sort();
     found.gateways.dedup();
-    found.trouble = match (refused.as_slice(), found.gateways.is_empty()) {
+    found.trouble = match (refused.as_slice(), found.gateways.is_empty() && found.nodes.is_none()) {
+        _ if matches!(selector, Some(Err(_))) => Some(format!("its annotation {NODE_SELECTOR} is no JSON of labels")),
         ([], false) => None,
+        ([], true) if is_on_nodes && selector.is_none() => Some(format!(
+            "leads into network {network}, and has no address: annotate which nodes are ways in, {NODE_SELECTOR}: '{{}}' for \
+             all"
+        )),
         ([], true) => Some(format!(
             "leads into network {network}, and has no address yet: no load balancer's, and no externalIPs"
         )),
@@ -172,6 +204,30 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_on_nodes_says_which() {
+        let check = |kind: &str, annotation: Option<&str>, expected: &str| {
+            let ports = json!([{"port": 15021, "nodePort": 30021}, {"port": 15443, "nodePort": 30443}]);
+            let mut service = service(&json!({"type": kind, "ports": ports}), &json!({}));
+            service.metadata.annotations = annotation.map(|text| [(NODE_SELECTOR.to_owned(), text.to_owned())].into());
+            let found = entrance(&service).expect("a gateway's");
+            let nodes = found.nodes.as_ref().map(|on| format!("{} {:?}:{}", on.network, on.selector, on.port));
+            assert_eq!(nodes.unwrap_or_default() + found.trouble.as_deref().unwrap_or_default(), expected);
+        };
+        check("NodePort", Some(r#"{"edge":"yes"}"#), r#"n2 {"edge": "yes"}:30443"#);
+        check("NodePort", Some("{}"), "n2 {}:30443");
+        check("NodePort", Some("edge=yes"), "its annotation traffic.istio.io/nodeSelector is no JSON of labels");
+        check(
+            "NodePort",
+            None,
+            "leads into network n2, and has no address: annotate which nodes are ways in, traffic.istio.io/nodeSelector: \
+             '{}' for all",
+        );
+        // Ports of nodes that are behind a load balancer are its own to use.
+        let none = "leads into network n2, and has no address yet: no load balancer's, and no externalIPs";
+        check("LoadBalancer", Some("{}"), none);
+    }
+
+    #[test]
     fn a_gateway_has_the_port_that_it_says() {
         let mut service = service(&json!({"ports": [{"port": 443}], "externalIPs": ["192.0.2.9"]}), &json!({}));
         service.metadata.labels.get_or_insert_default().insert(PORT_LABEL.to_owned(), "443".to_owned());
@@ -188,7 +244,7 @@ mod tests {
         let found = passage(&gateway("AUTO_PASSTHROUGH", json!(["*.local", "./*.global"]))).expect("it is open");
         assert_eq!(found.passed, ["*.local", "gw/*.global"].map(Passed::new));
         assert_eq!(passage(&gateway("PASSTHROUGH", json!(["*"]))), None);
-        let mut entrance = SourceEntrance { gateways: vec![], selector: BTreeMap::new(), trouble: None };
+        let mut entrance = SourceEntrance { gateways: vec![], nodes: None, selector: BTreeMap::new(), trouble: None };
         assert!(!found.is_for(&entrance));
         entrance.selector.extend([("istio", "eastwest"), ("app", "gw")].map(|(a, b)| (a.to_owned(), b.to_owned())));
         assert!(found.is_for(&entrance));

@@ -1,7 +1,7 @@
 //! Proves what is federated and what is not, each with its reason, and how conditions, addresses and ports are read.
 
 use super::{
-    node::node,
+    node::{Node, node},
     pod::{Pod, SourcePod, pod},
     service::{SourceService, Target},
     slice::{PlacedEndpoint, SourceSlice, health, slice},
@@ -362,8 +362,8 @@ fn slices_of_any_manager_are_read() {
 #[test]
 fn a_node_is_where_its_labels_say() {
     let check = |labels: Value, expected: Locality| {
-        let meta = serde_json::from_value(json!({ "name": "n1", "labels": labels })).unwrap();
-        assert_eq!(node(&meta), expected, "{labels}");
+        let found = serde_json::from_value(json!({ "metadata": { "name": "n1", "labels": labels } })).unwrap();
+        assert_eq!(node(&found).locality, expected, "{labels}");
     };
     let (region, zone) = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone");
     let (old_region, old_zone) = ("failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone");
@@ -375,7 +375,7 @@ fn a_node_is_where_its_labels_say() {
     check(json!({ old_region: "eu", old_zone: "eu-a" }), eu.clone());
     check(json!({ old_region: "old", old_zone: "eu-a", region: "eu" }), eu.clone());
     check(json!({ region: "", old_region: "eu", zone: "eu-a" }), eu);
-    assert!(node(&ObjectMeta::default()).is_unknown());
+    assert!(node(&Node::default()).locality.is_unknown());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Proves that exports follow from the objects alone, whatever their order, and that an object touches the services
 //! that it is of and no other.
 
+mod gateways;
 mod inside;
 mod service_exports;
 
@@ -92,7 +93,7 @@ fn slice(of: &str, name: &str, endpoints: &[(&str, &str, &str)]) -> Object {
 
 fn node(name: &str, region: &str, zone: &str) -> Object {
     let labels = json!({ "topology.kubernetes.io/region": region, "topology.kubernetes.io/zone": zone });
-    Object::Node(serde_json::from_value(json!({ "name": name, "labels": labels })).unwrap())
+    Object::Node(serde_json::from_value(json!({ "metadata": { "name": name, "labels": labels } })).unwrap())
 }
 
 fn index(default: Locality, objects: &[Object]) -> Index {

@@ -8,13 +8,15 @@ use crate::{
         lenient::Lenient,
     },
     observe::{
-        convert::{gateway::Gateway, pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry},
+        convert::{
+            gateway::Gateway, node::Node, pod::Pod, service_export::ServiceExport, workload_entry::WorkloadEntry,
+        },
         index::{Kind, Object, ObjectName},
     },
 };
 use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Service},
+    core::v1::{Namespace, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -70,10 +72,10 @@ macro_rules! source {
 source!(Service);
 source!(EndpointSlice);
 source!(Pod);
+source!(Node);
 source!(WorkloadEntry, "workloadentries.networking.istio.io");
 source!(Gateway, "gateways.networking.istio.io");
 source!(ServiceExport, "serviceexports.multicluster.x-k8s.io");
-source!(metadata of Node);
 source!(metadata of Namespace);
 
 /// Does something for the type that a kind is decoded as.
@@ -82,7 +84,7 @@ macro_rules! of_kind {
         match $kind {
             Kind::Service => $do::<Lenient<Service>>($($argument),*)$(.$wait)?,
             Kind::EndpointSlice => $do::<Lenient<EndpointSlice>>($($argument),*)$(.$wait)?,
-            Kind::Node => $do::<Lenient<PartialObjectMeta<Node>>>($($argument),*)$(.$wait)?,
+            Kind::Node => $do::<Lenient<Node>>($($argument),*)$(.$wait)?,
             Kind::Pod => $do::<Lenient<Pod>>($($argument),*)$(.$wait)?,
             Kind::Namespace => $do::<Lenient<PartialObjectMeta<Namespace>>>($($argument),*)$(.$wait)?,
             Kind::WorkloadEntry => $do::<Lenient<WorkloadEntry>>($($argument),*)$(.$wait)?,

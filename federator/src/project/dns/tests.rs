@@ -13,7 +13,7 @@ use model::{
 const ALL: [AnswerMode; 3] = [AnswerMode::Endpoints, AnswerMode::Vip, AnswerMode::Cluster];
 
 fn place() -> Place {
-    Place { cluster: id("here"), network: meta("", "n1").network }
+    Place { cluster: id("here"), network: meta("", "n1").network, mode: Default::default() }
 }
 
 /// `here` and `east` are on `n1`, `south` is on `n2`.

@@ -11,11 +11,13 @@ use model::{
     gateway::{Gateway as Entrance, Passed},
     locality::{Locality, Network},
     merge::{Parts, merge},
+    reach::Mode,
     view::Cluster,
     vip::Vip,
 };
 
 mod hosts;
+mod served;
 mod settings;
 
 /// A View to be changed, and what is projected from it in cluster `here`.
@@ -27,7 +29,7 @@ struct Bed {
 impl Bed {
     /// Clusters by their networks; `here` is on `n1`.
     fn new(clusters: &[(&str, &str)]) -> Self {
-        let place = Place { cluster: id("here"), network: meta("", "n1").network };
+        let place = Place { cluster: id("here"), network: meta("", "n1").network, mode: Mode::Auto };
         let mut bed = Self {
             gathered: Gathered::default(),
             objects: Objects::new(Config {

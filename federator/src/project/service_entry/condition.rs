@@ -27,12 +27,14 @@ pub enum Reason {
     NoPort,
     /// Endpoints on a network into which no gateway is known.
     NoGateway,
-    /// Endpoints behind gateways that are host names, which nobody looks up here.
+    /// Endpoints behind gateways that are host names of which no address is known.
     GatewayHostName,
     /// Endpoints behind gateways, where others are host names: what such an entry says of networks ends istiod.
     HostNames,
     /// Endpoints behind gateways that do not let the host through: they would reset every connection.
     GatewayDoesNotServeHost,
+    /// Endpoints behind gateways whose own cluster has less of the service than this one: what comes for it would be reset.
+    GatewayDoesNotServePort,
     /// Endpoints behind a gateway without the mutual TLS that is all it passes.
     NoMutualTls,
 }
@@ -64,6 +66,7 @@ impl Reason {
             Self::GatewayHostName => "GatewayHostName",
             Self::HostNames => "HostNames",
             Self::GatewayDoesNotServeHost => "GatewayDoesNotServeHost",
+            Self::GatewayDoesNotServePort => "GatewayDoesNotServePort",
             Self::NoMutualTls => "NoMutualTls",
         }
     }
@@ -85,6 +88,7 @@ impl Condition {
             reach::Reason::OtherNetwork(_) => Reason::NoGateway,
             reach::Reason::NamedGateway(_) => Reason::GatewayHostName,
             reach::Reason::NotPassed(_) => Reason::GatewayDoesNotServeHost,
+            reach::Reason::NotServed(_) => Reason::GatewayDoesNotServePort,
             reach::Reason::NoMutualTls(_) => Reason::NoMutualTls,
             reach::Reason::MeshOnly(_) | reach::Reason::NotReady | reach::Reason::HostName => return None,
         };

@@ -7,6 +7,7 @@ use crate::emit::service_entry::{Endpoint, Labels};
 use model::{
     export::{self, Workload},
     gateway::Gateway,
+    locality::Network,
     reach::{Entrance, Through, Usable},
 };
 use std::{borrow::Cow, collections::BTreeMap};
@@ -22,7 +23,11 @@ struct Behind<'a> {
 }
 
 /// The gateways as endpoints on these ports, and what an endpoint that is reached directly weighs beside them.
-pub(super) fn endpoints<'a>(through: &[Through<'a>], ports: &[&'a export::Port]) -> (u32, Vec<Endpoint<'a>>) {
+pub(super) fn endpoints<'a>(
+    through: &[Through<'a>],
+    ports: &[&'a export::Port],
+    here: &Network,
+) -> (u32, Vec<Endpoint<'a>>) {
     let counts = || through.iter().map(|through| u32::try_from(through.gateways.len()).unwrap_or(u32::MAX));
     let unit = counts().fold(1, least_common_multiple);
     let mut all: BTreeMap<&Gateway, Behind<'a>> = BTreeMap::new();
@@ -42,11 +47,20 @@ pub(super) fn endpoints<'a>(through: &[Through<'a>], ports: &[&'a export::Port])
         address: &gateway.address,
         labels: Labels { cluster: behind.entrance.cluster.as_str(), workload: Cow::Owned(behind.workload) },
         locality: behind.entrance.locality,
-        network: gateway.network.as_str(),
+        network: network(gateway, &behind.entrance, here),
         ports: ports.iter().map(|port| (port_name(port), gateway.port)).collect(),
         weight: (behind.weight != 1).then_some(behind.weight),
     };
     (unit, all.into_iter().map(endpoint).collect())
+}
+
+/// The network of an endpoint that is a gateway: never the one here. The gateways here see the endpoints of their own
+/// network, and what came in through one of them would leave through another, and so round for ever.
+fn network<'a>(gateway: &'a Gateway, entrance: &Entrance<'a>, here: &Network) -> Cow<'a, str> {
+    match gateway.network.as_str() {
+        network if gateway.network == *here => format!("{}.{network}", entrance.cluster).into(),
+        network => network.into(),
+    }
 }
 
 fn first(endpoints: &[Usable<'_>]) -> Workload {

@@ -109,3 +109,41 @@ fn identities_are_those_of_all_or_none() {
         assert_eq!(identities(domains, accounts), expected, "{domains:?} {accounts:?}");
     }
 }
+
+#[test]
+fn an_operator_may_say_how_others_are_reached() {
+    let mut bed = Bed::new(&[("here", "n1"), ("south", "n1")]);
+    with_gateways(&mut bed, &["192.0.2.7"], "*.global");
+    let exports = |south: &str| {
+        let south = export(head("http:80"), [meshed("http:80", south, &["v1"])]);
+        [("here", export(head("http:80"), [slice("http:80", "10.0.0.1")])), ("south", south)]
+    };
+    let mut check = |mode, expected: &[&str]| {
+        bed.objects.place = Arc::new(Place { mode, ..(*bed.objects.place).clone() });
+        // The mode never changes while an agent runs, so only what is new is projected by it.
+        bed.set("demo/web", &[]);
+        bed.objects.update(&bed.gathered);
+        bed.set("demo/web", &exports("10.2.0.1 10.2.0.2"));
+        assert_eq!(endpoints(&mut bed), expected, "{mode:?}");
+    };
+    let south = "cluster=south tlsMode=istio";
+    let here = "10.0.0.1 n1 cluster=here";
+    let behind = format!("192.0.2.7 n2 us 2 version=1 {south} version=v1 http=15443");
+    check(Mode::Auto, &[here, &behind]);
+    let [first, second] = [1, 2].map(|pod| format!("10.2.0.{pod} n1 version=1 {south} version=v1"));
+    check(Mode::Workload, &[here, &first, &second]);
+    check(Mode::Gateway, &[here, &behind]);
+
+    // On the same network, too; but the gateways here must not take it for something that is behind them.
+    let known = bed.gathered.view.clusters()[&id("south")].clone();
+    let mut meta = known.meta.expect("it has said");
+    meta.network = Network::new("n1");
+    meta.gateways[0].network = Network::new("n1");
+    bed.gathered.view.set_cluster(&id("south"), Some(Cluster { meta: Some(meta.clone()), ..Cluster::default() }));
+    assert_eq!(endpoints(&mut bed), [here, &behind.replace("n2", "south.n1")]);
+    meta.gateways.clear();
+    bed.gathered.view.set_cluster(&id("south"), Some(Cluster { meta: Some(meta), ..Cluster::default() }));
+    assert_eq!(endpoints(&mut bed), [here]);
+    let none = "NoGateway: 2 endpoints of south: on network n1, and no gateway into it is known";
+    assert_eq!(missing(&mut bed, &exports("10.2.0.1 10.2.0.2")), [none]);
+}
