@@ -11,7 +11,9 @@ mod dns;
 mod machine;
 mod observe;
 mod propagation;
+mod records;
 mod report;
+mod shape;
 mod store;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
