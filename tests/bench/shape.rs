@@ -18,7 +18,7 @@ use model::vip::Vip;
 pub(crate) const NETWORK: &str = "n1";
 
 /// The zone that hosts are in.
-const ZONE: &str = "global";
+pub(crate) const ZONE: &str = "global";
 
 /// What every service listens on.
 const PORT: u16 = 8080;
