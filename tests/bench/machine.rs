@@ -46,7 +46,7 @@ fn version(name: &str, program: &Path, argument: &str) -> Result<String> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let number = |word: &&str| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit());
-    let words = text.split(|c: char| c.is_whitespace() || c == '-' || c == ',');
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '-' | ',' | '/'));
     let found = words.filter(|word| word.contains('.')).find(number);
     Ok(format!("{name} {}", found.unwrap_or("of unknown version").trim_start_matches('v')))
 }

@@ -8,10 +8,13 @@
 mod ask;
 mod cpu;
 mod dns;
+mod emit;
 mod machine;
 mod observe;
 mod propagation;
+mod records;
 mod report;
+mod shape;
 mod store;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -36,6 +39,8 @@ enum Benchmark {
     Observe(observe::Options),
     /// Memory and start of an agent of a million endpoints, the cost of a change, and of many a second
     Store(store::Options),
+    /// Writes, requests and memory of an agent that emits, what a sidecar holds of it, and the cost of a change
+    Emit(emit::Options),
     /// CPU time of one UDP query, beside NSD and CoreDNS with the same names
     Dns(dns::Options),
 }
@@ -50,6 +55,7 @@ fn main() -> Result {
         Some(Benchmark::Propagation(options)) => propagation::run(&options),
         Some(Benchmark::Observe(options)) => observe::run(&options),
         Some(Benchmark::Store(options)) => store::run(&options),
+        Some(Benchmark::Emit(options)) => emit::run(&options),
         Some(Benchmark::Dns(options)) => dns::run(&options),
     }
 }

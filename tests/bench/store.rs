@@ -10,7 +10,6 @@ mod http;
 mod member;
 mod memory;
 mod rate;
-mod shape;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,10 +20,10 @@ use harness::{Parts, Result, require_sandbox};
 
 use crate::machine;
 use crate::report::{Table, figure, median};
+use crate::shape::Shape;
 use change::{Cost, Round};
 use memory::Large;
 use rate::Phase;
-use shape::Shape;
 
 /// The sandbox has a `/run` of its own, in memory.
 const ROOT: &str = "/run/bench";

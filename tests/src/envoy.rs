@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::loopback;
-use crate::{Question, Result, Spare, XdsNode, eventually, http, istiod};
+use crate::{Leaks, Question, Result, Spare, XdsNode, eventually, http, istiod};
 
 /// Its own port for administrators, on the loopback of a place that nobody shares; a gateway's is beside a sidecar's.
 const ADMIN: u16 = 15000;
@@ -70,6 +70,11 @@ impl Envoy {
     /// A question for a host on a port, as a client in the mesh asks it.
     pub fn question(&self, host: &str, port: u16) -> Question {
         self.place.question(host, loopback(port))
+    }
+
+    /// What its process holds now: files, connections, threads, memory.
+    pub fn leaks(&self) -> Result<Leaks> {
+        Leaks::of(self.process.pid()?)
     }
 
     /// How often it has refused what istiod sent.

@@ -132,6 +132,11 @@ impl Istiod {
         &self.process
     }
 
+    /// Its metrics, in the Prometheus text format.
+    pub async fn metrics(&self) -> Result<String> {
+        http::get(self.place, loopback(MONITORING), "/metrics").await
+    }
+
     /// How it stands with its clusters: the id of each, and `synced` when it has read it whole.
     pub async fn clusters(&self) -> Result<Vec<(String, String)>> {
         let text = http::get(self.place, loopback(HTTP), "/debug/clusterz").await?;

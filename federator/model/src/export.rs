@@ -110,27 +110,13 @@ impl Export {
     /// Its endpoints, each address once, in the order of their addresses. How they are spread over slices, and how
     /// the slices are called, makes no difference.
     pub fn endpoints(&self) -> impl Iterator<Item = Member<'_>> {
-        let slices = self.slices.values();
-        let held = slices.flat_map(|slice| slice.endpoints.iter().map(|endpoint| (endpoint, &**slice)));
-        members::members(&self.head.ports, held)
+        members::members(&self.head.ports, self.slices.values().map(|slice| &**slice))
     }
 
     /// How many endpoints are ready.
     #[must_use]
     pub fn ready(&self) -> usize {
         self.endpoints().filter(|member| member.endpoint.health == Health::Ready).count()
-    }
-}
-
-// === impl Slice ===
-
-impl Slice {
-    /// The number on which these endpoints serve `port` of their cluster's Service, if they serve it.
-    fn target(&self, port: &Port) -> Option<u16> {
-        self.ports
-            .iter()
-            .find(|target| target.name == port.name && target.protocol == port.protocol)
-            .map(|target| target.number)
     }
 }
 

@@ -108,7 +108,15 @@ pub enum Reason<'a> {
     HostName,
 }
 
-/// How the endpoints of one cluster on one network are reached.
+/// The endpoints of one cluster on one network.
+struct Part<'a> {
+    network: Option<&'a Network>,
+    way: Way<'a>,
+    /// Where in the offer its gateways are, once one of its endpoints was taken.
+    through: Option<usize>,
+}
+
+/// How they are reached.
 enum Way<'a> {
     Directly,
     Through(Vec<Entrance<'a>>),
@@ -134,9 +142,10 @@ pub fn offer_without<'a>(
     let here = place.network_in(networks);
     let mut offer = Offer::default();
     let (mut held, mut draining) = (Vec::new(), Vec::new());
+    let mut parts: Vec<Part<'_>> = Vec::new();
     for (cluster, export) in &service.exports {
         let of_cluster = networks.of(cluster);
-        let mut ways: Vec<(Option<&Network>, Way<'_>)> = Vec::new();
+        let first = parts.len();
         for member in export.endpoints() {
             let endpoint = member.endpoint;
             if endpoint.health == Health::NotReady {
@@ -144,14 +153,15 @@ pub fn offer_without<'a>(
                 continue;
             }
             let network = endpoint.network.as_ref().or(of_cluster);
-            let way = match ways.iter().position(|(known, _)| *known == network) {
-                Some(known) => &ways[known].1,
+            let part = match parts[first..].iter().position(|part| part.network == network) {
+                Some(known) => first + known,
                 None => {
-                    ways.push((network, way(networks, place, (cluster, network), service, asker, without)));
-                    &ways[ways.len() - 1].1
+                    let way = way(networks, place, (cluster, network), service, asker, without);
+                    parts.push(Part { network, way, through: None });
+                    parts.len() - 1
                 }
             };
-            let gateways = match (way, network) {
+            match (&parts[part].way, network) {
                 (Way::Not(reason), _) => {
                     offer.leave_out(cluster, reason.clone());
                     continue;
@@ -160,23 +170,22 @@ pub fn offer_without<'a>(
                     offer.leave_out(cluster, Reason::NoMutualTls(network));
                     continue;
                 }
-                (Way::Through(gateways), _) => gateways.clone(),
-                (Way::Directly, _) => Vec::new(),
-            };
+                _ => {}
+            }
             let network = if place.mode == Mode::Workload { Some(here) } else { network };
             let usable = Usable { cluster, network, member };
             match endpoint.health {
-                Health::Held => held.push((usable, gateways)),
-                Health::Draining => draining.push((usable, gateways)),
-                _ => offer.take(usable, gateways),
+                Health::Held => held.push((usable, part)),
+                Health::Draining => draining.push((usable, part)),
+                _ => offer.take(usable, &mut parts[part]),
             }
         }
     }
     for lesser in [held, draining] {
         let needed = offer.is_empty();
-        for (usable, gateways) in lesser {
+        for (usable, part) in lesser {
             if needed {
-                offer.take(usable, gateways);
+                offer.take(usable, &mut parts[part]);
             } else {
                 offer.leave_out(usable.cluster, Reason::NotReady);
             }
@@ -249,20 +258,24 @@ impl<'a> Offer<'a> {
         self
     }
 
-    /// Takes an endpoint that is reached through gateways, or directly where there are none.
-    fn take(&mut self, usable: Usable<'a>, gateways: Vec<Entrance<'a>>) {
-        if gateways.is_empty() {
+    /// Takes an endpoint of this part. Parts with the same gateways are together behind them.
+    fn take(&mut self, usable: Usable<'a>, part: &mut Part<'a>) {
+        let Way::Through(gateways) = &part.way else {
             self.usable.push(usable);
             return;
-        }
-        match self.through.iter_mut().find(|known| known.gateways == gateways) {
-            Some(known) => known.endpoints.push(usable),
-            None => self.through.push(Through { gateways, endpoints: vec![usable] }),
-        }
+        };
+        let at = *part.through.get_or_insert_with(|| {
+            self.through.iter().position(|known| known.gateways == *gateways).unwrap_or_else(|| {
+                self.through.push(Through { gateways: gateways.clone(), endpoints: Vec::new() });
+                self.through.len() - 1
+            })
+        });
+        self.through[at].endpoints.push(usable);
     }
 
     fn leave_out(&mut self, cluster: &'a ClusterId, reason: Reason<'a>) {
-        match self.left_out.iter_mut().find(|known| known.cluster == cluster && known.reason == reason) {
+        // Most often the last one, because clusters come one after the other.
+        match self.left_out.iter_mut().rev().find(|known| known.cluster == cluster && known.reason == reason) {
             Some(known) => known.endpoints += 1,
             None => self.left_out.push(LeftOut { cluster, endpoints: 1, reason }),
         }

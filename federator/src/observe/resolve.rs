@@ -70,7 +70,7 @@ pub async fn run<F: Future<Output = Answer>, T>(
     let mut hosts = Hosts::default();
     let mut asked = FuturesUnordered::new();
     loop {
-        for host in hosts.to_ask(Instant::now()) {
+        for host in hosts.names_to_ask(Instant::now()) {
             let answer = ask(host.clone());
             asked.push(async { (host, answer.await) });
         }
@@ -133,7 +133,7 @@ impl Hosts {
     }
 
     /// Those that are due; they are taken for asked.
-    fn to_ask(&mut self, now: Instant) -> Vec<Arc<str>> {
+    fn names_to_ask(&mut self, now: Instant) -> Vec<Arc<str>> {
         let due = self.0.iter_mut().filter(|(_, known)| known.due.is_some_and(|due| due <= now));
         due.map(|(host, known)| {
             known.due = None;

@@ -12,9 +12,9 @@ use harness::{Result, eventually};
 use serde_json::json;
 
 use super::http;
-use super::shape::NETWORK;
 use crate::ask::Asker;
 use crate::cpu;
+use crate::shape::NETWORK;
 
 /// Much more than reading the largest store takes, and than writing all objects takes.
 const START: Duration = Duration::from_mins(10);

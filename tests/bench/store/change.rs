@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use harness::{Parts, Result};
-use model::key::Key;
-use model::record::Record as _;
 
 use super::agent::Agent;
-use super::member::{Member, Store};
-use super::shape::{Place, Shape, marker};
+use super::member::Member;
 use super::{ETCD, Options, agent_ports};
+use crate::records::Records;
+use crate::shape::Shape;
 
 /// A thousand services of ten endpoints, as in every cluster of the large fleet.
 const SMALL: Shape = Shape { clusters: 10, services: 100, slices: 1, endpoints: 10, shared: false };
@@ -41,11 +40,8 @@ pub(super) struct Round {
 
 /// A store and the agent that follows it.
 struct Fleet {
-    shape: Shape,
-    store: Store,
+    records: Records,
     agent: Agent,
-    /// Changes so far: each makes addresses that were not there before.
-    changes: u32,
 }
 
 /// Measures in turn, round by round.
@@ -55,11 +51,11 @@ pub(super) async fn measure(options: &Options, parts: &Parts, directory: &Path) 
     let mut fleets = Vec::new();
     for (number, shape) in [SMALL, large, DEEP, WIDE].into_iter().enumerate() {
         let root = format!("/fleet-{number}");
-        etcd.fill(&root, &shape).await?;
+        let records = Records::fill(&etcd.endpoint(), &root, &shape).await?;
         let agent =
             Agent::start(&directory.join(root.trim_matches('/')), &etcd.endpoint(), &root, agent_ports(number))?;
         super::memory::settled(&agent, &shape).await?;
-        fleets.push(Fleet { shape, store: etcd.store(&root).await?, agent, changes: 0 });
+        fleets.push(Fleet { records, agent });
     }
     let mut rounds = Vec::new();
     // The first one is not counted: memory is touched for the first time, and processors wake.
@@ -84,7 +80,7 @@ impl Fleet {
         let before = self.agent.cpu()?;
         let mut revision = 0;
         for _ in 0..options.changes {
-            revision = self.change().await?;
+            revision = self.records.change().await?;
             // Changes come one at a time, as far apart as was asked for: the pace is part of the measurement.
             tokio::time::sleep(gap).await;
         }
@@ -93,23 +89,5 @@ impl Fleet {
         let writes = self.agent.metric("federator_emit_writes_total")? - writes;
         let changes = f64::from(options.changes);
         Ok(Cost { cpu: cpu.as_secs_f64() * 1e6 / changes, writes: writes / changes })
-    }
-
-    /// Replaces the first endpoint of a slice, and writes the cluster's marker with it, as its owner would.
-    async fn change(&mut self) -> Result<u64> {
-        let number = self.changes;
-        self.changes += 1;
-        let Shape { clusters, services, slices, .. } = self.shape;
-        // Every place in turn, so that a round touches as many services as there are.
-        let places = clusters * services * slices;
-        let place = (number.wrapping_mul(7919)) % places;
-        let at =
-            Place { cluster: place / slices % clusters, service: place / slices / clusters, slice: place % slices };
-        let key = self.shape.key(at)?.to_string();
-        let synced = Key::Synced(Shape::cluster(at.cluster)?).to_string();
-        let (known, before) = (self.store.get(&synced).await?, self.store.get(&key).await?);
-        let after = self.shape.slice(at, number + 1).encode();
-        let marker = marker(&known, &key, &before, &after)?;
-        self.store.put(vec![(key, after), (synced, marker)]).await
     }
 }

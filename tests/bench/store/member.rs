@@ -7,35 +7,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use etcd_client::{Client, Txn, TxnOp};
-use futures::{StreamExt as _, TryStreamExt as _};
+use anyhow::Context;
 use harness::{Parts, Result, eventually};
 
 use super::http;
-use super::shape::{Shape, Write};
 use crate::cpu;
 
 /// Without data it starts in a tenth of a second.
 const START: Duration = Duration::from_secs(20);
 
-/// Most writes of a transaction (`--max-txn-ops` is 128).
-const WRITES: usize = 120;
-
-/// Transactions under way while it is filled.
-const IN_FLIGHT: usize = 16;
-
 /// It is killed when dropped.
 pub(super) struct Member {
     address: SocketAddr,
     child: Child,
-}
-
-/// Everything below a root.
-#[derive(Clone)]
-pub(super) struct Store {
-    client: Client,
-    root: String,
 }
 
 /// What etcd counts since its start.
@@ -83,21 +67,6 @@ impl Member {
         format!("http://{}", self.address)
     }
 
-    /// What is below a root, where agents put a slash behind it.
-    pub(super) async fn store(&self, root: &str) -> Result<Store> {
-        Ok(Store { client: Client::connect([self.endpoint()], None).await?, root: format!("{root}/") })
-    }
-
-    /// Writes all that the clusters of a shape export.
-    pub(super) async fn fill(&self, root: &str, shape: &Shape) -> Result {
-        let store = self.store(root).await?;
-        store.put_all(shape.common()?).await?;
-        for cluster in 0..shape.clusters {
-            store.put_all(shape.records(cluster)?).await?;
-        }
-        Ok(())
-    }
-
     pub(super) fn counts(&self) -> Result<Counts> {
         let metrics = http::get(self.address, "/metrics")?;
         let value = |name: &str| -> Result<f64> {
@@ -118,29 +87,5 @@ impl Drop for Member {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-// === impl Store ===
-
-impl Store {
-    pub(super) async fn get(&self, key: &str) -> Result<Vec<u8>> {
-        let found = self.client.clone().get(format!("{}{key}", self.root), None).await?;
-        let found = found.kvs().first().with_context(|| format!("nothing stands behind {key}"))?;
-        Ok(found.value().to_vec())
-    }
-
-    /// Does the writes in one transaction; returns its revision.
-    pub(super) async fn put(&self, writes: Vec<Write>) -> Result<u64> {
-        let puts = writes.into_iter().map(|(key, value)| TxnOp::put(format!("{}{key}", self.root), value, None));
-        let done = self.client.clone().txn(Txn::new().and_then(puts.collect::<Vec<_>>())).await?;
-        ensure!(done.succeeded(), "a transaction without guards was refused");
-        Ok(done.header().map_or(0, etcd_client::ResponseHeader::revision).try_into()?)
-    }
-
-    async fn put_all(&self, writes: Vec<Write>) -> Result {
-        let chunks: Vec<Vec<Write>> = writes.chunks(WRITES).map(<[Write]>::to_vec).collect();
-        let puts = futures::stream::iter(chunks).map(|writes| self.put(writes)).buffer_unordered(IN_FLIGHT);
-        puts.try_for_each(|_| async { Ok(()) }).await
     }
 }

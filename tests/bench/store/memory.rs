@@ -8,8 +8,9 @@ use harness::{Parts, Result};
 
 use super::agent::{Agent, Memory};
 use super::member::{Counts, Member};
-use super::shape::Shape;
 use super::{ETCD, agent_ports};
+use crate::records::Records;
+use crate::shape::Shape;
 
 /// What one start has given.
 pub(super) struct Measured {
@@ -43,7 +44,7 @@ pub(super) struct Large {
 pub(super) async fn measure(parts: &Parts, directory: &Path, shape: &Shape) -> Result<Large> {
     let root = "/large";
     let etcd = Member::start(parts, directory, ETCD).await?;
-    etcd.fill(root, shape).await?;
+    Records::fill(&etcd.endpoint(), root, shape).await?;
     let agent = Agent::start(directory, &etcd.endpoint(), root, agent_ports(0))?;
     let measured = settled(&agent, shape).await?;
     let bytes = agent.kept().await?;

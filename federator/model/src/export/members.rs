@@ -2,19 +2,29 @@
 //! while they move it, and an address is given to the next pod while the last one still terminates. The best health
 //! wins. Pure, and the same whichever slice comes first.
 
-use super::{Address, Endpoint, Port, Slice};
+use super::{Address, Endpoint, Port, Protocol, Slice};
 use crate::locality::Network;
+use std::{cell::OnceCell, collections::BTreeMap, rc::Rc};
 
 /// An endpoint of a service, and everything that its slices say of where it listens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member<'a> {
     /// The endpoint at its best health.
     pub endpoint: &'a Endpoint,
-    /// The ports of its cluster's Service.
+    listening: Rc<Listening<'a>>,
+    /// Of other slices that hold it at that health.
+    others: Vec<Rc<Listening<'a>>>,
+}
+
+/// Where the endpoints of one slice listen.
+#[derive(Debug)]
+pub(super) struct Listening<'a> {
+    /// The ports of their cluster's Service.
     own: &'a [Port],
     slice: &'a Slice,
-    /// Other slices that hold it at that health.
-    others: Vec<&'a Slice>,
+    /// What they have behind each number of these ports. It is asked for every port of every endpoint, so it is found out
+    /// once for all endpoints of the slice.
+    targets: OnceCell<BTreeMap<(Protocol, u16), Option<u16>>>,
 }
 
 // === impl Member ===
@@ -25,25 +35,64 @@ impl Member<'_> {
     /// what one of them has behind another number.
     #[must_use]
     pub fn target(&self, port: &Port) -> Option<u16> {
-        let own = self.own.iter().find(|own| (own.protocol, own.number) == (port.protocol, port.number))?;
-        std::iter::once(&self.slice).chain(&self.others).find_map(|slice| slice.target(own))
+        let dialled = (port.protocol, port.number);
+        std::iter::once(&self.listening).chain(&self.others).find_map(|listening| listening.target(dialled))
+    }
+}
+
+// === impl Listening ===
+
+impl<'a> Listening<'a> {
+    fn new(own: &'a [Port], slice: &'a Slice) -> Self {
+        Self { own, slice, targets: OnceCell::new() }
+    }
+
+    fn target(&self, dialled: (Protocol, u16)) -> Option<u16> {
+        self.targets.get_or_init(|| self.targets()).get(&dialled).copied().flatten()
+    }
+
+    /// Of two ports of one number, and of two targets of one name, the first counts.
+    fn targets(&self) -> BTreeMap<(Protocol, u16), Option<u16>> {
+        let mut named = BTreeMap::new();
+        for target in &*self.slice.ports {
+            named.entry((&target.name, target.protocol)).or_insert(target.number);
+        }
+        let mut targets = BTreeMap::new();
+        for own in self.own {
+            let target = named.get(&(&own.name, own.protocol)).copied();
+            targets.entry((own.protocol, own.number)).or_insert(target);
+        }
+        targets
+    }
+}
+
+/// Whether they are found out makes no difference.
+impl PartialEq for Listening<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.own, self.slice) == (other.own, other.slice)
     }
 }
 
 /// The members that stand in these slices of a service with these ports. An address in two networks is two machines.
 pub(super) fn members<'a>(
     own: &'a [Port],
-    held: impl Iterator<Item = (&'a Endpoint, &'a Slice)>,
+    slices: impl Iterator<Item = &'a Slice>,
 ) -> impl Iterator<Item = Member<'a>> {
-    let mut held: Vec<_> = held.collect();
+    let mut held: Vec<(&Endpoint, Rc<Listening<'a>>)> = Vec::new();
+    for slice in slices {
+        let listening = Rc::new(Listening::new(own, slice));
+        held.extend(slice.endpoints.iter().map(|endpoint| (endpoint, listening.clone())));
+    }
     // What they say decides between equals, and not what their slices are called.
-    held.sort_by(|(a, x), (b, y)| (place(a), a.health, a, &x.ports).cmp(&(place(b), b.health, b, &y.ports)));
+    held.sort_by(|(a, x), (b, y)| {
+        (place(a), a.health, a, &x.slice.ports).cmp(&(place(b), b.health, b, &y.slice.ports))
+    });
     let mut members: Vec<Member<'a>> = Vec::with_capacity(held.len());
-    for (endpoint, slice) in held {
+    for (endpoint, listening) in held {
         match members.last_mut().filter(|last| place(last.endpoint) == place(endpoint)) {
-            Some(last) if last.endpoint.health == endpoint.health => last.others.push(slice),
+            Some(last) if last.endpoint.health == endpoint.health => last.others.push(listening),
             Some(_) => {}
-            None => members.push(Member { endpoint, own, slice, others: Vec::new() }),
+            None => members.push(Member { endpoint, listening, others: Vec::new() }),
         }
     }
     members.into_iter()
@@ -148,6 +197,32 @@ mod tests {
     }
 
     proptest! {
+        /// What is found out once for a slice is what its lists say, whatever they repeat and leave out.
+        #[test]
+        fn a_target_is_what_the_first_port_of_its_number_is_called(
+            own in prop::collection::vec((0..3_usize, 80..83_u16), 0..4),
+            targets in prop::collection::vec(prop::collection::vec((0..3_usize, 1..9_u16), 0..4), 1..3),
+        ) {
+            let named = |n: usize| ["", "http", "admin"][n];
+            let own: Vec<Port> = own.into_iter().map(|(n, number)| port(named(n), number)).collect();
+            let slices = targets.into_iter().map(|targets| {
+                let targets: Vec<_> = targets.into_iter().map(|(n, number)| (named(n), number)).collect();
+                slice(&targets, &[("10.0.0.1", Health::Ready)])
+            });
+            let export = export(&own, &slices.collect::<Vec<_>>());
+            let member = export.endpoints().next().expect("an endpoint");
+            // Of slices that say the same of an endpoint, the one of the smaller ports comes first.
+            let mut by_ports: Vec<_> = export.slices.values().map(|slice| &slice.ports).collect();
+            by_ports.sort();
+            for number in 80..83 {
+                let called = own.iter().find(|own| own.number == number).map(|own| &own.name);
+                let said = called.and_then(|name| {
+                    by_ports.iter().find_map(|ports| ports.iter().find(|target| target.name == *name))
+                });
+                prop_assert_eq!(member.target(&port("any", number)), said.map(|target| target.number));
+            }
+        }
+
         /// What is called how, and what comes first, makes no difference; no address is there twice.
         #[test]
         fn members_do_not_depend_on_the_order_of_slices(

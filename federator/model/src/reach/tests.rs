@@ -215,6 +215,18 @@ fn draining_ones_behind_a_gateway_are_used_when_nothing_is_ready_anywhere() {
     assert_eq!(meshed(&[("east", "n1", &[]), south], gateways), ["1 behind south:192.0.2.2"]);
     let ready = ("east", "n1", &["10.0.0.1+"][..]);
     assert_eq!(meshed(&[ready, south], gateways), ["east:10.0.0.1", "1 endpoints of south: not ready"]);
+    // Those of several clusters are together where they are behind the same gateways.
+    let south = ("south", "n2", &["10.2.0.1*~", "10.2.0.2*?", "10.2.0.3*-"][..]);
+    let west = ("west", "n2", &["10.1.0.1*?", "10.1.0.2@n1*?", "10.1.0.3*~"][..]);
+    assert_eq!(
+        meshed(&[("east", "n1", &[]), south, west], gateways),
+        [
+            "west:10.1.0.2",
+            "2 behind south:192.0.2.2",
+            "2 endpoints of south: not ready",
+            "1 endpoints of west: not ready",
+        ]
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A Service that leads into `n2`.
-fn entrance(name: &str, rest: serde_json::Value, status: serde_json::Value) -> Object {
+fn entrance(name: &str, rest: &serde_json::Value, status: &serde_json::Value) -> Object {
     let mut service = json!({
         "metadata": {
             "namespace": "shop",
@@ -36,7 +36,7 @@ fn nodes_that_come_and_go_are_ways_in() {
         });
         Object::Node(serde_json::from_value(node).unwrap())
     };
-    let on_nodes = entrance("gw", json!({ "type": "NodePort" }), json!({}));
+    let on_nodes = entrance("gw", &json!({ "type": "NodePort" }), &json!({}));
     let mut index = index(Locality::default(), &[node("a", "192.0.2.1", "True"), on_nodes.clone()]);
     assert_eq!(told(&mut index), ["192.0.2.1:30443"]);
     index.apply(&node("b", "192.0.2.2", "True"));
@@ -56,7 +56,7 @@ fn nodes_that_come_and_go_are_ways_in() {
 #[test]
 fn what_is_ready_behind_them_decides_between_gateways() {
     let balanced = |name: &str, address: &str| {
-        entrance(name, json!({}), json!({ "loadBalancer": { "ingress": [{ "ip": address }] } }))
+        entrance(name, &json!({}), &json!({ "loadBalancer": { "ingress": [{ "ip": address }] } }))
     };
     let behind = |service: &str, ready: bool| {
         let slice = json!({

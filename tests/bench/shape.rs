@@ -1,4 +1,4 @@
-//! What the clusters of the benchmark export, as the keys and records that their owners would write.
+//! What the clusters of a benchmark export, as the keys and records that their owners would write.
 //!
 //! Every service has one port that its endpoints listen on, and every cluster is on the one network, so that each
 //! agent lists every endpoint. Endpoints have what real ones have: a zone, labels, a service account.
@@ -15,57 +15,57 @@ use model::record::{Order, Record as _, VipHost};
 use model::vip::Vip;
 
 /// The network of every cluster.
-pub(super) const NETWORK: &str = "n1";
+pub(crate) const NETWORK: &str = "n1";
 
 /// The zone that hosts are in.
-const ZONE: &str = "global";
+pub(crate) const ZONE: &str = "global";
 
 /// What every service listens on.
 const PORT: u16 = 8080;
 
 /// Clusters of equal size.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
-    pub(super) clusters: u32,
+pub(crate) struct Shape {
+    pub(crate) clusters: u32,
     /// Services of one cluster.
-    pub(super) services: u32,
+    pub(crate) services: u32,
     /// EndpointSlices of one service in one cluster.
-    pub(super) slices: u32,
+    pub(crate) slices: u32,
     /// Endpoints in one of them.
-    pub(super) endpoints: u32,
+    pub(crate) endpoints: u32,
     /// Whether all clusters have services of the same names, or each its own.
-    pub(super) shared: bool,
+    pub(crate) shared: bool,
 }
 
 /// One EndpointSlice of the fleet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) cluster: u32,
-    pub(super) service: u32,
-    pub(super) slice: u32,
+pub(crate) struct Place {
+    pub(crate) cluster: u32,
+    pub(crate) service: u32,
+    pub(crate) slice: u32,
 }
 
 /// What stands behind a key.
-pub(super) type Write = (String, Vec<u8>);
+pub(crate) type Write = (String, Vec<u8>);
 
 // === impl Shape ===
 
 impl Shape {
     /// Names in the fleet.
-    pub(super) const fn names(&self) -> u32 {
+    pub(crate) const fn names(&self) -> u32 {
         if self.shared { self.services } else { self.services * self.clusters }
     }
 
-    pub(super) const fn all_endpoints(&self) -> u32 {
+    pub(crate) const fn all_endpoints(&self) -> u32 {
         self.clusters * self.services * self.slices * self.endpoints
     }
 
-    pub(super) fn cluster(number: u32) -> Result<ClusterId> {
+    pub(crate) fn cluster(number: u32) -> Result<ClusterId> {
         Ok(ClusterId::parse(&format!("cluster-{number:03}"))?)
     }
 
     /// A service of a cluster.
-    pub(super) fn service(&self, cluster: u32, number: u32) -> Result<ServiceKey> {
+    pub(crate) fn service(&self, cluster: u32, number: u32) -> Result<ServiceKey> {
         let namespace = format!("team-{:02}", number % 40);
         let name =
             if self.shared { format!("service-{number:04}") } else { format!("service-{number:04}-{cluster:03}") };
@@ -73,18 +73,18 @@ impl Shape {
     }
 
     /// The host of a service.
-    pub(super) fn host(&self, cluster: u32, number: u32) -> Result<String> {
+    pub(crate) fn host(&self, cluster: u32, number: u32) -> Result<String> {
         Ok(self.service(cluster, number)?.host(ZONE))
     }
 
     /// The host that is read last, and its virtual address.
-    pub(super) fn last(&self) -> Result<(String, Ipv4Addr)> {
+    pub(crate) fn last(&self) -> Result<(String, Ipv4Addr)> {
         let (cluster, service) = (if self.shared { 0 } else { self.clusters - 1 }, self.services - 1);
         Ok((self.host(cluster, service)?, self.vip(cluster, service).v4))
     }
 
     /// All that one cluster asserts, its marker and what it says of itself last.
-    pub(super) fn records(&self, cluster: u32) -> Result<Vec<Write>> {
+    pub(crate) fn records(&self, cluster: u32) -> Result<Vec<Write>> {
         let id = Self::cluster(cluster)?;
         let mut writes = Vec::new();
         let mut synced = Synced { epoch: 1, sequence: 1, source_version: "1".into(), ..Synced::default() };
@@ -109,7 +109,7 @@ impl Shape {
     }
 
     /// What belongs to no cluster alone: the order of exports, and virtual addresses.
-    pub(super) fn common(&self) -> Result<Vec<Write>> {
+    pub(crate) fn common(&self) -> Result<Vec<Write>> {
         let mut writes = Vec::new();
         let exporters = if self.shared { 1 } else { self.clusters };
         for cluster in 0..exporters {
@@ -129,22 +129,29 @@ impl Shape {
     }
 
     /// The virtual addresses of a service.
-    pub(super) fn vip(&self, cluster: u32, service: u32) -> Vip {
+    pub(crate) fn vip(&self, cluster: u32, service: u32) -> Vip {
         let number = 1 + if self.shared { service } else { cluster * self.services + service };
         let v4 = Ipv4Addr::from(u32::from(Ipv4Addr::new(240, 64, 0, 0)) + number);
         let v6 = (0xfdfe_d066_u128 << 96) + u128::from(number);
         Vip { v4, v6: v6.into() }
     }
 
+    /// Where the change of this number is: every place in turn, so that many changes touch as many services as there are.
+    pub(crate) const fn place(&self, change: u32) -> Place {
+        let Self { clusters, services, slices, .. } = *self;
+        let place = change.wrapping_mul(7919) % (clusters * services * slices);
+        Place { cluster: place / slices % clusters, service: place / slices / clusters, slice: place % slices }
+    }
+
     /// The key of a slice.
-    pub(super) fn key(&self, at: Place) -> Result<Key> {
+    pub(crate) fn key(&self, at: Place) -> Result<Key> {
         let service = self.service(at.cluster, at.service)?;
         let name = format!("{}-{:05x}", service.name, at.slice * 7919);
         Ok(Key::Slice(Self::cluster(at.cluster)?, service, name.as_str().into()))
     }
 
     /// A slice after so many changes: each gives the first endpoint an address that it did not have before.
-    pub(super) fn slice(&self, at: Place, changes: u32) -> Slice {
+    pub(crate) fn slice(&self, at: Place, changes: u32) -> Slice {
         let first = ((at.cluster * self.services + at.service) * self.slices + at.slice) * self.endpoints;
         let region = format!("region-{}", at.cluster % 5);
         let labels = [("version", "v1"), ("security.istio.io/tlsMode", "istio")];
@@ -177,7 +184,7 @@ impl Shape {
 }
 
 /// The marker of a cluster after one record of it is another.
-pub(super) fn marker(known: &[u8], key: &str, before: &[u8], after: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn marker(known: &[u8], key: &str, before: &[u8], after: &[u8]) -> Result<Vec<u8>> {
     let mut synced = Synced::decode(known)?;
     synced.sequence += 1;
     synced.hash = synced.hash.minus(SetHash::of(key, before)).plus(SetHash::of(key, after));
