@@ -38,6 +38,8 @@ pub enum Reason {
     WithdrawalHeld,
     /// It uses addresses that are to be virtual ones.
     VipsOverlap,
+    /// Namespaces with exported services are in Istio's ambient mode.
+    AmbientUnsupported,
     /// No network is set for the cluster, though others have one.
     NetworkUnset,
     /// No pod behind its east-west gateways is ready.
@@ -118,6 +120,7 @@ impl Reason {
             Self::Behind => "Behind",
             Self::WithdrawalHeld => "WithdrawalHeld",
             Self::VipsOverlap => "VipsOverlap",
+            Self::AmbientUnsupported => "AmbientUnsupported",
             Self::NetworkUnset => "NetworkUnset",
             Self::GatewayNotReady => "GatewayNotReady",
             Self::GatewayUnresolved => "GatewayUnresolved",

@@ -196,7 +196,7 @@ impl One {
     /// ones. What is seen later, and of other clusters, is a condition of theirs.
     async fn overlaps(&self) -> PublishError {
         let mut seen = self.observed.subscribe();
-        let why = match seen.wait_for(|seen| seen.synced).await {
+        let why = match seen.wait_for(|seen| seen.synced && !seen.partial).await {
             Ok(seen) if self.id == self.config.cluster => {
                 seen.conditions.get(Reason::VipsOverlap).map(ToOwned::to_owned)
             }

@@ -177,19 +177,18 @@ impl Directory {
         for path in found {
             changed |= self.read(&path, &mut touched);
         }
-        // A file that was never readable may hold anything, and so may one that was being written when we came.
-        let unread = self.unreadable.keys().any(|path| !self.files.contains_key(path));
-        let partial = unread || (self.unsettled && !self.is_whole());
-        if !changed && partial == self.index.observed().partial {
+        if !changed {
             return None;
         }
         touched.iter().for_each(|name| self.settle(name));
         self.looks += 1;
         let uid = self.files.values().find_map(|file| file.cluster_uid.clone()).unwrap_or_default();
+        let partial = self.unreadable.keys().any(|path| !self.files.contains_key(path));
         let observed = self.index.observed();
         observed.meta.uid = uid.into();
         // Not a number: another process counts its own, and the two cannot be compared.
         observed.source_version = format!("look {}", self.looks).into();
+        // A file that was never readable may hold anything.
         observed.partial = partial;
         observed.synced = true;
         Some(self.index.flush())
@@ -200,12 +199,6 @@ impl Directory {
         let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
         let since = changed.ok().and_then(|changed| (self.config.clock)().duration_since(changed).ok());
         since.is_some_and(|since| since < STANDS_STILL)
-    }
-
-    /// Whether everything in it was readable once.
-    fn is_whole(&mut self) -> bool {
-        let observed = self.index.observed();
-        observed.synced && !observed.partial
     }
 
     fn in_trouble(&mut self) -> bool {
@@ -240,13 +233,13 @@ impl Directory {
         if self.unreadable.get(path) == Some(&digest) {
             return false;
         }
-        if self.is_changing(path) {
+        // What could not be read held something, too. A new file takes nothing away, whatever it lacks yet.
+        let is_unreadable = self.unreadable.contains_key(path);
+        let held = self.files.get(path).map_or(is_unreadable, |file| !file.objects.is_empty());
+        if (is_unreadable || self.files.contains_key(path)) && self.is_changing(path) {
             self.unsettled = true;
             return false;
         }
-        // What could not be read held something, too.
-        let held =
-            self.files.get(path).map_or_else(|| self.unreadable.contains_key(path), |file| !file.objects.is_empty());
         if held && text.trim().is_empty() {
             return self.complain(path, digest, EMPTY.to_owned());
         }

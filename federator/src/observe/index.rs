@@ -43,7 +43,7 @@ use std::{
 /// Under this name [`Observed::left_out`] says of how many endpoints it is not known where they run.
 const LOCALITY: &str = "Locality";
 
-/// Nodes that are named where something is wrong with many.
+/// Nodes, or namespaces, that are named where something is wrong with many.
 const MAX_NAMED: usize = 3;
 
 /// The objects of one cluster, and what it exports. Objects in a namespace are held by `namespace/name`.
@@ -58,6 +58,8 @@ pub struct Index {
     pods: HashMap<Arc<str>, SourcePod>,
     nodes: HashMap<Arc<str>, Locality>,
     namespaces: HashMap<Arc<str>, SourceNamespace>,
+    /// Those of them whose Pods have no sidecars.
+    ambient: BTreeSet<Arc<str>>,
     /// What ServiceExports say of their services.
     service_exports: BTreeMap<ServiceKey, Arc<Exported>>,
     /// The services with endpoints on a node.
@@ -197,6 +199,8 @@ impl Index {
         // Whoever has not seen everything is not taken for somebody who has, by a condition.
         let overlap = if self.observed.synced && !self.observed.partial { self.overlap() } else { None };
         self.observed.conditions.set(Reason::VipsOverlap, overlap);
+        let ambient = self.ambient();
+        self.observed.conditions.set(Reason::AmbientUnsupported, ambient);
         let unready = if self.observed.synced && !self.observed.partial { self.gateways.unready() } else { None };
         self.observed.conditions.set(Reason::GatewayNotReady, unready);
         self.observed.clone()
@@ -377,6 +381,11 @@ impl Index {
         if self.namespaces.get(name) == namespace.as_ref() {
             return;
         }
+        if namespace.as_ref().is_some_and(|namespace| namespace.ambient) {
+            self.ambient.insert(name.clone());
+        } else {
+            self.ambient.remove(name);
+        }
         match namespace {
             Some(namespace) => self.namespaces.insert(name.clone(), namespace),
             None => self.namespaces.remove(name),
@@ -403,6 +412,24 @@ impl Index {
     fn services_in(&self, namespace: &Label) -> impl Iterator<Item = (&ServiceKey, &SourceService)> {
         let all = self.services.range(first_of(namespace)..);
         all.take_while(|(key, _)| key.namespace == *namespace)
+    }
+
+    /// What is missing of namespaces with services that are exported.
+    fn ambient(&self) -> Option<String> {
+        let exports = |name: &&Arc<str>| {
+            let name = Label::parse(name).ok();
+            name.is_some_and(|name| self.services_in(&name).any(|(key, _)| !self.refused.contains_key(key)))
+        };
+        let names: Vec<&str> = self.ambient.iter().filter(exports).map(|name| &**name).collect();
+        let named = names.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = names.len().saturating_sub(MAX_NAMED);
+        let and_more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        (!names.is_empty()).then(|| {
+            format!(
+                "namespaces {named}{and_more} are in ambient mode: what has no sidecar there is reached on its own network \
+                 only, through no gateway"
+            )
+        })
     }
 
     fn settle_network(&mut self) {

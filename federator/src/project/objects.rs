@@ -57,6 +57,27 @@ pub struct Config {
     pub gateway: BTreeMap<String, String>,
 }
 
+/// A host, and what answers for it.
+struct Host {
+    name: Arc<str>,
+    kind: HostKind,
+    /// As it is imported.
+    service: Arc<Service>,
+    /// As every cluster sees it.
+    whole: Arc<Service>,
+}
+
+/// Whose a host is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HostKind {
+    /// The service's own.
+    Own,
+    /// The service's, by another name.
+    Alias,
+    /// What one cluster has of the service.
+    OfCluster,
+}
+
 /// What there is for one host.
 struct Both {
     namespace: Arc<str>,
@@ -130,7 +151,7 @@ impl Objects {
         self.desired.clone()
     }
 
-    /// What there is of a service: for its own host, for its aliases, and for what single clusters have of it.
+    /// What there is of a service, for each of its hosts.
     fn of_service(
         &self,
         view: &View,
@@ -141,58 +162,64 @@ impl Objects {
     ) -> Vec<Both> {
         let namespace = self.namespace(service);
         let export_to = self.export_to(view, &namespace);
-        let whole = view.services().get(&service.key).unwrap_or(service);
-        let both = |(service, all): (&Arc<Service>, &Arc<Service>),
-                    host: Arc<str>,
-                    is_further,
-                    missing: &mut Vec<Condition>| {
+        missing.extend(named.refused.iter().map(|(alias, refusal)| Condition::alias(alias, refusal)));
+        let mut all = Vec::new();
+        for Host { name, kind, service, whole } in self.hosts(view, service, named) {
             let made = Made {
                 place: self.place.clone(),
                 networks: networks.clone(),
-                service: service.clone(),
-                all: all.clone(),
-                host: host.clone(),
-                is_further,
+                service,
+                all: whole,
+                host: name.clone(),
+                is_further: kind != HostKind::Own,
                 export_to: export_to.clone(),
                 families: self.config.families,
             };
-            let entry = made.make(missing);
+            let mut of_host = Vec::new();
+            let entry = made.make(&mut of_host);
             // Without a port Istio could do nothing with it.
             if entry.ports.is_empty() {
-                missing.push(Condition::no_port());
-                return None;
+                of_host.push(Condition::no_port());
+            } else {
+                let (is_static, is_empty) = (entry.resolution == STATIC, entry.endpoints.is_empty());
+                let hash = Spec::from(entry).digest();
+                let rule =
+                    DestinationRule { export_to: export_to.to_vec(), ..DestinationRule::near_first(&name, is_static) };
+                all.push(Both {
+                    namespace: namespace.clone(),
+                    host: name.clone(),
+                    entry: Desired::new(Arc::new(made), hash, view.revision()).empty(is_empty),
+                    rule: Desired::fixed(Spec::DestinationRule(rule), view.revision()),
+                });
             }
-            let (is_static, is_empty) = (entry.resolution == STATIC, entry.endpoints.is_empty());
-            let hash = Spec::from(entry).digest();
-            let rule =
-                DestinationRule { export_to: export_to.to_vec(), ..DestinationRule::near_first(&host, is_static) };
-            Some(Both {
-                namespace: namespace.clone(),
-                host,
-                entry: Desired::new(Arc::new(made), hash, view.revision()).empty(is_empty),
-                rule: Desired::fixed(Spec::DestinationRule(rule), view.revision()),
-            })
-        };
-        let mut all: Vec<Both> =
-            both((service, whole), service.key.host(&self.config.zone).into(), false, missing).into_iter().collect();
-        missing.extend(named.refused.iter().map(|(alias, refusal)| Condition::alias(alias, refusal)));
-        let aliases = named.held.iter().map(|alias| (service.clone(), whole.clone(), alias.text(), true));
-        let parts = service.exports.iter().filter(|(_, export)| export.head.hosts.per_cluster);
-        let parts = parts.filter_map(|(cluster, export)| {
-            let exports = BTreeMap::from([(cluster.clone(), export.clone())]);
-            let part = merge(&service.key, &Parts { exports, ..Parts::default() })?;
-            let part = Arc::new(part);
-            Some((part.clone(), part, per_cluster(&service.key, cluster).into(), false))
-        });
-        for (service, all_of_it, host, is_alias) in aliases.chain(parts) {
-            let mut of_host = Vec::new();
-            all.extend(both((&service, &all_of_it), host.clone(), true, &mut of_host));
-            // Who looks an alias up is told the service's own addresses, and does without a name.
-            let is_said = |condition: &Condition| is_alias && condition.reason.is_of_address();
-            of_host.retain(|condition| !missing.contains(condition) && !is_said(condition));
-            missing.extend(of_host.into_iter().map(|condition| condition.of_host(&host)));
+            match kind {
+                HostKind::Own => missing.append(&mut of_host),
+                HostKind::Alias | HostKind::OfCluster => {
+                    // Who looks an alias up is told the service's own addresses, and does without a name.
+                    let is_harmless =
+                        |condition: &Condition| kind == HostKind::Alias && condition.reason.is_of_address();
+                    of_host.retain(|condition| !missing.contains(condition) && !is_harmless(condition));
+                    missing.extend(of_host.into_iter().map(|condition| condition.of_host(&name)));
+                }
+            }
         }
         all
+    }
+
+    /// The hosts of a service, its own first.
+    fn hosts(&self, view: &View, service: &Arc<Service>, named: &Named) -> Vec<Host> {
+        let whole = view.services().get(&service.key).unwrap_or(service);
+        let of_all = |name: Arc<str>, kind| Host { name, kind, service: service.clone(), whole: whole.clone() };
+        let mut hosts = vec![of_all(service.key.host(&self.config.zone).into(), HostKind::Own)];
+        hosts.extend(named.held.iter().map(|alias| of_all(alias.text(), HostKind::Alias)));
+        for (cluster, export) in service.exports.iter().filter(|(_, export)| export.head.hosts.per_cluster) {
+            let exports = BTreeMap::from([(cluster.clone(), export.clone())]);
+            if let Some(part) = merge(&service.key, &Parts { exports, ..Parts::default() }) {
+                let (part, name) = (Arc::new(part), per_cluster(&service.key, cluster).into());
+                hosts.push(Host { name, kind: HostKind::OfCluster, service: part.clone(), whole: part });
+            }
+        }
+        hosts
     }
 
     /// What this cluster has itself of a service that it does not import. Where others come in through its gateways, these

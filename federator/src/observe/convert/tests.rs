@@ -389,6 +389,10 @@ fn a_namespace_may_name_a_network_and_keep_out() {
     check(json!({ NETWORK_LABEL: "n1" }), Some("n1"), false);
     check(json!({ NETWORK_LABEL: "", EXPORT: "false" }), None, true);
     check(json!({ EXPORT: "true" }), None, false);
+    for (mode, ambient) in [("ambient", true), ("none", false)] {
+        let meta = serde_json::from_value(json!({ "labels": { "istio.io/dataplane-mode": mode } })).unwrap();
+        assert_eq!(namespace::namespace(&meta).ambient, ambient);
+    }
 }
 
 #[test]

@@ -193,23 +193,6 @@ fn a_file_that_is_being_changed_keeps_what_it_held() {
 }
 
 #[test]
-fn what_is_being_written_when_it_is_first_seen_is_not_the_whole_of_it() {
-    let mut bench = Bench::new(&[("a.yaml", &service("a")), ("b.yaml", &service("b"))]);
-    bench.changed("b.yaml", Duration::from_millis(1));
-    assert!(!bench.check(&["a"], &[]).settled());
-    bench.changed("b.yaml", STANDS_STILL);
-    assert!(bench.check(&["a", "b"], &[]).settled());
-
-    // One more is no reason to doubt the others.
-    bench.write("c.yaml", &service("c"));
-    bench.changed("c.yaml", Duration::from_millis(1));
-    assert!(bench.directory.look().is_none());
-    assert!(bench.directory.unsettled);
-    bench.changed("c.yaml", STANDS_STILL);
-    assert!(bench.check(&["a", "b", "c"], &[]).settled());
-}
-
-#[test]
 fn an_unreadable_file_that_is_emptied_to_be_written_anew_is_not_empty() {
     let mut bench = Bench::new(&[("a.yaml", "kind: [\n")]);
     assert!(!bench.check(&[], &["file a.yaml"]).settled());

@@ -331,6 +331,24 @@ fn every_rule_has_its_reason() {
 }
 
 #[test]
+fn what_is_missing_of_ambient_namespaces_is_said_where_something_is_exported() {
+    let ambient = |name: &str| namespace(name, &json!({ "istio.io/dataplane-mode": "ambient" }));
+    let mut index = index(Locality::default(), &[ambient("empty"), asking("shop", "web", "", "ClusterIP")]);
+    let mut said = |objects: &[Object]| {
+        objects.iter().for_each(|object| index.apply(object));
+        index.flush().conditions.get(Reason::AmbientUnsupported).map(str::to_owned)
+    };
+    assert_eq!(said(&[]), None);
+    let named =
+        |said: Option<String>| said.and_then(|said| Some(said.split_once(" are in ambient mode")?.0.to_owned()));
+    assert_eq!(named(said(&[ambient("shop")])).as_deref(), Some("namespaces shop"));
+    let more: Vec<_> =
+        ["a", "b", "c"].into_iter().flat_map(|n| [ambient(n), asking(n, "web", "", "ClusterIP")]).collect();
+    assert_eq!(named(said(&more)).as_deref(), Some("namespaces a, b, c and 1 more"));
+    assert_eq!(said(&["a", "b", "c", "shop"].map(|name| namespace(name, &json!({})))), None);
+}
+
+#[test]
 fn new_rules_touch_only_what_they_decide_otherwise() {
     let mut index = index(
         Locality::default(),
