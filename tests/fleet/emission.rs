@@ -147,7 +147,11 @@ fn a_crash_between_two_writes_leaves_nothing_behind() -> Result {
             anyhow::Ok(listed.items.iter().map(ResourceExt::name_any).collect::<BTreeSet<_>>())
         };
         let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
-        while ours("ServiceEntry").await?.is_empty() {}
+        eventually(SOON, "it has begun to write", async || {
+            ensure!(!ours("ServiceEntry").await?.is_empty(), "nothing is written");
+            Ok(())
+        })
+        .await?;
         agent.kill()?;
         let (entries, rules) = (ours("ServiceEntry").await?, ours("DestinationRule").await?);
         ensure!(entries.len() + rules.len() < 2 * MANY, "it was done before it was killed");

@@ -197,11 +197,12 @@ impl Index {
         let unplaced = if self.observed.synced { self.unplaced() } else { None };
         self.note(LOCALITY, unplaced);
         // Whoever has not seen everything is not taken for somebody who has, by a condition.
-        let overlap = if self.observed.synced && !self.observed.partial { self.overlap() } else { None };
+        let is_whole = self.observed.synced && !self.observed.partial;
+        let overlap = if is_whole { self.overlap() } else { None };
         self.observed.conditions.set(Reason::VipsOverlap, overlap);
-        let ambient = self.ambient();
+        let ambient = if is_whole { self.ambient() } else { None };
         self.observed.conditions.set(Reason::AmbientUnsupported, ambient);
-        let unready = if self.observed.synced && !self.observed.partial { self.gateways.unready() } else { None };
+        let unready = if is_whole { self.gateways.unready() } else { None };
         self.observed.conditions.set(Reason::GatewayNotReady, unready);
         self.observed.clone()
     }

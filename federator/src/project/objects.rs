@@ -95,6 +95,9 @@ pub struct Objects {
     desired: Tracked<ObjectKey, Desired>,
     /// The hosts that services have beside their own.
     further: HashMap<ServiceKey, Vec<Arc<str>>>,
+    /// Whether these are others since the Gateway was made.
+    is_renamed: bool,
+    has_gateway: bool,
     conditions: Conditions,
 }
 
@@ -111,6 +114,8 @@ impl Objects {
             cursor: Cursor::default(),
             desired: Tracked::new(),
             further: HashMap::new(),
+            is_renamed: false,
+            has_gateway: false,
             conditions: Tracked::new(),
         }
     }
@@ -264,8 +269,8 @@ impl Objects {
 
     /// Removes what is of a service no more. What there is of it moves when the cluster gets or loses the service itself.
     fn take_away(&mut self, key: &ServiceKey, all: &[Both]) {
-        let further = self.further.remove(key).unwrap_or_default();
-        for host in further.into_iter().chain([key.host(&self.config.zone).into()]) {
+        let further = self.further.get(key).into_iter().flatten().cloned();
+        for host in further.chain([key.host(&self.config.zone).into()]) {
             for namespace in [key.namespace.as_str().into(), self.config.namespace.clone()] {
                 if !all.iter().any(|both| both.host == host && both.namespace == namespace) {
                     for kind in [Kind::ServiceEntry, Kind::DestinationRule] {
@@ -280,9 +285,11 @@ impl Objects {
     fn put(&mut self, key: ServiceKey, all: Vec<Both>) {
         let own = key.host(&self.config.zone);
         let further: Vec<_> = all.iter().map(|both| both.host.clone()).filter(|host| **host != *own).collect();
-        if !further.is_empty() {
-            self.further.insert(key, further);
-        }
+        let before = match further.is_empty() {
+            true => self.further.remove(&key),
+            false => self.further.insert(key, further.clone()),
+        };
+        self.is_renamed |= before.unwrap_or_default() != further;
         for Both { namespace, host, entry, rule } in all {
             let at = |kind| ObjectKey { kind, namespace: namespace.clone(), name: host.clone() };
             self.desired.set(at(Kind::ServiceEntry), Some(entry));
@@ -293,6 +300,11 @@ impl Objects {
     /// A cluster with east-west gateways lets everything through that others may ask it for by a name of ours.
     fn set_gateway(&mut self, view: &View) {
         let wanted = self.has_gateways(view) && !self.config.gateway.is_empty();
+        // All hosts there are need not be gone through for every change of a service.
+        if !std::mem::take(&mut self.is_renamed) && wanted == self.has_gateway {
+            return;
+        }
+        self.has_gateway = wanted;
         let gateway = wanted.then(|| {
             let zone = format!("*.{}", self.config.zone);
             let outside = |host: &&Arc<str>| host.strip_suffix(&zone[1..]).is_none();

@@ -339,6 +339,14 @@ fn what_is_missing_of_ambient_namespaces_is_said_where_something_is_exported() {
         index.flush().conditions.get(Reason::AmbientUnsupported).map(str::to_owned)
     };
     assert_eq!(said(&[]), None);
+    // Who has not seen everything is not taken for somebody who has, by a condition.
+    assert_eq!(said(&[ambient("shop")]), None);
+    assert!(!index.flush().settled());
+    index.observed().synced = true;
+    let mut said = |objects: &[Object]| {
+        objects.iter().for_each(|object| index.apply(object));
+        index.flush().conditions.get(Reason::AmbientUnsupported).map(str::to_owned)
+    };
     let named =
         |said: Option<String>| said.and_then(|said| Some(said.split_once(" are in ambient mode")?.0.to_owned()));
     assert_eq!(named(said(&[ambient("shop")])).as_deref(), Some("namespaces shop"));
