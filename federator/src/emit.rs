@@ -12,8 +12,15 @@ pub mod seeds;
 pub mod service_entry;
 pub mod yaml;
 
+use model::name::{ClusterId, ServiceKey};
 use serde::Serialize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Hosts of what single clusters have of services.
+pub type OfClusters = Arc<BTreeSet<(ServiceKey, ClusterId)>>;
 
 /// How emitting stands, for people and for metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +35,8 @@ pub struct Status {
     pub troubles: Arc<BTreeMap<String, String>>,
     /// Why nothing can be emitted at all.
     pub trouble: Option<String>,
+    /// Why it is not known, or not all of it, which hosts of clusters others name here. Nothing is emitted before it is.
+    pub unread: Option<String>,
     /// What would be done, where nothing is.
     pub dry_run: Option<DryRun>,
     /// The agent that was elected to write, as far as is known.

@@ -30,6 +30,8 @@ pub struct Cursor {
     aliases: Aliases,
     /// Whether the rules are new.
     anew: bool,
+    /// What else is due.
+    touched: BTreeSet<ServiceKey>,
 }
 
 /// What is to be projected again.
@@ -44,6 +46,11 @@ pub struct Due {
 // === impl Cursor ===
 
 impl Cursor {
+    /// Makes services due, whatever has become of them.
+    pub fn touch(&mut self, services: impl IntoIterator<Item = ServiceKey>) {
+        self.touched.extend(services);
+    }
+
     /// Sets what is imported. New rules make everything due.
     pub fn set_rules(&mut self, rules: ImportRules) {
         self.anew |= self.rules != rules;
@@ -69,13 +76,13 @@ impl Cursor {
                 gone.map(|key| (key.clone(), None)).chain(there).collect()
             }
         };
-        let mut renamed = BTreeSet::new();
+        let mut more = std::mem::take(&mut self.touched);
         for (key, service) in &services {
-            renamed.extend(self.aliases.set(&self.rules, key, service.as_deref()));
+            more.extend(self.aliases.set(&self.rules, key, service.as_deref()));
         }
-        if !renamed.is_empty() {
-            services.iter().for_each(|(key, _)| _ = renamed.remove(key));
-            services.extend(renamed.into_iter().map(|key| {
+        if !more.is_empty() {
+            services.iter().for_each(|(key, _)| _ = more.remove(key));
+            services.extend(more.into_iter().map(|key| {
                 let service = now.get(&key).and_then(imported);
                 (key, service)
             }));

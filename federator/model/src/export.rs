@@ -10,7 +10,7 @@ mod traffic;
 
 pub use endpoint::{Address, Endpoint, Health, TLS_MODE_LABEL, Traits, Workload, can_be_a_label, can_be_an_endpoint};
 pub use exported::{Exported, ExportedError, Texts};
-pub use hosts::{Host, HostError, Hosts, per_cluster};
+pub use hosts::{Host, HostError, Hosts, of_cluster, per_cluster};
 pub use members::Member;
 pub use slices::Slices;
 pub use traffic::{

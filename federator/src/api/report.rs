@@ -360,7 +360,10 @@ impl Report {
                     .map(|(key, missing)| (key.to_string(), missing.iter().map(ToString::to_string).collect()))
                     .collect(),
                 writer: emitted.writer.map(|agent| agent.to_string()),
-                trouble: emitted.trouble,
+                trouble: [emitted.trouble, emitted.unread]
+                    .into_iter()
+                    .flatten()
+                    .reduce(|all, more| format!("{all}; {more}")),
                 dry_run: emitted.dry_run,
             },
             snapshot: SnapshotReport::new(&sources.snapshot),

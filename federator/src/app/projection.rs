@@ -4,7 +4,10 @@
 use super::Ended;
 use crate::{
     config::{file::AnswerMode, rules::ImportRules},
-    emit::object::{Desired, ObjectKey},
+    emit::{
+        OfClusters,
+        object::{Desired, ObjectKey},
+    },
     gather::Gathered,
     project::{
         dns::Zones,
@@ -25,6 +28,8 @@ pub(super) struct Projection {
     pub(super) served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
     pub(super) objects: Objects,
     pub(super) rules: watch::Receiver<ImportRules>,
+    /// The hosts of clusters that somebody names here, once that is known.
+    pub(super) named: watch::Receiver<Option<OfClusters>>,
     pub(super) desired: watch::Sender<Tracked<ObjectKey, Desired>>,
     /// What is missing of these.
     pub(super) missing: watch::Sender<Conditions>,
@@ -49,7 +54,9 @@ impl Projection {
             self.ready.send_if_modified(|ready| std::mem::replace(ready, now.is_ready()) != now.is_ready());
             // Before everything was seen, what is missing is not known to be gone. Nobody may want any: who emits
             // nothing need not hold every endpoint once more.
-            if now.complete && !self.desired.is_closed() {
+            let named = self.named.borrow_and_update().clone();
+            if let Some(named) = named.filter(|_| now.complete && !self.desired.is_closed()) {
+                self.objects.set_named(&named);
                 self.desired.send_replace(self.objects.update(&now));
                 self.missing.send_replace(self.objects.conditions().clone());
             }
@@ -65,6 +72,7 @@ impl Projection {
                     return Ok("project");
                 },
                 Ok(()) = self.rules.changed() => {}
+                Ok(()) = self.named.changed() => {}
             }
         }
     }

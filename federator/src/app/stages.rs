@@ -15,7 +15,7 @@ use crate::{
         rules::ImportRules,
     },
     emit::{
-        self,
+        self, OfClusters,
         object::{Desired, ObjectKey},
     },
     gather::{self, Gathered, OwnClusters},
@@ -110,11 +110,11 @@ pub(super) async fn start(
     // Nobody may want any: see the projection.
     let emits = !matches!(config.emit.target, EmitTarget::Nothing);
     let shown = emits.then(|| desired.subscribe());
-    let emitted = stages.emit(&config, desired.subscribe(), seeds, shutdown).await?;
+    let (emitted, named) = stages.emit(&config, desired.subscribe(), seeds, shutdown).await?;
     let missing = watch::Sender::new(Tracked::new());
     let entry_conditions = missing.subscribe();
-    let objects = (desired, missing);
-    let ready = stages.project(&config, gathered.clone(), served.clone(), rules.import.clone(), objects)?;
+    let news = (gathered.clone(), rules.import.clone(), named);
+    let ready = stages.project(&config, news, served.clone(), (desired, missing))?;
     let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
     for (socket, mode) in sockets {
         stages.answer(socket, served[&mode].clone(), dns_metrics.clone(), shutdown);
@@ -245,9 +245,12 @@ impl Stages {
     fn project(
         &mut self,
         config: &Config,
-        gathered: watch::Receiver<Gathered>,
+        (gathered, rules, named): (
+            watch::Receiver<Gathered>,
+            watch::Receiver<ImportRules>,
+            watch::Receiver<Option<OfClusters>>,
+        ),
         served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
-        rules: watch::Receiver<ImportRules>,
         (desired, missing): (watch::Sender<Tracked<ObjectKey, Desired>>, watch::Sender<objects::Conditions>),
     ) -> Result<watch::Receiver<bool>, AppError> {
         let zones_config = zones::Config {
@@ -270,7 +273,7 @@ impl Stages {
         let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
         let (ready, is_ready) = watch::channel(false);
         let objects = Objects::new(objects_config);
-        let projection = Projection { zones, served, objects, rules, desired, missing, ready };
+        let projection = Projection { zones, served, objects, rules, named, desired, missing, ready };
         self.others.spawn(projection.run(gathered));
         Ok(is_ready)
     }
@@ -281,9 +284,12 @@ impl Stages {
         desired: watch::Receiver<Tracked<ObjectKey, Desired>>,
         seeds: watch::Sender<Option<Arc<Seeds>>>,
         shutdown: &CancellationToken,
-    ) -> Result<watch::Receiver<emit::Status>, AppError> {
+    ) -> Result<(watch::Receiver<emit::Status>, watch::Receiver<Option<OfClusters>>), AppError> {
         let status = watch::Sender::new(emit::Status::default());
         let emitted = status.subscribe();
+        // Where no objects of others are followed, nobody names any.
+        let named = watch::Sender::new(Some(OfClusters::default()));
+        let is_named = named.subscribe();
         match &config.emit.target {
             EmitTarget::Nothing => {
                 seeds.send_replace(Some(Arc::default()));
@@ -308,6 +314,12 @@ impl Stages {
                     clock,
                 };
                 let shutdown = shutdown.clone();
+                named.send_replace(None);
+                let following = emit::kubernetes::named::run(emitting.client.clone(), named, status.clone());
+                self.others.spawn(async move {
+                    following.await;
+                    Ok("emit")
+                });
                 self.draining.spawn(async move {
                     tokio::select! {
                         had = emit::seeds::read(&emitting.client) => seeds.send_replace(Some(Arc::new(had))),
@@ -318,7 +330,7 @@ impl Stages {
                 });
             }
         }
-        Ok(emitted)
+        Ok((emitted, is_named))
     }
 
     fn answer(

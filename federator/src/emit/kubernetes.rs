@@ -5,6 +5,7 @@
 mod claims;
 mod election;
 mod emitter;
+pub mod named;
 mod pace;
 mod served;
 mod waiting;
@@ -16,7 +17,7 @@ use super::{
     object::{Desired, Kind, ObjectKey},
     plan::Actual,
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, kubernetes::follow::Selection};
 use election::{Candidate, Term};
 use emitter::Emitter;
 use futures::{
@@ -27,6 +28,7 @@ use futures::{
 use kube::Client;
 use model::tracked::Tracked;
 use serde_json::Value;
+use served::Names;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -79,7 +81,9 @@ pub async fn run(
     // What would be written may be said by any agent.
     let mut terms = if dry_run { stream::pending().boxed() } else { election::terms(candidate.clone()) };
     let mut term = Term::default();
-    let mut news: SelectAll<_> = Kind::ALL.into_iter().map(|kind| served::news(&client, kind)).collect();
+    let news =
+        |kind: Kind| served::news(&client, kind.into(), Selection::default()).map(move |news| (kind, news)).boxed();
+    let mut news: SelectAll<_> = Kind::ALL.into_iter().map(news).collect();
     let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
     let mut backoff = Backoff::default();
     let mut pause: BoxFuture<'static, ()> = Box::pin(std::future::pending());
@@ -130,9 +134,15 @@ pub async fn run(
 pub async fn found(client: &Client) -> Result<BTreeMap<ObjectKey, (Actual, Value)>, String> {
     let mut all = BTreeMap::new();
     for kind in Kind::ALL {
-        for mut object in served::list(client, kind).await? {
+        for mut object in served::list(client, kind.into()).await? {
             all.insert(key_of(kind, &object), (there(&object).actual, object.data["spec"].take()));
         }
     }
     Ok(all)
+}
+
+impl From<Kind> for Names {
+    fn from(kind: Kind) -> Self {
+        Self { kind: kind.as_str(), plural: kind.plural() }
+    }
 }

@@ -113,7 +113,7 @@ impl Kind {
 
     /// Its name.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::ServiceEntry => "ServiceEntry",
             Self::DestinationRule => "DestinationRule",
@@ -123,7 +123,7 @@ impl Kind {
 
     /// The name of its resource.
     #[must_use]
-    pub fn plural(self) -> &'static str {
+    pub const fn plural(self) -> &'static str {
         match self {
             Self::ServiceEntry => "serviceentries",
             Self::DestinationRule => "destinationrules",

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::rules::ImportRules,
     emit::{
+        OfClusters,
         destination_rule::DestinationRule,
         gateway::Gateway,
         object::{Desired, Kind, ObjectKey, Recipe, Spec},
@@ -20,7 +21,7 @@ use crate::{
 use model::{
     export::{Families, per_cluster},
     merge::{Parts, Service, merge},
-    name::ServiceKey,
+    name::{ClusterId, ServiceKey},
     reach::{Networks, Place},
     tracked::Tracked,
     view::View,
@@ -98,6 +99,8 @@ pub struct Objects {
     /// Whether these are others since the Gateway was made.
     is_renamed: bool,
     has_gateway: bool,
+    /// The hosts of clusters that somebody names here.
+    named: OfClusters,
     conditions: Conditions,
 }
 
@@ -116,6 +119,7 @@ impl Objects {
             further: HashMap::new(),
             is_renamed: false,
             has_gateway: false,
+            named: OfClusters::default(),
             conditions: Tracked::new(),
         }
     }
@@ -129,6 +133,13 @@ impl Objects {
     #[must_use]
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
+    }
+
+    /// Sets which hosts of clusters there are though no exporter asks for them, from the next update on.
+    pub fn set_named(&mut self, named: &OfClusters) {
+        let changed = self.named.symmetric_difference(named).map(|(service, _)| service.clone());
+        self.cursor.touch(changed);
+        self.named = named.clone();
     }
 
     /// Brings the objects to what was gathered, and hands them out.
@@ -217,7 +228,12 @@ impl Objects {
         let of_all = |name: Arc<str>, kind| Host { name, kind, service: service.clone(), whole: whole.clone() };
         let mut hosts = vec![of_all(service.key.host(&self.config.zone).into(), HostKind::Own)];
         hosts.extend(named.held.iter().map(|alias| of_all(alias.text(), HostKind::Alias)));
-        for (cluster, export) in service.exports.iter().filter(|(_, export)| export.head.hosts.per_cluster) {
+        let is_named = |cluster: &ClusterId| {
+            !self.named.is_empty() && self.named.contains(&(service.key.clone(), cluster.clone()))
+        };
+        for (cluster, export) in
+            service.exports.iter().filter(|(cluster, export)| export.head.hosts.per_cluster || is_named(cluster))
+        {
             let exports = BTreeMap::from([(cluster.clone(), export.clone())]);
             if let Some(part) = merge(&service.key, &Parts { exports, ..Parts::default() }) {
                 let (part, name) = (Arc::new(part), per_cluster(&service.key, cluster).into());

@@ -47,6 +47,13 @@ pub fn per_cluster(service: &ServiceKey, cluster: &ClusterId) -> String {
     service.host(&format!("svc.cluster.{cluster}"))
 }
 
+/// The service and the cluster whose host this is; the other way round of [`per_cluster`].
+#[must_use]
+pub fn of_cluster(host: &str) -> Option<(ServiceKey, ClusterId)> {
+    let (service, zone) = ServiceKey::of_host(host)?;
+    Some((service, ClusterId::parse(zone.strip_prefix("svc.cluster.")?).ok()?))
+}
+
 // === impl Host ===
 
 impl Host {
@@ -146,6 +153,18 @@ mod tests {
         }
         for text in ["web.shop.svc.cluster.local", "printer.local"] {
             assert_eq!(Host::parse(text), Err(HostError::Local(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn hosts_of_clusters_come_back() {
+        let (service, cluster) =
+            (ServiceKey::parse("demo", "web").expect("a key"), ClusterId::parse("west").expect("an id"));
+        assert_eq!(of_cluster(&per_cluster(&service, &cluster)), Some((service, cluster)));
+        for none in
+            ["web.demo.svc.cluster.local", "web.demo.global", "*.demo.svc.cluster.west", "demo.svc.cluster.west"]
+        {
+            assert_eq!(of_cluster(none), None, "{none}");
         }
     }
 

@@ -116,7 +116,7 @@ impl Emitter {
     pub(super) fn hear(&mut self, kind: Kind, news: News) {
         let Some(known) = self.kinds.get_mut(&kind) else { return };
         match news {
-            News::Missing(why) => self.cannot_emit(kind, why),
+            News::Absent(why) | News::Unknown(why, _) => self.cannot_emit(kind, why),
             News::Served(resource) => known.resource = Some(resource),
             // Nothing is written meanwhile.
             News::Lost => (known.resource, known.listed) = (None, false),

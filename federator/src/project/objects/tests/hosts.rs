@@ -114,6 +114,32 @@ fn what_one_cluster_has_of_a_service_has_a_host() {
 }
 
 #[test]
+fn what_is_named_here_need_not_be_asked_for() {
+    let mut bed = bed();
+    let plain = |endpoints: &str| asks("http:80", endpoints, &[], false);
+    bed.set("demo/web", &[("east", plain("10.1.0.1")), ("west", plain("10.2.0.1"))]);
+    bed.set("demo/api", &[("east", plain("10.1.0.2"))]);
+    let own = ["istio-system/api.demo.global", "istio-system/web.demo.global"];
+    let names = |bed: &mut Bed| {
+        let name = |entry: String| entry.split(' ').next().map(str::to_owned);
+        entries(bed).into_iter().filter_map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&mut bed), own);
+    let named = |all: &[&str]| -> OfClusters {
+        let cluster = ClusterId::parse("east").expect("an id");
+        Arc::new(all.iter().map(|service| (key(service), cluster.clone())).collect())
+    };
+    // One of a service that is not there is nothing, until it is.
+    bed.objects.set_named(&named(&["demo/web", "demo/later"]));
+    assert_eq!(names(&mut bed), [own[0], own[1], "istio-system/web.demo.svc.cluster.east"]);
+    bed.set("demo/later", &[("east", plain("10.1.0.3"))]);
+    let later = ["istio-system/later.demo.global", "istio-system/later.demo.svc.cluster.east"];
+    assert_eq!(names(&mut bed), [own[0], later[0], later[1], own[1], "istio-system/web.demo.svc.cluster.east"]);
+    bed.objects.set_named(&named(&[]));
+    assert_eq!(names(&mut bed), [own[0], later[0], own[1]]);
+}
+
+#[test]
 fn gateways_let_through_whatever_there_is_an_entry_for() {
     let mut bed = bed();
     bed.objects.config.gateway = BTreeMap::from([("istio".to_owned(), "gw".to_owned())]);
