@@ -126,6 +126,33 @@ impl Reason {
             Self::GatewayUnresolved => "GatewayUnresolved",
         }
     }
+
+    /// Whether it may be why a cluster cannot be looked at, so that waiting for a first look makes no sense.
+    #[must_use]
+    pub fn is_of_sight(self) -> bool {
+        match self {
+            Self::IdRefused
+            | Self::KubeconfigRefused
+            | Self::DuplicateId
+            | Self::SameCluster
+            | Self::AnotherCluster
+            | Self::SecretMissing
+            | Self::Removed
+            | Self::Unreachable
+            | Self::CredentialsRefused
+            | Self::Forbidden
+            | Self::Deaf
+            | Self::RolledBack
+            | Self::Behind => true,
+            Self::Unattended
+            | Self::WithdrawalHeld
+            | Self::VipsOverlap
+            | Self::AmbientUnsupported
+            | Self::NetworkUnset
+            | Self::GatewayNotReady
+            | Self::GatewayUnresolved => false,
+        }
+    }
 }
 
 impl fmt::Display for Reason {

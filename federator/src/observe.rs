@@ -55,6 +55,30 @@ impl Observed {
     /// at less than everything is none: what was never readable may hold any name.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.synced && !self.partial || !self.conditions.is_empty()
+        self.synced && !self.partial || self.conditions.iter().any(|(reason, _)| reason.is_of_sight())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::Reason;
+
+    #[test]
+    fn only_what_keeps_from_looking_ends_the_wait_for_a_look() {
+        for (synced, partial, reason, settled) in [
+            (false, false, None, false),
+            (true, false, None, true),
+            (true, true, None, false),
+            (false, false, Some(Reason::Unreachable), true),
+            (true, true, Some(Reason::Forbidden), true),
+            (false, false, Some(Reason::NetworkUnset), false),
+            (true, true, Some(Reason::GatewayUnresolved), false),
+        ] {
+            let mut conditions = Conditions::default();
+            reason.map(|reason| conditions.set(reason, Some("why".to_owned())));
+            let observed = Observed { synced, partial, conditions, ..Observed::default() };
+            assert_eq!(observed.settled(), settled, "{observed:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt};
+use model::vip::VipRanges;
 use serde_json::{Value, json};
 
 use crate::federation::{entry_addresses, service_entry_in};
@@ -225,5 +226,43 @@ fn who_changes_our_objects_is_not_fought_without_end() -> Result {
         is_right().await?;
         assert_eq!(api.get(&host).await?.data["spec"]["exportTo"], json!(["."]), "theirs is still there");
         Ok(())
+    })
+}
+
+/// An entry of ours that an earlier life has left.
+const LEFT: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: HOST, labels: {app.kubernetes.io/managed-by: federator}}
+spec:
+  hosts: [HOST]
+  addresses: [V4, 'V6']
+  ports: [{number: 1, name: http, protocol: HTTP}]
+  resolution: STATIC
+";
+
+#[test]
+fn addresses_outlive_the_store_in_what_was_written() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("left").await?;
+        let north = fleet.spare().await?;
+        ns.add_to(&north).await?;
+        north.deploy(&ns, "web", 1, 8080).await?;
+        let host = format!("web.{ns}.global");
+        // Not the first that is tried for it: that was another host's at the time.
+        let ranges = VipRanges::new("240.64.0.0/12".parse()?, "fdfe:d066::/64".parse()?)?;
+        let had = ranges.candidates(&host).nth(2).context("there are many")?;
+        let left = LEFT.replace("V4", &had.v4.to_string()).replace("V6", &had.v6.to_string());
+        north.apply(&ns, &left.replace("HOST", &host)).await?;
+        let agent = fleet.agent_of(&north).embedded().emitting().start().await?;
+        let addresses = json!([had.v4, had.v6]);
+        let has = |now: &Value| now["services"][format!("{ns}/web")]["addresses"] == addresses;
+        agent.wait_until("the addresses are those that it had", has).await?;
+        eventually(SOON, "the entry has it still", async || {
+            let entry = service_entry_in("v1", &north, &ns, &host).await?.data["spec"].take();
+            ensure!(entry["ports"][0]["number"] == 8080 && entry["addresses"][0] == addresses[0], "{entry}");
+            Ok(())
+        })
+        .await
     })
 }

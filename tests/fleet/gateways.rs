@@ -3,12 +3,12 @@
 
 use anyhow::{Context as _, ensure};
 use harness::{Agent, Cluster, Fleet, Result, SOON, XdsNode, eventually};
-use k8s_openapi::api::core::v1::Service;
-use kube::Api;
+use k8s_openapi::api::core::v1::{Node, NodeAddress, Service};
 use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::federation::service_entry;
+use crate::federation::{pods, service_entry};
 
 /// The network that only the spare cluster is on, and its gateway.
 pub(crate) const NETWORK: &str = "n9";
@@ -208,6 +208,136 @@ fn a_gateway_that_is_a_host_name_is_followed_to_its_addresses() -> Result {
         agent.wait_until("the loss is said", lost).await?;
         leads_through(east, &ns, &host, &["192.0.2.11", "192.0.2.12"]).await?;
         said(&agent, &format!("{ns}/web"), "").await
+    })
+}
+
+/// A second gateway beside [`ENTRANCE`], and the pods of both.
+const PAIR: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: second, labels: {topology.istio.io/network: n9}}
+spec: {type: LoadBalancer, externalIPs: [192.0.2.10], selector: {istio: second}, ports: [{name: tls, port: 15443}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: eastwest}
+spec:
+  replicas: 1
+  selector: {matchLabels: {istio: eastwestgateway}}
+  template:
+    metadata: {labels: {istio: eastwestgateway}}
+    spec: {containers: [{name: main, image: none}]}
+";
+
+/// The first gateway as a NodePort, on the nodes that are meant.
+const ON_NODES: &str = "\
+apiVersion: v1
+kind: Service
+metadata:
+  name: eastwest
+  labels: {topology.istio.io/network: n9}
+  annotations: {traffic.istio.io/nodeSelector: '{\"entrance\": \"yes\"}'}
+spec: {type: NodePort, selector: {istio: eastwestgateway}, ports: [{name: tls, port: 15443, nodePort: 31443}]}
+";
+
+/// The ways to what the other cluster has of a service, as the entry has them.
+async fn leads(cluster: &Cluster, ns: &str, other: &str, expected: &[&str]) -> Result {
+    let host = format!("web.{ns}.global");
+    eventually(SOON, &format!("the entry leads to {expected:?}"), async || {
+        let found = service_entry(cluster, ns, &host).await?;
+        let endpoints = found.data["spec"]["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let of_other = endpoints.iter().filter(|endpoint| endpoint["labels"]["federator.io/cluster"] == other);
+        let way = |endpoint: &Value| {
+            let text = |field: &str| endpoint[field].as_str().unwrap_or_default().to_owned();
+            format!("{}:{} on {}", text("address"), endpoint["ports"]["http"], text("network"))
+        };
+        let ways: Vec<_> = of_other.map(way).collect();
+        ensure!(ways == expected, "{ways:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Replaces the status of a node's addresses by one that is reached from outside.
+async fn show(cluster: &Cluster, node: &str, address: &str) -> Result {
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let labels = json!({"metadata": {"labels": {"entrance": "yes"}}});
+    nodes.patch(node, &PatchParams::default(), &Patch::Merge(labels)).await?;
+    let mut addresses = nodes.get(node).await?.status.and_then(|status| status.addresses).unwrap_or_default();
+    addresses.push(NodeAddress { address: address.to_owned(), type_: "ExternalIP".to_owned() });
+    let status = json!({"status": {"addresses": addresses}});
+    nodes.patch_status(node, &PatchParams::default(), &Patch::Merge(status)).await?;
+    Ok(())
+}
+
+#[test]
+fn ways_in_are_those_that_are_ready_on_nodes_that_are_meant_and_by_mode() -> Result {
+    Fleet::shared(async |fleet| {
+        let ns = fleet.namespace("ways").await?;
+        let (east, north) = (&fleet.spare().await?, fleet.spare().await?);
+        ns.add_to(east).await?;
+        ns.add_to(&north).await?;
+        north.apply("", "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}").await?;
+        for manifests in [MESHED, ENTRANCE, PAIR, &LOCAL.replace("*.local", "*.global")] {
+            north.apply(&ns, manifests).await?;
+        }
+        balance(&north, &ns, &[GATEWAY]).await?;
+        north.scale(&ns, "web", 1).await?;
+        east.deploy(&ns, "web", 1, 80).await?;
+        let name = north.name();
+        let both = |network: &str| {
+            let mut there = north.membership();
+            there["network"] = network.into();
+            json!([east.membership(), there])
+        };
+        let agent = fleet.agent_of(east).embedded().emitting();
+        let agent = agent.config(|config| config["clusters"] = both(NETWORK)).start().await?;
+        let first = format!("{GATEWAY}:15443 on n9");
+        leads(east, &ns, name, &[&first]).await?;
+        let unready = |now: &Value| now["clusters"][name]["conditions"]["GatewayNotReady"].is_string();
+        agent.wait_until("one is ready", |now| !unready(now)).await?;
+        north.scale(&ns, "eastwest", 0).await?;
+        leads(east, &ns, name, &[&first, "192.0.2.10:15443 on n9"]).await?;
+        agent.wait_until("none is ready", unready).await?;
+        north.scale(&ns, "eastwest", 1).await?;
+        leads(east, &ns, name, &[&first]).await?;
+
+        // What nodes are reached by from outside, of those that are meant.
+        north.apply(&ns, ON_NODES).await?;
+        let services: Api<Service> = Api::namespaced(north.client(), &ns);
+        services.delete("second", &Default::default()).await?;
+        let seen = |now: &Value| {
+            let said = now["clusters"][name]["observed"]["leftOut"].to_string();
+            said.contains("no node that it selects has an ExternalIP; the last ones are used")
+        };
+        agent.wait_until("no node is meant", seen).await?;
+        leads(east, &ns, name, &[&first]).await?;
+        let nodes = Api::<Node>::all(north.client()).list(&Default::default()).await?.items;
+        let node = nodes.first().context("a node")?.name_any();
+        show(&north, &node, "192.0.2.31").await?;
+        leads(east, &ns, name, &["192.0.2.31:31443 on n9"]).await?;
+        agent.terminate().await?;
+
+        // On one network a gateway is not needed, and may be wanted; on two it may not be wanted.
+        let pods = pods(&north, &ns, "web").await?;
+        let pod = pods.first().context("a pod")?;
+        for (mode, network, expected) in [
+            ("auto", east.network(), format!("{pod}:8080 on {}", east.network())),
+            ("gateway", east.network(), format!("192.0.2.31:31443 on {name}.{}", east.network())),
+            ("workload", NETWORK, format!("{pod}:8080 on {}", east.network())),
+        ] {
+            let on_nodes = ON_NODES.replace("network: n9", &format!("network: {network}"));
+            north.apply(&ns, &on_nodes).await?;
+            let agent = fleet.agent_of(east).embedded().emitting().config(|config| {
+                config["clusters"] = both(network);
+                config["gateways"] = json!({"mode": mode});
+            });
+            let agent = agent.start().await?;
+            leads(east, &ns, name, &[&expected]).await.context(mode)?;
+            said(&agent, &format!("{ns}/web"), "").await?;
+            agent.terminate().await?;
+        }
+        Ok(())
     })
 }
 

@@ -70,9 +70,10 @@ fn a_gateway_serves_others_with_what_its_cluster_does_not_import() -> Result {
         let backends: Vec<Backend> = pods.map(serve).collect::<Result<_>>()?;
         let agent = fleet.agent_of(&north).embedded().emitting().config(|config| {
             config["clusters"][0]["network"] = NETWORK.into();
-            config["import"] = json!({"namespaces": {"deny": [&*ns]}});
+            config["import"] =
+                json!({"namespaces": {"deny": [&*ns]}, "aliases": {"allow": [{"suffix": "example.com"}]}});
         });
-        let _agent = agent.start().await?;
+        let agent = agent.start().await?;
 
         let _istiod = north.istiod().await?;
         let node = XdsNode::router(&ns, north.place().address()).network(NETWORK).view(NETWORK);
@@ -90,6 +91,23 @@ fn a_gateway_serves_others_with_what_its_cluster_does_not_import() -> Result {
         for other in [format!("outbound_.80_._.web.{ns}.svc.cluster.local"), name.replace("web", "none")] {
             let answered = through(elsewhere, gateway, &other).await;
             ensure!(answered.is_err(), "{other}: {answered:?}");
+        }
+
+        // Once it is imported, by its other hosts too.
+        agent.reconfigure(|config| config["import"]["namespaces"] = json!({}))?;
+        let hosts = [format!("web.{ns}.svc.cluster.{}", north.name()), "shop.example.com".to_owned()];
+        let asks = format!("federator.io/aliases={}", hosts[1]);
+        north
+            .kubectl(["annotate", "service", "web", "--namespace", &*ns, "federator.io/cluster-host=true", &asks])?
+            .done()?;
+        for host in hosts {
+            let name = format!("outbound_.80_._.{host}");
+            eventually(SOON, &format!("{host} is let through"), async || {
+                let pod = through(elsewhere, gateway, &name).await?;
+                ensure!(backends.iter().any(|backend| backend.address().to_string() == pod), "{pod}");
+                Ok(())
+            })
+            .await?;
         }
         assert_eq!(envoy.refusals().await?, 0);
         Ok(())
