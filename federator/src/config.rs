@@ -171,6 +171,8 @@ pub struct Emit {
     pub export_to: Vec<String>,
     /// For which services there are any.
     pub scope: file::EmitScope,
+    /// Which ports entries have.
+    pub ports: file::EmitPorts,
     /// The families of which entries have virtual addresses.
     pub families: Families,
     /// The labels of the pods of east-west gateways; none where the Gateway is somebody else's to write.
@@ -337,6 +339,7 @@ impl Config {
                 destination_rules: file.emit.destination_rules,
                 export_to: export_to(file.emit.export_to)?,
                 scope: file.emit.scope,
+                ports: file.emit.ports,
                 families: families(&file.emit.families)?,
                 gateway,
                 target,

@@ -11,7 +11,7 @@ use crate::{
     api::{self, Sources, metrics},
     config::{
         Config, EmitTarget, Store as StoreConfig,
-        file::{AnswerMode, EmitScope},
+        file::{AnswerMode, EmitPorts, EmitScope},
         rules::ImportRules,
     },
     emit::{
@@ -267,6 +267,7 @@ impl Stages {
             rules: config.emit.destination_rules,
             export_to: config.emit.export_to.as_slice().into(),
             remote_only: config.emit.scope == EmitScope::Remote,
+            all_ports: config.emit.ports == EmitPorts::Union,
             families: config.emit.families,
             gateway: config.emit.gateway.clone(),
         };

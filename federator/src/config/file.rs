@@ -327,6 +327,8 @@ pub struct Emit {
     pub export_to: Vec<String>,
     /// For which services there are any.
     pub scope: EmitScope,
+    /// Which ports of a service ServiceEntries have.
+    pub ports: EmitPorts,
     /// The families of which ServiceEntries have virtual addresses.
     pub families: Vec<Family>,
     /// What this cluster's east-west gateways let through.
@@ -354,6 +356,17 @@ pub enum EmitScope {
     /// For those only that another cluster exports too: sidecars hold less. Whoever asks for another by its global name goes
     /// to nobody.
     Remote,
+}
+
+/// Which ports of a service a ServiceEntry has. It cannot leave an endpoint out of one port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EmitPorts {
+    /// Those that every endpoint serves.
+    #[default]
+    Common,
+    /// Those that any serves: who is sent to another for one of them is refused there.
+    Union,
 }
 
 /// The Gateway that lets others in, where this cluster has east-west gateways.
@@ -489,6 +502,7 @@ impl Default for Emit {
             destination_rules: true,
             export_to: Vec::new(),
             scope: EmitScope::All,
+            ports: EmitPorts::Common,
             // One is enough where clients have both: istiod repeats every endpoint once an address.
             families: vec![Family::V4],
             gateway: EmitGateway::default(),

@@ -52,6 +52,8 @@ pub struct Config {
     pub export_to: Arc<[String]>,
     /// Whether there is nothing for services that no other cluster exports.
     pub remote_only: bool,
+    /// Whether entries have ports that not every endpoint serves.
+    pub all_ports: bool,
     /// The families of which entries have virtual addresses.
     pub families: Families,
     /// The labels of the pods of east-west gateways; none where the Gateway is somebody else's to write.
@@ -188,6 +190,7 @@ impl Objects {
                 all: whole,
                 host: name.clone(),
                 is_further: kind != HostKind::Own,
+                all_ports: self.config.all_ports,
                 export_to: export_to.clone(),
                 families: self.config.families,
             };

@@ -1,8 +1,8 @@
 //! One service as Istio's ServiceEntry: hosts, virtual addresses, and the endpoints that this cluster can use, those of
 //! other networks as the gateways that lead to them. Pure.
 //!
-//! A ServiceEntry cannot leave an endpoint out of one port, so a port that not every endpoint serves is left out. What an
-//! entry has no room or no word for is said as a condition of its service.
+//! A ServiceEntry cannot leave an endpoint out of one port, so a port that not every endpoint serves is left out, unless all
+//! are asked for. What an entry has no room or no word for is said as a condition of its service.
 
 mod condition;
 mod identities;
@@ -53,6 +53,8 @@ pub(super) struct Made {
     pub(super) host: Arc<str>,
     /// Whether the host is beside the service's own, whose addresses these are: it is told apart by its name alone.
     pub(super) is_further: bool,
+    /// Whether it has ports that not every endpoint serves; the same in all clusters.
+    pub(super) all_ports: bool,
     /// The namespaces that see it; empty for all.
     pub(super) export_to: Arc<[String]>,
     /// The families of which it has virtual addresses.
@@ -114,19 +116,23 @@ impl Made {
         self.service.vip.iter().flat_map(|vip| self.families.iter().map(|family| of(*vip, family))).collect()
     }
 
-    /// The ports that every endpoint serves. Istio's ServiceEntry knows no UDP or SCTP, and a number only once: so do merged TCP ports.
+    /// The ports that every endpoint serves, or any. Istio's ServiceEntry knows no UDP or SCTP, and a number only once: so do merged TCP ports.
     fn ports(&self, offer: &Offer<'_>, missing: &mut Vec<Condition>) -> Vec<&export::Port> {
         let mut ports: Vec<&export::Port> = Vec::new();
         let usable: Vec<&Usable<'_>> = served::endpoints(offer).collect();
         for port in &*self.service.ports {
             let served = || usable.iter().filter(|usable| usable.member.target(port).is_some()).count();
+            let is_partial = || served() < usable.len() && !(self.all_ports && served() > 0);
             if port.protocol != export::Protocol::Tcp {
                 missing.push(Condition::transport(port));
-            } else if served() < usable.len() {
+            } else if is_partial() {
                 missing.push(Condition::partial(port, served(), usable.len()));
             } else if self.is_further && !is_told_by_name(istio_protocol(port)) {
                 missing.push(Condition::needs_address(port));
             } else {
+                if served() < usable.len() {
+                    missing.push(Condition::kept(port, served(), usable.len()));
+                }
                 ports.push(port);
             }
         }

@@ -151,6 +151,7 @@ fn objects() -> Result<Objects> {
         rules: true,
         export_to: Arc::default(),
         remote_only: false,
+        all_ports: false,
         families: [Family::V4].into_iter().collect(),
         gateway: BTreeMap::new(),
     }))

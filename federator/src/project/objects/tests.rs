@@ -39,6 +39,7 @@ impl Bed {
                 rules: false,
                 export_to: Arc::default(),
                 remote_only: false,
+                all_ports: false,
                 families: [Family::V4].into_iter().collect(),
                 gateway: BTreeMap::new(),
             }),

@@ -11,7 +11,7 @@ use std::fmt;
 /// Why something is missing. The names are for people and for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// A port that not every endpoint serves. A ServiceEntry cannot leave an endpoint out of one port.
+    /// A port that not every endpoint serves, left out or not. A ServiceEntry cannot leave an endpoint out of one port.
     PortPartial,
     /// A port of a host without an address of its own, on which nobody says for which host he comes.
     PortNeedsAddress,
@@ -102,6 +102,11 @@ impl Condition {
 
     pub(super) fn partial(port: &Port, served: usize, endpoints: usize) -> Self {
         Self::of(Reason::PortPartial, format!("{port} is served by {served} of {endpoints} endpoints, and left out"))
+    }
+
+    pub(super) fn kept(port: &Port, served: usize, endpoints: usize) -> Self {
+        let why = "the others refuse what comes for it";
+        Self::of(Reason::PortPartial, format!("{port} is served by {served} of {endpoints} endpoints, and {why}"))
     }
 
     pub(super) fn needs_address(port: &Port) -> Self {

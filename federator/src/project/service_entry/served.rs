@@ -43,14 +43,12 @@ impl Made {
             if through.is_empty() || (is_uniform(&self.all) && chosen.is_ready_there(&self.networks)) {
                 return chosen;
             }
-            let lacking = lacking(&self.service, &chosen.offer);
+            let lacking = lacking(&self.service, &chosen.offer, self.all_ports);
             let clusters: BTreeSet<&ClusterId> =
                 through.iter().flat_map(|through| &through.gateways).map(|entrance| entrance.cluster).collect();
             let before = without.len();
             for cluster in clusters {
-                let there = there
-                    .entry(cluster.clone())
-                    .or_insert_with(|| There::new(&self.networks, cluster, &self.place, &self.all, asker));
+                let there = there.entry(cluster.clone()).or_insert_with(|| self.there(cluster, asker));
                 if !there.is_open || !there.lacks.is_subset(&lacking) {
                     without.insert(cluster.clone());
                 }
@@ -59,6 +57,15 @@ impl Made {
                 return chosen;
             }
         }
+    }
+
+    /// What the entry of a cluster holds at least, where modes are the same. It may leave out gateways in its turn, and then
+    /// it has more ports.
+    fn there(&self, cluster: &ClusterId, asker: Asker<'_>) -> There {
+        let place = Place { cluster: cluster.clone(), ..(*self.place).clone() };
+        let chosen = Chosen::new(offer(&self.networks, &place, &self.all, asker));
+        let is_open = chosen.offer.usable.iter().any(|usable| usable.member.endpoint.workload.takes_mutual_tls());
+        There { lacks: lacking(&self.all, &chosen.offer, self.all_ports), is_open }
     }
 }
 
@@ -87,27 +94,17 @@ impl<'a> Chosen<'a> {
     }
 }
 
-// === impl There ===
-
-impl There {
-    /// What the entry of a cluster holds at least, where the mode is the same. It may leave out gateways in its turn, and
-    /// then it has more ports.
-    fn new(networks: &Networks, cluster: &ClusterId, here: &Place, service: &Service, asker: Asker<'_>) -> Self {
-        let place = Place { cluster: cluster.clone(), ..here.clone() };
-        let chosen = Chosen::new(offer(networks, &place, service, asker));
-        let is_open = chosen.offer.usable.iter().any(|usable| usable.member.endpoint.workload.takes_mutual_tls());
-        Self { lacks: lacking(service, &chosen.offer), is_open }
-    }
-}
-
 /// All endpoints of an offer, whatever the way to them.
 pub(super) fn endpoints<'a, 'b>(offer: &'b Offer<'a>) -> impl Iterator<Item = &'b Usable<'a>> {
     offer.usable.iter().chain(offer.through.iter().flat_map(|through| &through.endpoints))
 }
 
-/// The ports of a service that an entry of these endpoints lacks, because not all serve them.
-fn lacking(service: &Service, offer: &Offer<'_>) -> BTreeSet<(Protocol, u16)> {
-    let lacks = |port: &&Port| endpoints(offer).any(|usable| usable.member.target(port).is_none());
+/// The ports of a service that an entry of these endpoints lacks, because not all serve them; or none, where that is enough.
+fn lacking(service: &Service, offer: &Offer<'_>, all_ports: bool) -> BTreeSet<(Protocol, u16)> {
+    let lacks = |port: &&Port| {
+        let mut serve = endpoints(offer).map(|usable| usable.member.target(port).is_some());
+        if all_ports { !serve.any(|serves| serves) } else { !serve.all(|serves| serves) }
+    };
     tcp(service).filter(lacks).map(|port| (port.protocol, port.number)).collect()
 }
 

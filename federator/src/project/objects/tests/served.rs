@@ -47,6 +47,20 @@ fn a_gateway_whose_cluster_lacks_a_port_is_no_way() {
 }
 
 #[test]
+fn a_port_that_any_serves_is_enough_where_all_ports_are_kept() {
+    let mut bed = Bed::new(&[("here", "n1")]);
+    bed.objects.config.all_ports = true;
+    with_gateways(&mut bed, &["192.0.2.7"], "*.global");
+    let here = of(&["http:80 tcp:90 | 10.0.0.1"]);
+    let ways = |bed: &mut Bed, south: &[&str]| {
+        bed.set("demo/web", &[("here", here.clone()), ("south", of(south))]);
+        endpoints(bed).len()
+    };
+    assert_eq!(ways(&mut bed, &["http:80 tcp:90* | 10.2.0.1", "http:80 | 10.2.0.2"]), 2);
+    assert_eq!(ways(&mut bed, &["http:80* | 10.2.0.1", "http:80 | 10.2.0.2"]), 1, "nobody there serves the other");
+}
+
+#[test]
 fn a_gateway_with_nothing_ready_behind_it_is_no_way() {
     let draining = "http:80 tcp:90* | 10.2.0.1~";
     // Nothing is ready that this cluster could use, and in south something is, without a sidecar.

@@ -30,6 +30,31 @@ fn what_no_other_cluster_has_may_stay_out_of_the_mesh() {
 }
 
 #[test]
+fn ports_that_not_all_serve_may_be_kept() {
+    let mut bed = Bed::new(&[("here", "n1"), ("east", "n1")]);
+    let exports = [
+        ("here", export(head("http:80 tcp:90"), [slice("http:80", "10.0.0.1")])),
+        ("east", export(head("http:80 tcp:90 none:95"), [slice("http:8080 tcp:90", "10.0.0.2")])),
+    ];
+    let partial = |port: &str, served: usize, then: &str| {
+        format!("PortPartial: {port} is served by {served} of 2 endpoints, and {then}")
+    };
+    let left_out = [partial("90/TCP(tcp)", 1, "left out"), partial("95/TCP(none)", 0, "left out")];
+    assert_eq!(missing(&mut bed, &exports), left_out);
+    bed.objects.config.all_ports = true;
+    bed.set("demo/web", &[]);
+    assert_eq!(
+        missing(&mut bed, &exports),
+        [partial("90/TCP(tcp)", 1, "the others refuse what comes for it"), left_out[1].clone()]
+    );
+    let all = bed.objects.update(&bed.gathered);
+    let entry = all.iter().next().expect("one").1.json();
+    assert_eq!(entry["ports"].as_array().map(Vec::len), Some(2));
+    let ports = entry["endpoints"].as_array().expect("two").iter().map(|endpoint| endpoint["ports"].to_string());
+    assert_eq!(ports.collect::<Vec<_>>(), ["null", r#"{"http":8080}"#]);
+}
+
+#[test]
 fn who_sees_an_entry_includes_the_gateways() {
     for (said, has_gateway, beside, in_root) in [
         (&[][..], true, None, None),
