@@ -73,6 +73,7 @@ pub(super) async fn measure(fleet: &Fleet, cluster: &Cluster, shape: &Shape, opt
     let mut rules = Rule::of_an_agent();
     let verbs = ["list", "watch", "create", "patch", "delete"];
     rules.extend(KINDS.map(|kind| Rule::everywhere("networking.istio.io", kind, &verbs)));
+    rules.push(Rule::everywhere("networking.istio.io", "virtualservices", &verbs[..2]));
     let reader = cluster.reader_with("bench", rules).await?;
     let target = Target { fleet, cluster, reader, objects: f64::from(2 * shape.names()) };
 
