@@ -154,7 +154,7 @@ mod tests {
     use kube::core::ObjectMeta;
     use serde_json::json;
 
-    fn object(name: &str, spec: Value) -> DynamicObject {
+    fn object(name: &str, spec: &Value) -> DynamicObject {
         let metadata = ObjectMeta { name: Some(name.into()), namespace: Some("demo".into()), ..ObjectMeta::default() };
         DynamicObject { types: None, metadata, data: json!({ "spec": spec }) }
     }
@@ -183,17 +183,17 @@ mod tests {
             "tls": [{ "match": [{ "sniHosts": ["no.demo.svc.cluster.west"] }], "route": [to("f.demo.svc.cluster.west")] }],
         });
         let mut known = Known::default();
-        known.set(&object("routes", spec));
+        known.set(&object("routes", &spec));
         assert_eq!(names(&known), ["a", "b", "c", "d", "e", "f"].map(|name| format!("demo/{name}@west")));
         let mut known = Known::default();
-        known.set(&object("rule", json!({ "host": "web.demo.svc.cluster.west" })));
-        known.set(&object("pattern", json!({ "host": "*.demo.svc.cluster.west" })));
+        known.set(&object("rule", &json!({ "host": "web.demo.svc.cluster.west" })));
+        known.set(&object("pattern", &json!({ "host": "*.demo.svc.cluster.west" })));
         assert_eq!(names(&known), ["demo/web@west"]);
     }
 
     #[test]
     fn what_is_named_ends_with_the_last_that_names_it() {
-        let rule = |name: &str, host: &str| object(name, json!({ "host": format!("{host}.demo.svc.cluster.west") }));
+        let rule = |name: &str, host: &str| object(name, &json!({ "host": format!("{host}.demo.svc.cluster.west") }));
         let named = |names: &[&str], is_whole| {
             (names.iter().map(|name| format!("demo/{name}@west")).collect::<Vec<_>>(), is_whole)
         };
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(unknown(Cause::Unreachable), (false, true));
         assert_eq!(unknown(Cause::Forbidden), (true, true));
         let mut known = Known::default();
-        known.set(&object("rule", json!({ "host": "web.demo.svc.cluster.west" })));
+        known.set(&object("rule", &json!({ "host": "web.demo.svc.cluster.west" })));
         known.hear(KINDS[0], News::Absent("no CRD".into()));
         assert_eq!((names(&known), known.is_whole, known.trouble), (vec![], true, None));
     }
