@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZero;
+use std::thread::available_parallelism;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -30,7 +32,8 @@ pub struct Bound {
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) address: SocketAddr,
-    pub(crate) udp: UdpSocket,
+    /// Several, among which the kernel divides clients.
+    pub(crate) udp: Vec<UdpSocket>,
     pub(crate) tcp: TcpListener,
 }
 
@@ -59,7 +62,8 @@ impl Bound {
     /// The first address that cannot be bound; the others are let go.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
         let only_v6 = addresses.iter().any(SocketAddr::is_ipv4);
-        let pairs = addresses.iter().map(|address| Pair::bind(*address, only_v6));
+        let sockets = available_parallelism().map_or(1, NonZero::get);
+        let pairs = addresses.iter().map(|address| Pair::bind(*address, only_v6, sockets));
         Ok(Self { pairs: pairs.collect::<Result<_, _>>()? })
     }
 
@@ -77,14 +81,14 @@ impl Bound {
 // === impl Pair ===
 
 impl Pair {
-    fn bind(address: SocketAddr, only_v6: bool) -> Result<Self, BindError> {
+    fn bind(address: SocketAddr, only_v6: bool, sockets: usize) -> Result<Self, BindError> {
         let error = |transport| move |source| BindError { address, transport, source };
         let mut tries = if address.port() == 0 { FREE_PORT_TRIES } else { 1 };
         loop {
             let tcp = listen(address, only_v6).map_err(error(Transport::Tcp))?;
             let real = tcp.local_addr().map_err(error(Transport::Tcp))?;
             tries -= 1;
-            match receive(real, only_v6) {
+            match (0..sockets).map(|_| receive(real, only_v6)).collect() {
                 Ok(udp) => {
                     return Ok(Self { address: real, udp, tcp });
                 }
@@ -106,6 +110,8 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
 
 fn receive(address: SocketAddr, only_v6: bool) -> io::Result<UdpSocket> {
     let socket = socket(address, only_v6, Type::DGRAM, Protocol::UDP)?;
+    // For sockets of one user alone. Another process is told by the address over TCP, which it cannot have too.
+    socket.set_reuse_port(true)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket.into())

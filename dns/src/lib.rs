@@ -45,25 +45,29 @@
 
 mod metrics;
 mod node;
+mod path;
 mod tree;
 mod zone;
 mod zones;
 
 mod answer;
+mod query;
+mod reply;
 
 mod bind;
 mod server;
 mod tcp;
+mod udp;
 
 #[cfg(test)]
 mod testing;
 
 pub use hickory_proto::rr::Name;
 
-pub use answer::{Answer, Request, answer};
 pub use bind::{BindError, Bound};
 pub use metrics::{Metrics, Transport};
-pub use node::{ExtendedError, Node, RrSet, Srv, Why};
+pub use node::{ExtendedError, Node, Srv, Why};
+pub use reply::{Replied, reply};
 pub use server::{Limits, ServeError};
 pub use zone::{Apex, Zone, ZoneError};
 pub use zones::Zones;

@@ -1,8 +1,7 @@
 //! What the server counts.
 //!
 //! Every counter exists from the start and is reached by index, so that counting a query is one atomic addition:
-//! no lock, no lookup by label. Names get their prefix from the registry they are put into. Messages over UDP that
-//! cannot be decoded are answered before they reach this crate, and are not counted.
+//! no lock, no lookup by label. Names get their prefix from the registry they are put into.
 
 use std::fmt;
 
@@ -12,6 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::reply::Replied;
 
 /// The codes that this server can give, and their names in the IANA registry.
 const RCODES: [(ResponseCode, &str); 7] = [
@@ -38,7 +39,7 @@ pub enum Transport {
 pub struct Metrics {
     udp: [Counter; RCODES.len()],
     tcp: [Counter; RCODES.len()],
-    pub(crate) truncated: Counter,
+    truncated: Counter,
     pub(crate) tcp_connections: Gauge,
     pub(crate) tcp_turned_away: Counter,
 }
@@ -76,13 +77,16 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn replied(&self, transport: Transport, rcode: ResponseCode) {
+    pub(crate) fn replied(&self, transport: Transport, Replied { rcode, truncated }: Replied) {
         let counters = match transport {
             Transport::Udp => &self.udp,
             Transport::Tcp => &self.tcp,
         };
         if let Some(at) = RCODES.iter().position(|(known, _)| *known == rcode) {
             counters[at].inc();
+        }
+        if truncated {
+            self.truncated.inc();
         }
     }
 

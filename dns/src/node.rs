@@ -1,20 +1,19 @@
-//! What one owner name holds, first as it is written down ([`Node`]), then as it is answered ([`RrSet`]). How it is kept
-//! in between is for a tree to know.
+//! What one owner name holds, as it is written down. How it is kept is for a tree to know, and how it is sent for a reply.
 //!
 //! A node knows neither its zone nor its neighbours. Its data has no order: it is sorted and freed of duplicates when
 //! it is compiled, so equal data makes equal answers, whoever collected it and in which order.
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZero;
 
-use hickory_proto::rr::rdata::{NS, SOA, SRV, TXT};
-use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
+use hickory_proto::rr::{LowerName, Name, RecordType};
 
 /// RFC 2181, section 8: a TTL has 31 bits.
 pub(crate) const MAX_TTL: u32 = i32::MAX as u32;
 
 /// RFC 1035, section 3.3: a character-string has at most 255 octets; longer texts become several of them.
-const MAX_CHARACTER_STRING: usize = 255;
+pub(crate) const MAX_CHARACTER_STRING: usize = 255;
 
 /// An extended error must fit into the smallest truncated reply (512 octets) beside the longest question.
 pub(crate) const MAX_WHY: usize = 160;
@@ -35,6 +34,8 @@ pub struct Node {
     pub srv: Vec<Srv>,
     /// One record each; a text longer than 255 octets is cut into character-strings of that record.
     pub txt: Vec<String>,
+    /// Most records in one answer; none for all. Of more, each answer has others, all of them equally often.
+    pub at_most: Option<NonZero<u16>>,
     /// Says why a question for a type that is missing here gets NODATA.
     pub why_empty: Option<Why>,
 }
@@ -57,6 +58,13 @@ pub struct Srv {
 pub struct Why {
     code: ExtendedError,
     text: Cow<'static, str>,
+}
+
+/// The same as it is kept and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reason<'z> {
+    pub(crate) code: u8,
+    pub(crate) text: &'z [u8],
 }
 
 /// The INFO-CODEs of RFC 8914, section 4, that an authoritative server has a use for.
@@ -82,13 +90,6 @@ pub enum ExtendedError {
     NetworkError = 23,
 }
 
-/// The records of one owner and type: never empty, one TTL (RFC 2181, section 5.2).
-#[derive(Debug, Clone)]
-pub struct RrSet {
-    records: Box<[Record]>,
-    octets: usize,
-}
-
 // === impl Why ===
 
 impl Why {
@@ -101,10 +102,6 @@ impl Why {
         Self { code, text }
     }
 
-    pub(crate) const fn known(code: ExtendedError, text: &'static str) -> Self {
-        Self { code, text: Cow::Borrowed(text) }
-    }
-
     /// The INFO-CODE.
     pub fn code(&self) -> ExtendedError {
         self.code
@@ -113,31 +110,6 @@ impl Why {
     /// The EXTRA-TEXT.
     pub fn text(&self) -> &str {
         &self.text
-    }
-
-    /// The option's data (RFC 8914, section 2): INFO-CODE and EXTRA-TEXT.
-    pub(crate) fn to_wire(&self) -> Vec<u8> {
-        let code = (self.code as u16).to_be_bytes();
-        [code.as_slice(), self.text.as_bytes()].concat()
-    }
-}
-
-// === impl ExtendedError ===
-
-impl ExtendedError {
-    /// The one of that INFO-CODE.
-    pub(crate) fn from_code(code: u8) -> Self {
-        let all = [
-            Self::StaleAnswer,
-            Self::NotReady,
-            Self::Blocked,
-            Self::Filtered,
-            Self::Prohibited,
-            Self::NotAuthoritative,
-            Self::NotSupported,
-            Self::NetworkError,
-        ];
-        all.into_iter().find(|known| *known as u8 == code).unwrap_or(Self::Other)
     }
 }
 
@@ -160,40 +132,6 @@ impl Node {
     }
 }
 
-// === impl RrSet ===
-
-impl RrSet {
-    pub(crate) fn new(owner: &Name, ttl: u32, data: impl IntoIterator<Item = RData>) -> Option<Self> {
-        let record = |data| Record::from_rdata(owner.clone(), ttl.min(MAX_TTL), data);
-        let records: Box<[Record]> = data.into_iter().map(record).collect();
-        let octets = records.iter().map(octets).sum();
-        (!records.is_empty()).then_some(Self { records, octets })
-    }
-
-    /// RRsets are of class IN unless told otherwise.
-    pub(crate) fn in_class(mut self, class: DNSClass) -> Self {
-        for record in &mut self.records {
-            record.dns_class = class;
-        }
-        self
-    }
-
-    /// At least one.
-    pub fn records(&self) -> &[Record] {
-        &self.records
-    }
-
-    /// The type that all of them have.
-    pub fn kind(&self) -> RecordType {
-        self.records.first().map_or(RecordType::ZERO, Record::record_type)
-    }
-
-    /// The most octets it takes on the wire, that is without name compression.
-    pub fn octets(&self) -> usize {
-        self.octets
-    }
-}
-
 /// Lower case and absolute: the form in which names are compared here.
 pub(crate) fn canonical(name: &Name) -> LowerName {
     let mut name = name.clone();
@@ -205,29 +143,6 @@ pub(crate) fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
     items.sort_unstable();
     items.dedup();
     items
-}
-
-pub(crate) fn text_rdata(text: &str) -> RData {
-    // An empty text is one empty character-string; none at all would not be a TXT record.
-    let parts = match text.as_bytes() {
-        [] => vec![[].as_slice()],
-        octets => octets.chunks(MAX_CHARACTER_STRING).collect(),
-    };
-    RData::TXT(TXT::from_bytes(parts))
-}
-
-fn octets(record: &Record) -> usize {
-    let data = match &record.data {
-        RData::A(_) => 4,
-        RData::AAAA(_) => 16,
-        RData::SRV(SRV { target, .. }) => 6 + name_octets(target),
-        RData::TXT(txt) => txt.txt_data.iter().map(|part| 1 + part.len()).sum(),
-        RData::NS(NS(name)) => name_octets(name),
-        RData::SOA(SOA { mname, rname, .. }) => 20 + name_octets(mname) + name_octets(rname),
-        // Nothing else is ever put into a set; the largest there can be keeps the bound true.
-        _ => usize::from(u16::MAX),
-    };
-    name_octets(&record.name) + RECORD_HEAD + data
 }
 
 /// A length octet before each label, and the root's.

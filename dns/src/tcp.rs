@@ -1,8 +1,9 @@
 //! Connections: accept, frame, bound, drain. Octets in, octets out; what they mean is the caller's.
 //!
-//! hickory-server has a TCP loop of its own, but it accepts without bound and loses what it holds when it stops.
-//! One connection is served in order, one message at a time (RFC 7766 allows pipelining, and so do we); CoreDNS sends
-//! one query at a time on each of its connections and opens as many as it has queries in flight.
+//! A bounded number of connections is accepted, and what they have sent is answered when the server stops.
+//! Answers take no time, so a connection has them in order (RFC 7766 allows pipelining, and so do we), and all that arrived
+//! together leave together. CoreDNS sends one query at a time on each of its connections and opens as many as it has queries
+//! in flight.
 
 use std::future::ready;
 use std::io;
@@ -35,9 +36,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Most queries fit at once, length included.
 const FIRST_BUFFER: usize = 512;
 
-/// Turns one message into its answer; `None` ends the connection.
+/// Answers that leave together, in octets: more are not held for one client.
+const LARGEST_WRITE: usize = 64 << 10;
+
+/// Adds the answer to one message; that there is none ends the connection.
 pub(crate) trait Respond: Clone + Send + Sync + 'static {
-    fn respond(&self, message: Vec<u8>, peer: SocketAddr) -> Option<Vec<u8>>;
+    fn respond(&self, message: &[u8], out: &mut Vec<u8>) -> bool;
 }
 
 /// One listening socket.
@@ -54,12 +58,23 @@ pub(crate) struct Listener<R> {
 
 struct Connection<R> {
     stream: TcpStream,
-    peer: SocketAddr,
     respond: R,
     idle: Duration,
     shutdown: CancellationToken,
-    /// What was read and is not yet a whole message.
-    buffer: Vec<u8>,
+    /// What was read and is not answered yet.
+    queries: Vec<u8>,
+    /// What is to be written.
+    replies: Vec<u8>,
+}
+
+/// What became of the messages that had arrived.
+enum Answered {
+    /// All that are whole.
+    All,
+    /// As many as may leave together.
+    Some,
+    /// One ends the connection, after the answers to those before it.
+    Last,
 }
 
 // === impl Listener ===
@@ -113,11 +128,11 @@ impl<R: Respond> Listener<R> {
         let open = self.metrics.open();
         let connection = Connection {
             stream,
-            peer,
             respond: self.respond.clone(),
             idle: self.idle,
             shutdown: self.shutdown.clone(),
-            buffer: Vec::with_capacity(FIRST_BUFFER),
+            queries: Vec::with_capacity(FIRST_BUFFER),
+            replies: Vec::with_capacity(FIRST_BUFFER),
         };
         tasks.spawn(async move {
             if let Err(error) = connection.serve().await {
@@ -138,44 +153,54 @@ impl<R: Respond> Connection<R> {
         loop {
             let stopping = shutdown.is_cancelled();
             let patience = if stopping { LAST_CALL } else { self.idle };
-            let message = tokio::select! {
+            let is_open = tokio::select! {
                 biased;
-                read = timeout(patience, self.read()) => match read {
-                    Ok(message) => message?,
+                read = timeout(patience, self.stream.read_buf(&mut self.queries)) => match read {
+                    Ok(read) => read? > 0,
                     Err(_idle) => return Ok(()),
                 },
-                // What was read so far stays in the buffer; the patience is another one from here on.
+                // What was read so far stays; the patience is another one from here on.
                 () = shutdown.cancelled(), if !stopping => continue,
             };
-            let Some(message) = message else { return Ok(()) };
-            let Some(reply) = self.respond.respond(message, self.peer) else {
+            if !is_open {
                 return Ok(());
-            };
-            timeout(WRITE_PATIENCE, self.write(&reply)).await??;
-        }
-    }
-
-    /// The next message; `None` at the end of the stream. May be dropped at any time without loss.
-    async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            if let Some((length, rest)) = self.buffer.split_first_chunk::<2>() {
-                let length = usize::from(u16::from_be_bytes(*length));
-                if let Some(message) = rest.get(..length) {
-                    let message = message.to_vec();
-                    self.buffer.drain(..2 + length);
-                    return Ok(Some(message));
+            }
+            loop {
+                let answered = self.answer();
+                timeout(WRITE_PATIENCE, self.stream.write_all(&self.replies)).await??;
+                self.replies.clear();
+                match answered {
+                    Answered::All => break,
+                    Answered::Some => {}
+                    Answered::Last => return Ok(()),
                 }
             }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(None);
-            }
         }
     }
 
-    /// RFC 7766, section 8: length and message in one write, or some clients see two messages.
-    async fn write(&mut self, message: &[u8]) -> io::Result<()> {
-        let length = u16::try_from(message.len()).map_err(io::Error::other)?;
-        let framed = [length.to_be_bytes().as_slice(), message].concat();
-        self.stream.write_all(&framed).await
+    /// Answers what has arrived. RFC 7766, section 8: length and message in one write, or some clients see two messages.
+    fn answer(&mut self) -> Answered {
+        let (mut at, mut answered) = (0, Answered::All);
+        while let Some((length, rest)) = self.queries[at..].split_first_chunk::<2>() {
+            let length = usize::from(u16::from_be_bytes(*length));
+            let Some(message) = rest.get(..length) else { break };
+            if self.replies.len() > LARGEST_WRITE {
+                answered = Answered::Some;
+                break;
+            }
+            at += 2 + length;
+            let begin = self.replies.len();
+            self.replies.extend_from_slice(&[0; 2]);
+            let is_answered = self.respond.respond(message, &mut self.replies);
+            let length = u16::try_from(self.replies.len() - begin - 2).ok().filter(|_| is_answered);
+            let Some(length) = length else {
+                self.replies.truncate(begin);
+                answered = Answered::Last;
+                break;
+            };
+            self.replies[begin..begin + 2].copy_from_slice(&length.to_be_bytes());
+        }
+        self.queries.drain(..at);
+        answered
     }
 }

@@ -1,8 +1,13 @@
-//! What the tests of this crate have in common: names and the apex of a zone.
+//! What the tests of this crate have in common: names, the apex of a zone, and questions with the answers to them as a
+//! client reads them, who is hickory-proto.
 
-use hickory_proto::rr::Name;
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
 
+use crate::metrics::Transport;
+use crate::reply::reply;
 use crate::zone::Apex;
+use crate::zones::Zones;
 
 /// A name by its text.
 pub(crate) fn n(name: &str) -> Name {
@@ -22,4 +27,19 @@ pub(crate) fn apex(name: &str) -> Apex {
         expire: 86400,
         negative_ttl: 3,
     }
+}
+
+/// A query as a stub resolver sends it.
+pub(crate) fn query(name: &Name, kind: RecordType) -> Message {
+    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name.clone(), kind));
+    message
+}
+
+/// The answer to a message over TCP.
+pub(crate) fn ask(zones: &Zones, message: &Message) -> Message {
+    let mut octets = Vec::new();
+    reply(zones, &message.to_vec().unwrap(), Transport::Tcp, 0, &mut octets).unwrap();
+    Message::from_vec(&octets).unwrap()
 }

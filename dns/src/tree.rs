@@ -1,18 +1,15 @@
-//! The names at and below one owner with what they hold, as one run of octets: a zone holds very many, and few are
-//! asked for at a time, so records are built when they are.
+//! The names at and below one owner with what they hold, as one run of octets: a zone holds very many, and few are asked
+//! for at a time, so they are kept as small as they can be and written into answers from there.
 //!
-//! Names are written relative to something above them, from the top label down, each label behind its length. So the
-//! octets of a name begin with those of whatever is above it, and in their order descendants follow their ancestor.
-//! A tree does not know where it hangs: whoever asks says how far up its owner is.
+//! A tree does not know where it hangs: its names are relative to its owner.
 
-use std::borrow::Cow;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZero;
 use std::sync::Arc;
 
-use hickory_proto::rr::rdata::{A, AAAA, SRV};
-use hickory_proto::rr::{LowerName, Name, RData, RecordType};
+use hickory_proto::rr::{LowerName, RecordType};
 
-use crate::node::{ExtendedError, Node, RrSet, Srv, Why, canonical, sorted, text_rdata};
+use crate::node::{Node, Reason, Srv, canonical, sorted};
+use crate::path::Path;
 
 /// The types that a node has data of.
 const KINDS: [RecordType; 4] = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT];
@@ -21,32 +18,31 @@ const KINDS: [RecordType; 4] = [RecordType::A, RecordType::AAAA, RecordType::SRV
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree(Arc<[u8]>);
 
-/// A name's labels from the top down, without those of what it is relative to.
-#[derive(Debug, Clone)]
-pub(crate) struct Path {
-    octets: [u8; 255],
-    len: usize,
-}
-
 /// What one name holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Data<'z> {
     /// Zero where there is no data.
-    ttl: u32,
-    why: Option<(u8, &'z [u8])>,
+    pub(crate) ttl: u32,
+    /// Most records in one answer; zero for all.
+    at_most: u16,
+    /// Says why a question for a type that is missing here gets NODATA.
+    pub(crate) why: Option<Reason<'z>>,
     a: &'z [u8],
     aaaa: &'z [u8],
     /// Priority, weight, port and a target each.
     srv: &'z [u8],
-    /// A length of two octets and the text each.
+    /// A length of four octets and the text each.
     txt: &'z [u8],
 }
 
-/// Who asks for data: the name, and how many of its labels are below the owner of the tree.
+/// A service as it is held.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'q> {
-    pub(crate) name: &'q Name,
-    pub(crate) below: usize,
+pub(crate) struct Target<'z> {
+    /// Priority, weight and port, as they are sent.
+    pub(crate) octets: &'z [u8],
+    /// Whether the path is relative to the owner of the tree.
+    is_inside: bool,
+    relative: &'z [u8],
 }
 
 /// What is at a name of a tree.
@@ -56,37 +52,6 @@ pub(crate) enum Held<'z> {
     /// Descendants only.
     Above,
     Nothing,
-}
-
-// === impl Path ===
-
-impl Path {
-    /// The labels of `name` without the topmost `above`.
-    pub(crate) fn new(name: &Name, above: usize) -> Self {
-        let mut path = Self { octets: [0; 255], len: 0 };
-        for label in name.iter().rev().skip(above) {
-            // A name has at most 255 octets, lengths included, and a label at most 63.
-            path.octets[path.len] = u8::try_from(label.len()).unwrap_or_default();
-            path.octets[path.len + 1..][..label.len()].copy_from_slice(label);
-            path.len += 1 + label.len();
-        }
-        path
-    }
-
-    pub(crate) fn octets(&self) -> &[u8] {
-        &self.octets[..self.len]
-    }
-}
-
-/// Where the paths of a name and of all that is above it end, the name's own last.
-pub(crate) fn ends(path: &[u8]) -> Vec<usize> {
-    let next = |at: &usize| path.get(*at).map(|len| at + 1 + usize::from(*len));
-    std::iter::successors(Some(0), next).collect()
-}
-
-/// The labels of a path, from the top down.
-pub(crate) fn labels(path: &[u8]) -> Vec<&[u8]> {
-    ends(path).windows(2).map(|ends| &path[ends[0] + 1..ends[1]]).collect()
 }
 
 // === impl Tree ===
@@ -149,20 +114,22 @@ impl Tree {
         let mut reader = self.begin(at);
         reader.text();
         let ttl = u32::try_from(reader.u32()).unwrap_or_default();
+        let at_most = reader.u16();
         let code = reader.take(1)[0];
-        let why = (code != u8::MAX).then(|| (code, reader.text()));
+        let why = (code != u8::MAX).then(|| Reason { code, text: reader.text() });
         let [a, aaaa, srv, txt] = [0; 4].map(|_| {
             let len = reader.u32();
             reader.take(len)
         });
-        Data { ttl, why, a, aaaa, srv, txt }
+        Data { ttl, at_most, why, a, aaaa, srv, txt }
     }
 }
 
 fn put_node(octets: &mut Vec<u8>, owner: &LowerName, node: Node) {
     let empty = node.is_empty();
-    let Node { ttl, a, aaaa, srv, txt, why_empty } = node;
+    let Node { ttl, a, aaaa, srv, txt, at_most, why_empty } = node;
     octets.extend(if empty { 0 } else { ttl.min(crate::node::MAX_TTL) }.to_be_bytes());
+    octets.extend(at_most.filter(|_| !empty).map_or(0, NonZero::get).to_be_bytes());
     match why_empty {
         Some(why) => {
             octets.push(why.code() as u8);
@@ -211,67 +178,88 @@ fn put_text(octets: &mut Vec<u8>, text: &[u8]) {
 // === impl Data ===
 
 impl<'z> Data<'z> {
-    /// Says why a question for a type that is missing here gets NODATA.
-    pub(crate) fn why(&self) -> Option<Why> {
-        let (code, text) = self.why?;
-        Some(Why::new(ExtendedError::from_code(code), String::from_utf8_lossy(text).into_owned()))
-    }
-
-    /// The RRset of that type.
-    pub(crate) fn get(&self, asked: Asked<'_>, kind: RecordType) -> Option<RrSet> {
-        let (owner, ttl) = (asked.name, self.ttl);
-        match kind {
-            RecordType::A => {
-                let (all, _) = self.a.as_chunks::<4>();
-                RrSet::new(owner, ttl, all.iter().map(|a| RData::A(A(Ipv4Addr::from(*a)))))
-            }
-            RecordType::AAAA => {
-                let (all, _) = self.aaaa.as_chunks::<16>();
-                RrSet::new(owner, ttl, all.iter().map(|a| RData::AAAA(AAAA(Ipv6Addr::from(*a)))))
-            }
-            RecordType::SRV => RrSet::new(owner, ttl, self.srvs(asked).map(RData::SRV)),
-            RecordType::TXT => RrSet::new(owner, ttl, self.texts().map(|text| text_rdata(&text))),
-            _ => None,
+    /// Whether there is any of a type.
+    pub(crate) fn has(&self, kind: RecordType) -> bool {
+        !match kind {
+            RecordType::A => self.a,
+            RecordType::AAAA => self.aaaa,
+            RecordType::SRV => self.srv,
+            RecordType::TXT => self.txt,
+            _ => &[],
         }
+        .is_empty()
     }
 
-    /// All RRsets.
-    pub(crate) fn iter(self, asked: Asked<'_>) -> impl Iterator<Item = RrSet> {
-        KINDS.into_iter().filter_map(move |kind| self.get(asked, kind))
+    /// The first type of which there is any.
+    pub(crate) fn first(&self) -> Option<RecordType> {
+        KINDS.into_iter().find(|kind| self.has(*kind))
     }
 
-    /// The SRV targets, each once.
-    pub(crate) fn targets(&self, asked: Asked<'_>) -> Vec<LowerName> {
-        sorted(self.srvs(asked).map(|srv| LowerName::from(&srv.target)).collect())
+    pub(crate) fn a(&self) -> &'z [[u8; 4]] {
+        self.a.as_chunks().0
     }
 
-    fn srvs<'q>(&self, asked: Asked<'q>) -> impl Iterator<Item = SRV> + use<'z, 'q> {
+    pub(crate) fn aaaa(&self) -> &'z [[u8; 16]] {
+        self.aaaa.as_chunks().0
+    }
+
+    /// Which of `all` records one answer has: those from the `throw`th on, around the end.
+    pub(crate) fn part<T: Iterator + Clone>(
+        &self,
+        all: T,
+        len: usize,
+        throw: u32,
+    ) -> impl Iterator<Item = T::Item> + Clone + use<'z, T> {
+        let most = Some(usize::from(self.at_most)).filter(|most| *most > 0 && *most < len);
+        let first = most.map_or(0, |_| usize::try_from(throw).unwrap_or_default() % len);
+        all.clone().skip(first).chain(all.take(first)).take(most.unwrap_or(len))
+    }
+
+    pub(crate) fn srv(&self) -> impl Iterator<Item = Target<'z>> + Clone + use<'z> {
         let mut reader = Reader(self.srv);
         std::iter::from_fn(move || {
-            if reader.0.is_empty() {
-                return None;
-            }
-            let [priority, weight, port] = [0; 3].map(|_| reader.u16());
-            let inside = reader.take(1)[0] != 0;
-            let path = labels(reader.text());
-            let above = asked.name.iter().skip(asked.below).filter(|_| inside);
-            let target = Name::from_labels(path.into_iter().rev().chain(above)).ok()?;
-            Some(SRV::new(priority, weight, port, target))
+            (!reader.0.is_empty()).then(|| Target {
+                octets: reader.take(6),
+                is_inside: reader.take(1)[0] != 0,
+                relative: reader.text(),
+            })
         })
     }
 
-    fn texts(&self) -> impl Iterator<Item = Cow<'z, str>> + use<'z> {
+    pub(crate) fn txt(&self) -> impl Iterator<Item = &'z [u8]> + use<'z> {
         let mut reader = Reader(self.txt);
         std::iter::from_fn(move || {
             (!reader.0.is_empty()).then(|| {
                 let len = reader.u32();
-                String::from_utf8_lossy(reader.take(len))
+                reader.take(len)
             })
         })
     }
 }
 
+// === impl Target ===
+
+impl Target<'_> {
+    /// The target's name, where the owner of the tree is the topmost `labels` of `path`.
+    pub(crate) fn path(&self, path: &Path, labels: usize) -> Option<Path> {
+        let (above, labels) = if self.is_inside { (path, labels) } else { (&Path::root(), 0) };
+        above.below(labels, self.relative)
+    }
+
+    /// Whether two of one tree have the same name.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        (self.is_inside, self.relative) == (other.is_inside, other.relative)
+    }
+
+    /// Priority, weight and port.
+    pub(crate) fn numbers(&self) -> [u16; 3] {
+        let (numbers, _) = self.octets.as_chunks::<2>();
+        [0, 1, 2].map(|at| u16::from_be_bytes(numbers[at]))
+    }
+}
+
 /// Reads what was written here, so it never comes to an end too early.
+#[derive(Clone)]
 struct Reader<'z>(&'z [u8]);
 
 impl<'z> Reader<'z> {

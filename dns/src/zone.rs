@@ -5,16 +5,16 @@
 //! Empty non-terminals are derived: every entry counts its children, so a name exists exactly as long as it or something
 //! below it was set. A zone does not know questions; see [`answer()`](crate::answer()).
 
-use std::borrow::Cow;
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use hickory_proto::rr::rdata::{NS, SOA};
-use hickory_proto::rr::{LowerName, Name, RData, RecordType};
+use hickory_proto::rr::{LowerName, Name, RecordType};
 use rpds::HashTrieMapSync;
 
-use crate::node::{ExtendedError, Node, RrSet, Why, canonical};
-use crate::tree::{Asked, Data, Held, Path, Tree, ends, labels};
+use crate::node::{ExtendedError, Node, Why, canonical, sorted};
+use crate::path::{Path, ends};
+use crate::tree::{Data, Held, Tree};
 
 /// What one message carries over TCP: 65,535 octets less header, question, SOA and OPT at their largest.
 const MAX_RRSET: usize = 64_000;
@@ -49,6 +49,8 @@ pub struct Zone {
     head: Arc<Head>,
     serial: u32,
     complete: bool,
+    /// A label directly below the apex, as a path: below it there is what is two labels or more below the apex.
+    mirror: Option<Box<[u8]>>,
     /// By their paths below the apex.
     names: HashTrieMapSync<Box<[u8]>, Entry>,
 }
@@ -84,12 +86,12 @@ pub enum ZoneError {
     },
 }
 
-/// What every zone has at its apex.
+/// What every zone has at its apex, as it is sent.
 struct Head {
-    soa: Option<RrSet>,
-    negative_soa: Option<RrSet>,
-    ns: Option<RrSet>,
-    servers: Box<[LowerName]>,
+    path: Path,
+    /// MNAME and RNAME of the SOA.
+    names: Box<[u8]>,
+    servers: Box<[Path]>,
 }
 
 /// A name that exists: because it was set, because it has children, or because it is the apex.
@@ -104,11 +106,13 @@ struct Entry {
 /// What there is at a name that exists.
 #[derive(Clone, Copy)]
 pub(crate) struct Found<'z, 'q> {
-    asked: Asked<'q>,
-    /// Set when the name is the apex.
-    head: Option<&'z Head>,
+    /// The name.
+    pub(crate) path: &'q Path,
+    /// How many of its labels are those of the owner that its data was set with.
+    pub(crate) owner: usize,
+    pub(crate) is_apex: bool,
     /// Absent for an empty non-terminal.
-    data: Option<Data<'z>>,
+    pub(crate) data: Option<Data<'z>>,
 }
 
 // === impl Zone ===
@@ -126,10 +130,11 @@ impl Zone {
         }
         refuse_wildcard(&apex.name)?;
         Ok(Self {
-            head: Arc::new(Head::new(&apex, 0)),
+            head: Arc::new(Head::new(&apex)),
             apex: Arc::new(apex),
             serial: 0,
             complete: false,
+            mirror: None,
             names: HashTrieMapSync::new_sync().insert(Box::default(), Entry::default()),
         })
     }
@@ -140,7 +145,7 @@ impl Zone {
     ///
     /// [`ZoneError::Outside`], [`ZoneError::Wildcard`], [`ZoneError::TooLarge`]; what the owner held before stays.
     pub fn set(&mut self, owner: &Name, node: Node) -> Result<bool, ZoneError> {
-        let path = self.path(owner)?;
+        let path = self.relative(owner)?;
         fits(owner, &node)?;
         Ok(self.put(&path, Tree::compile(&canonical(owner), vec![(Path::new(&Name::root(), 0), node)])))
     }
@@ -157,7 +162,7 @@ impl Zone {
         owner: &Name,
         nodes: impl IntoIterator<Item = (Name, Node)>,
     ) -> Result<(bool, Vec<ZoneError>), ZoneError> {
-        let (path, key) = (self.path(owner)?, canonical(owner));
+        let (path, key) = (self.relative(owner)?, canonical(owner));
         let (mut held, mut errors) = (Vec::new(), Vec::new());
         for (name, mut node) in nodes {
             let lower = canonical(&name);
@@ -195,7 +200,7 @@ impl Zone {
     /// Takes from `owner` all that was set with it; it exists on only if it has other descendants. Says whether that is
     /// a change.
     pub fn remove(&mut self, owner: &Name) -> bool {
-        let Ok(path) = self.path(owner) else { return false };
+        let Ok(path) = self.relative(owner) else { return false };
         let Some(entry) = self.names.get(path.octets()).filter(|entry| entry.tree.is_some()) else {
             return false;
         };
@@ -206,7 +211,7 @@ impl Zone {
     }
 
     /// The path of an owner below the apex.
-    fn path(&self, owner: &Name) -> Result<Path, ZoneError> {
+    fn relative(&self, owner: &Name) -> Result<Path, ZoneError> {
         let key = canonical(owner);
         if !self.apex.name.zone_of(&key) {
             return Err(ZoneError::Outside { owner: owner.clone() });
@@ -218,7 +223,13 @@ impl Zone {
     /// Sets the SOA's serial (RFC 1982 arithmetic is the caller's).
     pub fn set_serial(&mut self, serial: u32) {
         self.serial = serial;
-        self.head = Arc::new(Head::new(&self.apex, serial));
+    }
+
+    /// Lets the names below this label be those below the apex, except for those directly below it: with `svc` what is at
+    /// `web.demo.global` is at `web.demo.svc.global` too. What was set below the label itself is not found any more.
+    pub fn mirror(&mut self, label: &str) {
+        let len = u8::try_from(label.len()).unwrap_or_default();
+        self.mirror = Some([&[len], label.to_ascii_lowercase().as_bytes()].concat().into());
     }
 
     /// As long as a zone is not complete, names it does not know get SERVFAIL instead of NXDOMAIN.
@@ -241,37 +252,64 @@ impl Zone {
         self.complete
     }
 
-    /// Whether `name` is the apex or below it.
-    pub(crate) fn covers(&self, name: &LowerName) -> bool {
-        self.apex.name.zone_of_case(name)
+    /// The apex.
+    pub(crate) fn path(&self) -> &Path {
+        &self.head.path
     }
 
-    /// What there is at `name`, which is covered; `None` when neither it nor a descendant was set.
-    pub(crate) fn find<'q>(&self, name: &'q LowerName) -> Option<Found<'_, 'q>> {
-        let path = Path::new(name, self.apex.name.iter().len());
-        let path = path.octets();
-        let head = path.is_empty().then_some(&*self.head);
-        let entry = self.names.get(path);
+    /// The zone's servers.
+    pub(crate) fn servers(&self) -> &[Path] {
+        &self.head.servers
+    }
+
+    /// Writes the data of the SOA record (RFC 1035, section 3.3.13).
+    pub(crate) fn write_soa(&self, out: &mut Vec<u8>) {
+        let Apex { refresh, retry, expire, negative_ttl, .. } = *self.apex;
+        out.extend_from_slice(&self.head.names);
+        out.extend(self.serial.to_be_bytes());
+        [refresh, retry, expire].iter().for_each(|seconds| out.extend(seconds.to_be_bytes()));
+        out.extend(negative_ttl.to_be_bytes());
+    }
+
+    /// Whether `path` is the apex or below it.
+    pub(crate) fn covers(&self, path: &Path) -> bool {
+        let apex = self.path();
+        path.labels() >= apex.labels() && path.above(apex.labels()) == apex.octets()
+    }
+
+    /// What there is at a name that is covered; `None` when neither it nor a descendant was set.
+    pub(crate) fn find<'q>(&self, path: &'q Path) -> Option<Found<'_, 'q>> {
+        let apex = self.path();
+        let mut top = apex.labels();
+        let mut below = &path.octets()[apex.octets().len()..];
+        let is_apex = below.is_empty();
+        let mirrored = self.mirror.as_deref().and_then(|label| below.strip_prefix(label));
+        if let Some(mirrored) = mirrored {
+            (top, below) = (top + 1, mirrored);
+            if below.is_empty() {
+                return Some(Found { path, owner: top, is_apex, data: None });
+            }
+        }
+        let begin = path.octets().len() - below.len();
+        let entry = self.names.get(below);
         // Nearly every name that is asked for is an owner itself.
         if let Some(Held::Data(data)) = entry.and_then(|entry| entry.tree.as_ref()).map(|tree| tree.find(&[])) {
-            return Some(Found { asked: Asked { name, below: 0 }, head, data: Some(data) });
+            let is_hidden = mirrored.is_some() && path.labels() == top + 1;
+            return Some(Found { path, owner: path.labels(), is_apex, data: Some(data) }).filter(|_| !is_hidden);
         }
-        let ends = ends(path);
-        let held = ends.iter().rev().enumerate().find_map(|(below, end)| {
-            let tree = self.names.get(&path[..*end])?.tree.as_ref()?;
-            match tree.find(&path[*end..]) {
-                Held::Data(data) => Some((below, Some(data))),
-                Held::Above => Some((below, None)),
+        // What is directly below the apex is not below the mirror, and has nothing there either.
+        let top = if mirrored.is_some() { top + 2 } else { top };
+        let held = (top..=path.labels()).rev().find_map(|owner| {
+            let end = path.above(owner).len() - begin;
+            let tree = self.names.get(&below[..end])?.tree.as_ref()?;
+            match tree.find(&below[end..]) {
+                Held::Data(data) => Some((owner, Some(data))),
+                Held::Above => Some((owner, None)),
                 Held::Nothing => None,
             }
         });
-        let (below, data) = held.or_else(|| entry.map(|_| (0, None)))?;
-        Some(Found { asked: Asked { name, below }, head, data })
-    }
-
-    /// The SOA as negative answers carry it.
-    pub(crate) fn negative_soa(&self) -> Option<&RrSet> {
-        self.head.negative_soa.as_ref()
+        let (owner, data) = held.or_else(|| entry.map(|_| (path.labels(), None)))?;
+        Some(Found { path, owner, is_apex, data })
     }
 
     /// An entry came into being: its parent has one child more, and may come into being with it.
@@ -300,19 +338,16 @@ impl Zone {
         }
     }
 
-    /// Everything that is held, by name.
-    fn owners(&self) -> Vec<(LowerName, usize, Data<'_>)> {
-        let apex: Vec<&[u8]> = self.apex.name.iter().collect();
+    /// Everything that is held, by name, with the owner that it was set with.
+    fn owners(&self) -> Vec<(LowerName, Path, Data<'_>)> {
         let trees = self.names.iter().filter_map(|(path, entry)| Some((path, entry.tree.as_ref()?)));
         let names = trees.flat_map(|(path, tree)| {
-            tree.iter()
-                .filter_map(|(below, data)| {
-                    let below = labels(below);
-                    let path = labels(path);
-                    let all = below.iter().rev().chain(path.iter().rev()).chain(&apex).copied();
-                    Some((LowerName::from(Name::from_labels(all).ok()?), below.len(), data))
-                })
-                .collect::<Vec<_>>()
+            let owner = self.path().below(self.path().labels(), path);
+            tree.iter().filter_map(move |(below, data)| {
+                let owner = owner?;
+                let name = owner.below(owner.labels(), below)?;
+                Some((LowerName::from(name.to_name()), owner, data))
+            })
         });
         let mut names: Vec<_> = names.collect();
         names.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
@@ -324,19 +359,33 @@ impl Zone {
 impl PartialEq for Zone {
     fn eq(&self, other: &Self) -> bool {
         (&self.apex, self.serial, self.complete) == (&other.apex, other.serial, other.complete)
-            && self.names == other.names
+            && (&self.names, &self.mirror) == (&other.names, &other.mirror)
     }
 }
 
 /// Master file form, SOA and NS first, then in canonical order (RFC 4034, section 6.1): for people, and to compare.
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let owners = self.owners();
-        let sets = owners.iter().flat_map(|(name, below, data)| data.iter(Asked { name, below: *below }));
-        let nodes = sets.map(Cow::Owned);
-        let head = [&self.head.soa, &self.head.ns].into_iter().flatten().map(Cow::Borrowed);
-        for set in head.chain(nodes) {
-            set.records().iter().try_for_each(|record| writeln!(f, "{record}"))?;
+        let Apex { name, primary, mailbox, ttl, refresh, retry, expire, negative_ttl, .. } = &*self.apex;
+        let serial = self.serial;
+        writeln!(f, "{name} {ttl} IN SOA {primary} {mailbox} {serial} {refresh} {retry} {expire} {negative_ttl}")?;
+        self.servers().iter().try_for_each(|server| writeln!(f, "{name} {ttl} IN NS {}", server.to_name()))?;
+        for (name, owner, data) in self.owners() {
+            let ttl = data.ttl;
+            for a in data.a() {
+                writeln!(f, "{name} {ttl} IN A {}", Ipv4Addr::from(*a))?;
+            }
+            for aaaa in data.aaaa() {
+                writeln!(f, "{name} {ttl} IN AAAA {}", Ipv6Addr::from(*aaaa))?;
+            }
+            for srv in data.srv() {
+                let [priority, weight, port] = srv.numbers();
+                let target = srv.path(&owner, owner.labels()).map(Path::to_name).unwrap_or_default();
+                writeln!(f, "{name} {ttl} IN SRV {priority} {weight} {port} {target}")?;
+            }
+            for txt in data.txt() {
+                writeln!(f, "{name} {ttl} IN TXT {}", String::from_utf8_lossy(txt))?;
+            }
         }
         Ok(())
     }
@@ -356,30 +405,12 @@ impl fmt::Debug for Zone {
 // === impl Head ===
 
 impl Head {
-    fn new(apex: &Apex, serial: u32) -> Self {
-        let soa = |ttl| {
-            let soa = SOA::new(
-                apex.primary.clone(),
-                apex.mailbox.clone(),
-                serial,
-                apex.refresh,
-                apex.retry,
-                apex.expire,
-                apex.negative_ttl,
-            );
-            RrSet::new(&apex.name, ttl, [RData::SOA(soa)])
-        };
-        let mut servers: Vec<LowerName> = apex.servers.iter().map(canonical).collect();
-        servers.sort_unstable();
-        servers.dedup();
-        let ns = servers.iter().map(|server| RData::NS(NS(server.into())));
-        Self {
-            soa: soa(apex.ttl),
-            // RFC 2308, section 3: the smaller of the two, because resolvers differ in which one they look at.
-            negative_soa: soa(apex.ttl.min(apex.negative_ttl)),
-            ns: RrSet::new(&apex.name, apex.ttl, ns),
-            servers: servers.into_boxed_slice(),
-        }
+    fn new(apex: &Apex) -> Self {
+        let mut names = Vec::new();
+        [&apex.primary, &apex.mailbox].iter().for_each(|name| Path::new(name, 0).write(&mut names));
+        let servers = sorted(apex.servers.iter().map(canonical).collect());
+        let servers = servers.iter().map(|server| Path::new(server, 0)).collect();
+        Self { path: Path::new(&apex.name, 0), names: names.into(), servers }
     }
 }
 
@@ -388,39 +419,6 @@ impl Head {
 impl Entry {
     fn is_idle(&self) -> bool {
         self.tree.is_none() && self.children == 0
-    }
-}
-
-// === impl Found ===
-
-impl<'z> Found<'z, '_> {
-    /// The RRset of that type.
-    pub(crate) fn get(&self, kind: RecordType) -> Option<Cow<'z, RrSet>> {
-        match (kind, self.head) {
-            (RecordType::SOA, Some(head)) => head.soa.as_ref().map(Cow::Borrowed),
-            (RecordType::NS, Some(head)) => head.ns.as_ref().map(Cow::Borrowed),
-            _ => self.data?.get(self.asked, kind).map(Cow::Owned),
-        }
-    }
-
-    /// Any RRset (RFC 8482, section 4.1).
-    pub(crate) fn any(&self) -> Option<Cow<'z, RrSet>> {
-        let soa = self.head.and_then(|head| head.soa.as_ref());
-        soa.map(Cow::Borrowed).or_else(|| self.data?.iter(self.asked).next().map(Cow::Owned))
-    }
-
-    /// The names whose addresses belong to an answer of that type as additional data.
-    pub(crate) fn targets(&self, kind: RecordType) -> Cow<'z, [LowerName]> {
-        match (kind, self.head, self.data) {
-            (RecordType::NS, Some(head), _) => Cow::Borrowed(&head.servers),
-            (RecordType::SRV, _, Some(data)) => Cow::Owned(data.targets(self.asked)),
-            _ => Cow::Borrowed(&[]),
-        }
-    }
-
-    /// Says why a question for a type that is missing here gets NODATA.
-    pub(crate) fn why(&self) -> Option<Why> {
-        self.data?.why()
     }
 }
 

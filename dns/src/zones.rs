@@ -1,24 +1,30 @@
-//! What one listener serves: a few zones, and the version it may be asked for.
+//! What one listener serves: some zones, and the version it may be asked for.
 //!
-//! Zones nest: a name belongs to the longest apex above it. Nothing is looked up here beyond that choice.
+//! Zones nest: a name belongs to the longest apex above it. Nothing is looked up here beyond that choice, which costs no
+//! more where there are many zones. The map behind it is persistent, as a zone's own is.
 
 use std::sync::Arc;
 
-use hickory_proto::rr::rdata::TXT;
-use hickory_proto::rr::{DNSClass, LowerName, Name, RData};
+use hickory_proto::rr::Name;
+use rpds::HashTrieMapSync;
 
-use crate::node::RrSet;
+use crate::path::Path;
 use crate::zone::Zone;
 
 /// The names under which servers are asked for their version, in class CH by custom.
-const VERSION_NAMES: [&str; 2] = ["version.bind.", "version.server."];
+const VERSION_NAMES: [&[u8]; 2] = [b"\x04bind\x07version", b"\x06server\x07version"];
+
+/// Most octets of a version: one character-string, and not a long one.
+const MAX_VERSION: usize = 60;
 
 /// Cheap to clone; replaced as a whole in front of the listener.
 #[derive(Debug, Clone, Default)]
 pub struct Zones {
-    /// Longest apex first.
-    zones: Vec<Arc<Zone>>,
-    version: Arc<[(LowerName, RrSet)]>,
+    /// By their apexes.
+    zones: HashTrieMapSync<Box<[u8]>, Arc<Zone>>,
+    /// How many labels apexes have, the most first, and how many have so many.
+    depths: Vec<(usize, usize)>,
+    version: Option<Arc<str>>,
 }
 
 impl Zones {
@@ -33,34 +39,40 @@ impl Zones {
 
     /// Puts a zone in the place of the one with its apex, or beside the others.
     pub fn set(&mut self, zone: Arc<Zone>) {
-        self.zones.retain(|known| known.apex().name != zone.apex().name);
-        let labels = |zone: &Zone| zone.apex().name.iter().len();
-        let place = self.zones.partition_point(|known| labels(known) >= labels(&zone));
-        self.zones.insert(place, zone);
+        let labels = zone.path().labels();
+        let is_new = !self.zones.contains_key(zone.path().octets());
+        self.zones.insert_mut(zone.path().octets().into(), zone);
+        if is_new {
+            match self.depths.binary_search_by(|(known, _)| labels.cmp(known)) {
+                Ok(at) => self.depths[at].1 += 1,
+                Err(at) => self.depths.insert(at, (labels, 1)),
+            }
+        }
+    }
+
+    /// Takes away the zone with this apex.
+    pub fn remove(&mut self, apex: &Name) {
+        let path = Path::new(apex, 0);
+        if self.zones.remove_mut(path.octets()) {
+            if let Some(depth) = self.depths.iter_mut().find(|(labels, _)| *labels == path.labels()) {
+                depth.1 -= 1;
+            }
+            self.depths.retain(|(_, zones)| *zones > 0);
+        }
     }
 
     /// The text that `version.bind` and `version.server` answer in class CH; without one they are refused.
     pub fn set_version(&mut self, version: &str) {
-        let set = |name: &str| {
-            let name = Name::from_ascii(name).ok()?;
-            let data = RData::TXT(TXT::new(vec![version.chars().take(60).collect()]));
-            let set = RrSet::new(&name, 0, [data])?.in_class(DNSClass::CH);
-            Some((LowerName::from(name), set))
-        };
-        self.version = VERSION_NAMES.into_iter().filter_map(set).collect();
+        self.version = Some(version[..version.floor_char_boundary(MAX_VERSION)].into());
     }
 
-    /// Longest apex first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Zone>> {
-        self.zones.iter()
+    /// The zone that `path` belongs to.
+    pub(crate) fn find(&self, path: &Path) -> Option<&Zone> {
+        let depths = self.depths.iter().map(|(labels, _)| *labels).filter(|labels| *labels <= path.labels());
+        depths.map(|labels| path.above(labels)).find_map(|apex| self.zones.get(apex)).map(|zone| &**zone)
     }
 
-    /// The zone that `name` belongs to.
-    pub(crate) fn find(&self, name: &LowerName) -> Option<&Zone> {
-        self.zones.iter().map(|zone| &**zone).find(|zone| zone.covers(name))
-    }
-
-    pub(crate) fn version(&self, name: &LowerName) -> Option<&RrSet> {
-        self.version.iter().find(|(known, _)| known == name).map(|(_, set)| set)
+    pub(crate) fn version(&self, path: &Path) -> Option<&str> {
+        self.version.as_deref().filter(|_| VERSION_NAMES.contains(&path.octets()))
     }
 }

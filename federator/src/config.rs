@@ -24,6 +24,7 @@ use rules::{ExportRules, ImportRules};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    num::NonZero,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -158,6 +159,10 @@ pub struct Dns {
     pub ttl: u32,
     /// Seconds the answer that there is none may be kept.
     pub negative_ttl: u32,
+    /// With fewer endpoints than these, farther ones are answered too.
+    pub min_answers: usize,
+    /// Most addresses in one answer, but for headless services.
+    pub max_answers: NonZero<u16>,
 }
 
 /// Where objects go.
@@ -333,7 +338,7 @@ impl Config {
             import,
             store,
             snapshot: file.snapshot.map(Snapshot::check).transpose()?,
-            dns: Dns { listeners: file.dns.listeners, ttl: file.dns.ttl, negative_ttl: file.dns.negative_ttl },
+            dns: Dns::check(file.dns)?,
             emit: Emit {
                 namespace: file.emit.namespace,
                 destination_rules: file.emit.destination_rules,
@@ -392,6 +397,21 @@ impl Default for Place {
             gateways: Vec::new(),
             trust_domain: TrustDomain::default(),
         }
+    }
+}
+
+// === impl Dns ===
+
+impl Dns {
+    fn check(typed: file::Dns) -> Result<Self, ConfigError> {
+        let file::Dns { listeners, ttl, negative_ttl, min_answers, max_answers } = typed;
+        if min_answers > max_answers.get() {
+            return Err(field(
+                "dns.minAnswers",
+                format!("`{min_answers}` is more than `dns.maxAnswers`, {max_answers}"),
+            ));
+        }
+        Ok(Self { listeners, ttl, negative_ttl, min_answers: min_answers.into(), max_answers })
     }
 }
 

@@ -4,15 +4,12 @@
 use crate::config::file::{Log, LogFormat};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-/// Two lines a query at its default level (hickory's server), and nothing that an operator could act on.
-const QUIET: &str = "hickory_server=warn";
-
 /// Starts logging to standard error. A second call changes nothing.
 ///
 /// # Errors
 /// When the filter cannot be understood.
 pub fn start(log: &Log) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", log.filter))?;
+    let filter = EnvFilter::builder().parse(&log.filter)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Only the first subscriber of a process can be the global one.
     let _ = match log.format {

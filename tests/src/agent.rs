@@ -57,7 +57,8 @@ impl<'a> AgentSetup<'a> {
             "cluster": cluster.name(),
             "clusters": [cluster.membership()],
             "store": {"etcd": {"endpoints": [store], "root": root}},
-            "dns": {"listeners": [
+            // Answers are to show all that is known, far as it may be.
+            "dns": {"minAnswers": 1000, "maxAnswers": 1000, "listeners": [
                 {"address": place.port(lane.endpoints()), "mode": "endpoints"},
                 {"address": place.port(lane.vip()), "mode": "vip"},
             ]},

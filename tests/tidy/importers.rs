@@ -14,16 +14,11 @@ struct Rule {
     why: &'static str,
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 8] = [
     Rule {
         what: &["etcd_client"],
         only_in: &["federator/src/store/etcd"],
         why: "everybody else talks to the store's port",
-    },
-    Rule {
-        what: &["hickory_server"],
-        only_in: &["dns/src/server"],
-        why: "the crate renames its types between versions; answers are built without it",
     },
     Rule {
         what: &["hickory_resolver"],
@@ -112,8 +107,6 @@ mod tests {
         breaks("federator/src/store/etcd/watch.rs", code, &[]);
         breaks("federator/src/store/etcdctl.rs", code, &["federator/src/store/etcdctl.rs:2: etcd_client is for"]);
         breaks("federator/src/gather.rs", code, &["federator/src/gather.rs:2: etcd_client is for"]);
-        breaks("dns/src/zone.rs", "fn f(_: hickory_server::Server) {}", &["dns/src/zone.rs:1: hickory_server"]);
-        breaks("dns/src/server.rs", "fn f(_: hickory_server::Server) {}", &[]);
         breaks(
             "federator/src/gather.rs",
             "use {kube, k8s_openapi as api};",

@@ -1,9 +1,8 @@
 //! Over real sockets on loopback, with hickory-proto alone as the client.
 
-use hickory_proto::op::Message;
-use hickory_proto::op::{OpCode, Query};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::RecordType;
-use hickory_proto::rr::rdata::opt::EdnsCode;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
@@ -49,7 +48,7 @@ impl Bed {
         let bound = Bound::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let shutdown = CancellationToken::new();
         let address = bound.local_addr().unwrap();
-        let serving = bound.serve(zones.clone(), limits, metrics.clone(), shutdown.clone());
+        let serving = bound.serve(zones.clone(), limits, || 0, metrics.clone(), shutdown.clone());
         #[expect(clippy::disallowed_methods, reason = "a test joins it in `stop`")]
         let served = tokio::spawn(serving);
         Self { address, zones, metrics, registry, shutdown, served }
@@ -100,10 +99,7 @@ async fn receive(stream: &mut TcpStream) -> Option<Message> {
 }
 
 fn query(name: &str, kind: RecordType) -> Message {
-    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
-    message.metadata.recursion_desired = true;
-    message.add_query(Query::query(n(name), kind));
-    message
+    crate::testing::query(&n(name), kind)
 }
 
 fn with_edns(mut message: Message, payload: u16) -> Message {
@@ -147,7 +143,7 @@ async fn truncation_keeps_opt_and_tcp_has_it_all() {
     let reply = bed.tcp(&with_edns(many, 1232)).await;
     assert!(!reply.metadata.truncation);
     assert_eq!(reply.answers.len(), 200);
-    assert_eq!(reply.edns.unwrap().max_payload(), MAX_PAYLOAD);
+    assert_eq!(reply.edns.unwrap().max_payload(), 1232);
     bed.stop().await;
 }
 
@@ -320,4 +316,47 @@ fn who_holds_the_address_is_named() {
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = Bound::bind(&[udp.local_addr().unwrap()]).unwrap_err();
     assert_eq!(error.transport, Transport::Udp);
+}
+
+/// From the octets of a query to those of its answer, counted and all.
+#[test]
+fn a_query_allocates_nothing() {
+    let mut zone = zone();
+    let target = n("h1.web.demo.global.");
+    let srv = vec![crate::node::Srv { priority: 0, weight: 1, port: 80, target: target.clone() }];
+    let of_web = [
+        (n("_http._tcp.web.demo.global."), Node { srv, txt: vec!["x".repeat(300)], ..Node::default() }),
+        (target, Node { aaaa: vec!["fd00::1".parse().unwrap()], ..Node::default() }),
+    ];
+    zone.remove(&n("web.demo.global."));
+    zone.set_all(&n("web.demo.global."), of_web).unwrap();
+    zone.mirror("svc");
+    let zones = Arc::new(ArcSwap::from_pointee(Zones::new([Arc::new(zone)])));
+    let responder = Responder { zones, throw: || 7, metrics: Metrics::default() };
+    let mut out = Vec::with_capacity(65_535);
+    for (name, kind, answers) in [
+        ("h1.web.demo.global.", RecordType::AAAA, 1),
+        ("H1.Web.Demo.svc.global.", RecordType::AAAA, 1),
+        ("many.demo.global.", RecordType::A, 200),
+        ("_http._tcp.web.demo.global.", RecordType::SRV, 1),
+        ("_http._tcp.web.demo.global.", RecordType::TXT, 1),
+        ("_http._tcp.web.demo.global.", RecordType::ANY, 1),
+        ("far.demo.global.", RecordType::A, 0),
+        ("absent.demo.global.", RecordType::A, 0),
+        ("global.", RecordType::SOA, 1),
+        ("global.", RecordType::NS, 1),
+        (".", RecordType::NS, 0),
+    ] {
+        let query = with_edns(query(name, kind), 1232).to_vec().unwrap();
+        for transport in [Transport::Udp, Transport::Tcp] {
+            // The first load on a thread sets something up.
+            assert!(responder.respond(&query, transport, &mut out));
+            out.clear();
+            let counted = allocation_counter::measure(|| assert!(responder.respond(&query, transport, &mut out)));
+            assert_eq!(counted.count_total, 0, "{name} {kind} over {transport}");
+            let reply = Message::from_vec(&out).unwrap();
+            assert!(reply.metadata.truncation || reply.answers.len() == answers, "{reply}");
+            out.clear();
+        }
+    }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::node::{Srv, Why};
-use crate::testing::{apex, n};
+use crate::testing::{apex, ask, n, query};
 use crate::{ExtendedError, Zones};
 
 fn zone() -> Zone {
@@ -49,10 +49,11 @@ proptest! {
     fn a_name_exists_while_it_or_a_descendant_is_set(steps in steps(), asked in owner()) {
         let (zone, model) = replay(&steps);
         for name in model.keys().cloned().chain([canonical(&asked), canonical(&n("x.global."))]) {
-            let found = zone.find(&name);
-            let set = found.and_then(|found| found.get(RecordType::A)).map(|set| set.records()[0].data.clone());
-            let expected = model.get(&name).map(|last| RData::A(hickory_proto::rr::rdata::A::new(10, 0, 0, *last)));
-            prop_assert_eq!(set, expected);
+            let path = Path::new(&name, 0);
+            let found = zone.find(&path);
+            let set = found.and_then(|found| found.data).and_then(|data| data.a().first());
+            let expected = model.get(&name).map(|last| [10, 0, 0, *last]);
+            prop_assert_eq!(set, expected.as_ref());
             let exists = name == canonical(&n("global.")) || model.keys().any(|owner| name.zone_of(owner));
             prop_assert_eq!(found.is_some(), exists, "{}", name);
         }
@@ -88,9 +89,9 @@ proptest! {
         prop_assert_eq!(zone.set(&n("A.global"), node(&octets)), Ok(false));
         octets.sort_unstable();
         octets.dedup();
-        let name = canonical(&n("a.global."));
-        let found = zone.find(&name).and_then(|found| found.get(RecordType::A));
-        prop_assert_eq!(found.unwrap().records().len(), octets.len());
+        let path = Path::new(&n("a.global."), 0);
+        let data = zone.find(&path).and_then(|found| found.data).unwrap();
+        prop_assert_eq!(data.a().len(), octets.len());
     }
 }
 
@@ -120,10 +121,10 @@ proptest! {
         prop_assert_eq!(together.to_string(), single.to_string());
         let names = below.keys().map(|labels| at(labels)).chain([asked, at(&[]), at(&["x"]), at(&["a"]), n("demo.global.")]);
         for name in names.map(|name| canonical(&name)) {
-            let shown = |zone: &Zone| zone.find(&name).map(|found| {
-                let set = |kind| found.get(kind).map(|set| format!("{:?} {:?}", set.records(), found.targets(kind)));
-                [RecordType::A, RecordType::SRV, RecordType::TXT].map(set)
-            });
+            let shown = |zone: &Zone| {
+                let zones = Zones::new([Arc::new(zone.clone())]);
+                [RecordType::A, RecordType::SRV, RecordType::TXT].map(|kind| ask(&zones, &query(&name, kind)))
+            };
             prop_assert_eq!(shown(&together), shown(&single), "{}", name);
         }
         prop_assert_eq!(together.remove(&at(&[])), !below.is_empty());
@@ -149,7 +150,8 @@ fn only_owners_that_can_be_answered() {
     let mut large = zone.clone();
     assert!(matches!(large.set_all(&n("many.global."), nodes), Ok((true, errors)) if errors == [error]));
     assert_eq!(large.to_string().lines().last(), Some("b.many.global. 5 IN A 10.0.0.1"));
-    assert!(large.find(&canonical(&n("many.global."))).is_some_and(|found| found.why().is_some()));
+    let many = Path::new(&n("many.global."), 0);
+    assert!(large.find(&many).and_then(|found| found.data).is_some_and(|data| data.why.is_some()));
     let outside = ZoneError::Outside { owner: n("b.global.") };
     assert_eq!(zone.set_all(&n("a.global."), [(n("b.global."), a(1))]), Err(outside));
     assert_eq!(zone, self::zone());
@@ -208,27 +210,82 @@ fn one_zone_an_apex_the_longest_first() {
     let mut again = (*named("a.global.")).clone();
     again.set_serial(9);
     let zones = Zones::new([named("global."), named("a.global."), named("b.a.global."), Arc::new(again)]);
-    let names: Vec<_> = zones.iter().map(|zone| (zone.apex().name.to_string(), zone.serial())).collect();
-    let expected = [("b.a.global.", 0), ("a.global.", 9), ("global.", 0)];
-    assert_eq!(names, expected.map(|(name, serial)| (name.to_owned(), serial)));
+    for (name, apex) in [
+        ("global.", Some(("global.", 0))),
+        ("x.global.", Some(("global.", 0))),
+        ("a.global.", Some(("a.global.", 9))),
+        ("x.y.a.global.", Some(("a.global.", 9))),
+        ("x.b.a.global.", Some(("b.a.global.", 0))),
+        ("xa.global.", Some(("global.", 0))),
+        ("global.example.", None),
+        (".", None),
+    ] {
+        let path = Path::new(&n(name), 0);
+        let found = zones.find(&path).map(|zone| (zone.apex().name.to_string(), zone.serial()));
+        assert_eq!(found, apex.map(|(apex, serial)| (apex.to_owned(), serial)), "{name}");
+    }
 }
 
-/// The bound must hold for the encoder that is used, or a reply could come out without its OPT record.
 #[test]
-fn octets_bound_what_is_encoded() {
-    use hickory_proto::serialize::binary::BinEncodable;
-    let mut zone = zone();
-    let node = Node {
-        srv: vec![Srv { priority: 1, weight: 2, port: 3, target: n("t.elsewhere.") }],
-        aaaa: vec!["fd00::1".parse().unwrap()],
-        txt: vec!["x".repeat(300)],
-        ..a(1)
-    };
-    zone.set(&n("a.b.global."), node).unwrap();
-    let name = canonical(&n("a.b.global."));
-    let found = zone.find(&name).unwrap();
-    for set in found.data.unwrap().iter(found.asked) {
-        let encoded: usize = set.records().iter().map(|record| record.to_bytes().unwrap().len()).sum();
-        assert!(set.octets() >= encoded, "{}: {} < {encoded}", set.kind(), set.octets());
+fn a_zone_that_is_gone_leaves_its_names_to_the_one_above() {
+    let named = |name| Arc::new(Zone::new(Apex { name: n(name), ..zone().apex().clone() }).unwrap());
+    let mut zones = Zones::new([named("global."), named("a.global."), named("b.global.")]);
+    let path = Path::new(&n("x.a.global."), 0);
+    let apex = |zones: &Zones| zones.find(&path).map(|zone| zone.apex().name.to_string());
+    for (gone, left) in [
+        ("B.global.", Some("a.global.")),
+        ("b.global.", Some("a.global.")),
+        ("A.global.", Some("global.")),
+        ("global.", None),
+    ] {
+        zones.remove(&n(gone));
+        assert_eq!(apex(&zones).as_deref(), left, "{gone}");
     }
+}
+
+#[test]
+fn below_a_mirror_are_the_names_that_are_two_labels_below_the_apex() {
+    let mut zone = zone();
+    let at = |labels: &str| n(&format!("{labels}global."));
+    let target = |labels| vec![Srv { priority: 0, weight: 1, port: 80, target: at(labels) }];
+    for (owner, node) in [
+        (at("ns."), a(1)),
+        (at("web.demo."), a(2)),
+        (at("_p._tcp.web.demo."), Node { ttl: 5, srv: target("web.demo."), ..Node::default() }),
+        (at("api.svc."), a(3)),
+    ] {
+        zone.set(&owner, node).unwrap();
+    }
+    let pods =
+        [(at("h.east.db.demo."), a(4)), (at("_p._tcp.db.demo."), Node { srv: target("h.east.db.demo."), ..a(5) })];
+    zone.set_all(&at("db.demo."), pods).unwrap();
+    zone.set_complete(true);
+    zone.mirror("SVC");
+    let zones = Zones::new([Arc::new(zone)]);
+    let shown = |name: &str, kind| {
+        let answer = ask(&zones, &query(&at(name), kind));
+        let data: Vec<String> = answer.answers.iter().map(|record| record.data.to_string()).collect();
+        format!("{:?} {}", answer.metadata.response_code, data.join(" "))
+    };
+    for (name, expected) in [
+        ("", "NoError "),
+        ("ns.", "NoError 10.0.0.1"),
+        ("web.demo.", "NoError 10.0.0.2"),
+        ("web.demo.svc.", "NoError 10.0.0.2"),
+        ("h.east.db.demo.svc.", "NoError 10.0.0.4"),
+        ("svc.", "NoError "),
+        ("demo.svc.", "NoError "),
+        ("east.db.demo.svc.", "NoError "),
+        ("ns.svc.", "NXDomain "),
+        ("x.ns.svc.", "NXDomain "),
+        ("x.demo.svc.", "NXDomain "),
+        // A namespace that is called like the mirror.
+        ("api.svc.", "NXDomain "),
+        ("api.svc.svc.", "NoError 10.0.0.3"),
+    ] {
+        assert_eq!(shown(name, RecordType::A), expected, "{name}");
+    }
+    // Targets that were set together stay where one asks; others are where they were said to be.
+    assert_eq!(shown("_p._tcp.db.demo.svc.", RecordType::SRV), "NoError 0 1 80 h.east.db.demo.svc.global.");
+    assert_eq!(shown("_p._tcp.db.demo.", RecordType::SRV), "NoError 0 1 80 h.east.db.demo.global.");
 }

@@ -19,9 +19,6 @@ use model::tracked::Tracked;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
-/// What `version.bind` answers.
-const VERSION: &str = concat!("federator ", env!("CARGO_PKG_VERSION"));
-
 /// Projections, and where their results go.
 pub(super) struct Projection {
     pub(super) zones: Zones,
@@ -46,9 +43,7 @@ impl Projection {
             let rules = self.rules.borrow_and_update().clone();
             self.zones.set_rules(rules.clone());
             self.objects.set_rules(rules);
-            for (mode, zone) in self.zones.update(&now) {
-                let mut zones = dns::Zones::new([zone]);
-                zones.set_version(VERSION);
+            for (mode, zones) in self.zones.update(&now) {
                 self.served[&mode].store(Arc::new(zones));
             }
             self.ready.send_if_modified(|ready| std::mem::replace(ready, now.is_ready()) != now.is_ready());

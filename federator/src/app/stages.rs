@@ -258,6 +258,8 @@ impl Stages {
             zone: config.zone.clone(),
             ttl: config.dns.ttl,
             negative_ttl: config.dns.negative_ttl,
+            min_answers: config.dns.min_answers,
+            max_answers: config.dns.max_answers,
             serial: first_serial(),
         };
         let objects_config = objects::Config {
@@ -343,7 +345,7 @@ impl Stages {
     ) {
         let shutdown = shutdown.clone();
         self.draining.spawn(async move {
-            socket.serve(zones, dns::Limits::default(), metrics, shutdown).await.context("dns")?;
+            socket.serve(zones, dns::Limits::default(), throw, metrics, shutdown).await.context("dns")?;
             Ok("dns")
         });
     }
@@ -393,6 +395,11 @@ pub(crate) fn clock() -> SystemTime {
 /// An id that nobody else has.
 fn new_id() -> String {
     format!("{:016x}", fastrand::u64(..))
+}
+
+/// A random number.
+fn throw() -> u32 {
+    fastrand::u32(..)
 }
 
 /// Seconds since 1970: larger than any serial of an earlier process that changed less than once a second on average.

@@ -3,7 +3,7 @@
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZero, path::PathBuf};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -283,6 +283,10 @@ pub struct Dns {
     pub ttl: u32,
     /// Seconds the answer that there is none may be kept.
     pub negative_ttl: u32,
+    /// Of a service with fewer endpoints than these here, those of the region are answered too, and then all.
+    pub min_answers: u16,
+    /// Most addresses in one answer, but for headless services; of more, each answer has others.
+    pub max_answers: NonZero<u16>,
 }
 
 /// A place that answers names, over UDP and TCP.
@@ -464,7 +468,13 @@ impl Default for Namespaces {
 
 impl Default for Dns {
     fn default() -> Self {
-        Self { listeners: Vec::new(), ttl: 5, negative_ttl: 5 }
+        Self {
+            listeners: Vec::new(),
+            ttl: 5,
+            negative_ttl: 5,
+            min_answers: 2,
+            max_answers: NonZero::new(32).unwrap_or(NonZero::<u16>::MIN),
+        }
     }
 }
 

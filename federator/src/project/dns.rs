@@ -1,17 +1,37 @@
-//! A View as DNS zones, one an answer mode. A changed service changes its own names and nothing else. What a name
-//! answers in which mode is in [`names`]; here is only the keeping of the zones.
+//! The zones that are served, kept equal to a View: the fleet's own, one a cluster for what that has, and one for each
+//! alias outside of these. What a name means is for [`names`] to say; here is only the keeping of the zones.
 
 pub mod names;
 
-use super::Cursor;
+use super::{Cursor, aliases::Named};
 use crate::{
     config::{file::AnswerMode, rules::ImportRules},
     gather::Gathered,
 };
 use dns::{Apex, Name, Node, Zone, ZoneError};
-use model::{name::ServiceKey, reach::Place};
+use model::{
+    export::{Host, per_cluster},
+    merge::Service,
+    name::{ClusterId, ServiceKey},
+    reach::{Networks, Place},
+    view::View,
+};
 use names::Namer;
-use std::{collections::BTreeMap, str::FromStr as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    num::NonZero,
+    str::FromStr as _,
+    sync::Arc,
+};
+
+/// What `version.bind` answers.
+const VERSION: &str = concat!("federator ", env!("CARGO_PKG_VERSION"));
+
+/// The version of the names' grammar (DNS specification of multi-cluster services), and for how many seconds it is known.
+const DNS_VERSION: (&str, u32) = ("1.0.0", 28_800);
+
+/// Below this label of the zone is what is below the zone: who knows services by `<svc>.<ns>.svc` need not think anew.
+const MIRROR: &str = "svc";
 
 /// What a zone projection needs to know.
 #[derive(Clone, Debug)]
@@ -24,6 +44,10 @@ pub struct Config {
     pub ttl: u32,
     /// Seconds the answer that there is none may be kept.
     pub negative_ttl: u32,
+    /// With fewer endpoints than these, farther ones are taken too.
+    pub min_answers: usize,
+    /// Most addresses in one answer, but for a headless service.
+    pub max_answers: NonZero<u16>,
     /// The serial to begin with; RFC 1982 counts on from there.
     pub serial: u32,
 }
@@ -31,18 +55,36 @@ pub struct Config {
 /// Zones kept equal to a View.
 #[derive(Debug)]
 pub struct Zones {
+    apex: Apex,
     config: Config,
     cursor: Cursor,
     modes: BTreeMap<AnswerMode, Mode>,
+    /// Where services have names beside their own.
+    placed: HashMap<ServiceKey, Placed>,
     revision_name: Name,
     serial: u32,
+    is_complete: bool,
 }
 
-/// The zone of one answer mode.
+/// Where a service has names beside its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Placed {
+    clusters: Vec<ClusterId>,
+    aliases: Vec<Host>,
+}
+
+/// The zones of one answer mode.
 #[derive(Debug)]
 struct Mode {
     namer: Namer,
+    /// The fleet's own.
     zone: Zone,
+    /// What each cluster has.
+    clusters: BTreeMap<ClusterId, Zone>,
+    /// Aliases outside of the fleet's zone.
+    aliases: BTreeMap<Host, Zone>,
+    /// All of them, as they are handed out.
+    served: dns::Zones,
 }
 
 /// What makes a zone impossible.
@@ -78,15 +120,36 @@ impl Zones {
             negative_ttl: config.negative_ttl,
         };
         let revision_name = name(&format!("_revision.{}.", config.zone))?;
-        let mut zones = BTreeMap::new();
-        for mode in modes {
-            let namer = Namer { place: config.place.clone(), zone: config.zone.clone(), ttl: config.ttl, mode };
-            let mut zone = Zone::new(apex.clone())?;
-            zone.set_complete(false);
-            zones.insert(mode, Mode { namer, zone });
-        }
+        let version_name = name(&format!("dns-version.{}.", config.zone))?;
+        let mut zone = Zone::new(apex.clone())?;
+        zone.mirror(MIRROR);
+        let (version, ttl) = DNS_VERSION;
+        zone.set(&version_name, Node { ttl, txt: vec![version.to_owned()], ..Node::default() })?;
+        let mode = |mode| {
+            let namer = Namer {
+                place: config.place.clone(),
+                zone: config.zone.clone(),
+                ttl: config.ttl,
+                mode,
+                min_answers: config.min_answers,
+                max_answers: config.max_answers,
+            };
+            let mut served = dns::Zones::default();
+            served.set_version(VERSION);
+            (mode, Mode { namer, zone: zone.clone(), clusters: BTreeMap::new(), aliases: BTreeMap::new(), served })
+        };
+        let modes = modes.into_iter().map(mode).collect();
         let serial = config.serial;
-        Ok(Self { config, cursor: Cursor::default(), modes: zones, revision_name, serial })
+        Ok(Self {
+            apex,
+            config,
+            cursor: Cursor::default(),
+            modes,
+            placed: HashMap::new(),
+            revision_name,
+            serial,
+            is_complete: false,
+        })
     }
 
     /// Sets what is imported, from the next update on.
@@ -95,23 +158,34 @@ impl Zones {
     }
 
     /// Brings the zones to what was gathered, and hands them out.
-    pub fn update(&mut self, gathered: &Gathered) -> BTreeMap<AnswerMode, Arc<Zone>> {
+    pub fn update(&mut self, gathered: &Gathered) -> BTreeMap<AnswerMode, dns::Zones> {
         let due = self.cursor.advance(&gathered.view);
         self.serial = self.serial.wrapping_add(1);
+        let mut changes = Vec::with_capacity(due.services.len());
+        for (key, service) in due.services {
+            let placed = service.as_deref().map(|service| Placed::new(service, &self.cursor.named(service)));
+            let before = match placed.clone() {
+                Some(placed) => self.placed.insert(key.clone(), placed),
+                None => self.placed.remove(&key),
+            };
+            changes.push(Change { key, service, before: before.unwrap_or_default(), now: placed.unwrap_or_default() });
+        }
+        let fresh =
+            Fresh { apex: &self.apex, networks: &due.networks, complete: gathered.complete, serial: self.serial };
         let revision = revision_text(gathered);
+        let turned = std::mem::replace(&mut self.is_complete, gathered.complete) != gathered.complete;
         for mode in self.modes.values_mut() {
-            for (key, service) in &due.services {
-                let nodes = service.as_deref().map(|service| mode.namer.names(&due.networks, service));
-                mode.put(key, nodes.unwrap_or_default());
-            }
+            mode.keep_clusters(&fresh, &gathered.view);
+            // An alias may be another service's now.
+            changes.iter().for_each(|change| mode.take_away(change));
+            changes.iter().for_each(|change| mode.put(&fresh, change));
             let txt = Node { ttl: 0, txt: vec![revision.clone()], ..Node::default() };
             if let Err(error) = mode.zone.set(&self.revision_name, txt) {
                 tracing::warn!(name = %self.revision_name, %error, "name left out");
             }
-            mode.zone.set_complete(gathered.complete);
-            mode.zone.set_serial(self.serial);
+            mode.serve(&fresh, turned, &changes);
         }
-        self.modes.iter().map(|(mode, kept)| (*mode, Arc::new(kept.zone.clone()))).collect()
+        self.modes.iter().map(|(mode, kept)| (*mode, kept.served.clone())).collect()
     }
 
     /// Where answers are given from.
@@ -120,23 +194,143 @@ impl Zones {
     }
 }
 
+/// What became of a service.
+struct Change {
+    key: ServiceKey,
+    /// `None` when there is nothing of it any more.
+    service: Option<Arc<Service>>,
+    before: Placed,
+    now: Placed,
+}
+
+/// What all zones have in common in one update.
+struct Fresh<'a> {
+    apex: &'a Apex,
+    networks: &'a Networks,
+    complete: bool,
+    serial: u32,
+}
+
+// === impl Placed ===
+
+impl Placed {
+    fn new(service: &Service, named: &Named) -> Self {
+        let clusters = service.exports.iter().map(|(cluster, _)| cluster.clone()).collect();
+        Self { clusters, aliases: named.held.clone() }
+    }
+}
+
+// === impl Fresh ===
+
+impl Fresh<'_> {
+    /// A zone with nothing in it but what every zone has.
+    fn zone(&self, apex: &str) -> Option<Zone> {
+        let name = Name::from_ascii(format!("{apex}.")).ok()?;
+        let mut zone = Zone::new(Apex { name, ..self.apex.clone() }).ok()?;
+        zone.set_complete(self.complete);
+        Some(zone)
+    }
+}
+
 // === impl Mode ===
 
 impl Mode {
-    /// Replaces the names of a service.
-    fn put(&mut self, key: &ServiceKey, nodes: Vec<(Name, Node)>) {
-        let owner = nodes.first().map(|(own, _)| own.clone()).or_else(|| self.namer.owner(key));
-        let Some(owner) = owner else { return };
-        // Names are made of checked labels, so only their length can be wrong, or that they hold too much.
-        match self.zone.set_all(&owner, nodes) {
-            Ok((_, left_out)) => {
-                for error in left_out {
-                    tracing::warn!(%error, "name left out");
-                }
+    /// There is a zone for every cluster that there is.
+    fn keep_clusters(&mut self, fresh: &Fresh<'_>, view: &View) {
+        let gone: Vec<ClusterId> =
+            self.clusters.keys().filter(|id| !view.clusters().contains_key(*id)).cloned().collect();
+        for id in gone {
+            if let Some(zone) = self.clusters.remove(&id) {
+                self.served.remove(&zone.apex().name);
             }
-            Err(error) => tracing::warn!(service = %key, %error, "names left out"),
+        }
+        for id in view.clusters().keys() {
+            if !self.clusters.contains_key(id)
+                && let Some(zone) = fresh.zone(&format!("svc.cluster.{id}"))
+            {
+                self.served.set(Arc::new(zone.clone()));
+                self.clusters.insert(id.clone(), zone);
+            }
         }
     }
+
+    /// Removes names that a service has no more.
+    fn take_away(&mut self, Change { key, before, now, .. }: &Change) {
+        for cluster in before.clusters.iter().filter(|cluster| !now.clusters.contains(cluster)) {
+            if let Some(zone) = self.clusters.get_mut(cluster) {
+                name(&per_cluster(key, cluster)).map(|owner| zone.remove(&owner));
+            }
+        }
+        for alias in before.aliases.iter().filter(|alias| !now.aliases.contains(alias)) {
+            match self.aliases.remove(alias) {
+                Some(zone) => self.served.remove(&zone.apex().name),
+                None => _ = name(alias.as_str()).map(|owner| self.zone.remove(&owner)),
+            }
+        }
+    }
+
+    /// Sets all names of a service anew.
+    fn put(&mut self, fresh: &Fresh<'_>, Change { key, service, now, .. }: &Change) {
+        let Self { namer, zone, clusters, aliases, .. } = self;
+        let Some(owner) = namer.owner(key) else { return };
+        let Some(service) = service.as_deref() else {
+            zone.remove(&owner);
+            return;
+        };
+        set(zone, &owner, namer.names_at(fresh.networks, service, &owner));
+        for cluster in &now.clusters {
+            if let Some((zone, owner)) = clusters.get_mut(cluster).zip(name(&per_cluster(key, cluster))) {
+                set(zone, &owner, namer.part_at(fresh.networks, service, cluster, &owner));
+            }
+        }
+        for alias in &now.aliases {
+            let Some(owner) = name(alias.as_str()) else { continue };
+            let names = namer.names_at(fresh.networks, service, &owner);
+            if alias.is_under(&namer.zone) {
+                set(zone, &owner, names);
+            } else if let Some(mut apex) = fresh.zone(alias.as_str()) {
+                set(&mut apex, &owner, names);
+                aliases.insert(alias.clone(), apex);
+            }
+        }
+    }
+
+    /// Hands out what has changed; everything, where it has `turned` out whether names may be absent.
+    fn serve(&mut self, fresh: &Fresh<'_>, turned: bool, changes: &[Change]) {
+        let touched = || changes.iter().flat_map(|Change { before, now, .. }| [before, now]);
+        let mut clusters: BTreeSet<ClusterId> = touched().flat_map(|placed| placed.clusters.iter().cloned()).collect();
+        let mut aliases: BTreeSet<Host> = touched().flat_map(|placed| placed.aliases.iter().cloned()).collect();
+        if turned {
+            clusters.extend(self.clusters.keys().cloned());
+            aliases.extend(self.aliases.keys().cloned());
+        }
+        let mut serve = |zone: &mut Zone| {
+            zone.set_complete(fresh.complete);
+            zone.set_serial(fresh.serial);
+            self.served.set(Arc::new(zone.clone()));
+        };
+        clusters.iter().for_each(|id| _ = self.clusters.get_mut(id).map(&mut serve));
+        aliases.iter().for_each(|host| _ = self.aliases.get_mut(host).map(&mut serve));
+        serve(&mut self.zone);
+    }
+}
+
+/// Replaces the names at and below an owner.
+fn set(zone: &mut Zone, owner: &Name, names: Vec<(Name, Node)>) {
+    // Names are made of checked labels, so only their length can be wrong, or that they hold too much.
+    match zone.set_all(owner, names) {
+        Ok((_, left_out)) => {
+            for error in left_out {
+                tracing::warn!(%error, "name left out");
+            }
+        }
+        Err(error) => tracing::warn!(%owner, %error, "names left out"),
+    }
+}
+
+/// A name by its text; `None` when it is too long for DNS.
+fn name(text: &str) -> Option<Name> {
+    Name::from_ascii(format!("{text}.")).ok()
 }
 
 /// `revision`, or `revision+local` while this agent uses what it sees itself.

@@ -71,6 +71,12 @@ impl Networks {
         self.sites.get(cluster).map(|site| &site.network)
     }
 
+    /// Where a cluster is, as far as that is the same of all of it; `None` when it is not known.
+    #[must_use]
+    pub fn locality(&self, cluster: &ClusterId) -> Option<&Locality> {
+        self.sites.get(cluster).map(|site| &site.locality)
+    }
+
     /// The trust domain of a cluster; `None` when it is not known.
     #[must_use]
     pub fn trust_domain(&self, cluster: &ClusterId) -> Option<&TrustDomain> {

@@ -93,7 +93,8 @@ impl Fleet {
             "cluster": place.cluster.as_str(),
             "agent": "demo",
             "clusters": self.clusters.iter().map(cluster).collect::<Vec<_>>(),
-            "dns": {"listeners": [{"address": "127.0.0.1:0"}]},
+            // Who looks on is to see the endpoints of all clusters, and not those of the nearest alone.
+            "dns": {"listeners": [{"address": "127.0.0.1:0"}], "minAnswers": 32},
             "admin": {"address": "127.0.0.1:0"},
             "log": {"format": "text", "filter": if verbose { "info" } else { QUIET }},
         }))?;

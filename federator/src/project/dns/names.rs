@@ -3,24 +3,28 @@
 //! | mode | `<svc>.<ns>.<zone>` |
 //! |---|---|
 //! | `vip` | the virtual addresses, the same everywhere |
-//! | `endpoints` | endpoints in reach that listen on the service's own port numbers |
+//! | `endpoints` | endpoints in reach that listen on the service's own port numbers, the nearest first |
 //! | `cluster` | the ClusterIP here while it has ready endpoints here, else as `endpoints` |
 //!
-//! A headless service answers its endpoints in every mode. SRV points at the service's own name where its port
-//! numbers are right for that answer; else at one name an endpoint, `<host>.<cluster>.<svc>.<ns>.<zone>`, with the
+//! A headless service answers its endpoints in every mode, and all of them. SRV points at the service's own name where its
+//! port numbers are right for that answer; else at one name an endpoint, `<host>.<cluster>.<svc>.<ns>.<zone>`, with the
 //! number that endpoint listens on.
+//!
+//! `<cluster>.<svc>.<ns>.<zone>` is what one cluster has of the service. Nothing of that has a virtual address, so it answers
+//! the ClusterIP or endpoints where the service itself answers virtual ones.
 
 use crate::config::file::AnswerMode;
 use dns::{ExtendedError, Name, Node, Srv, Why};
 use model::{
     export::{Head, Kind, Port},
-    merge::Service,
-    name::{Label, ServiceKey},
+    merge::{Parts, Service, merge},
+    name::{ClusterId, Label, ServiceKey},
     reach::{Asker, Networks, Offer, Place, Usable, offer},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZero,
     sync::Arc,
 };
 
@@ -35,6 +39,22 @@ pub struct Namer {
     pub ttl: u32,
     /// What a name answers.
     pub mode: AnswerMode,
+    /// With fewer endpoints than these, farther ones are taken too.
+    pub min_answers: usize,
+    /// Most addresses in one answer, but for a headless service.
+    pub max_answers: NonZero<u16>,
+}
+
+/// The names of endpoints, which several ports and clusters may lead to.
+type Hosts = BTreeMap<Name, BTreeSet<IpAddr>>;
+
+/// A service under one of its names, or what one cluster has of it.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    service: &'a Service,
+    owner: &'a Name,
+    /// Whether it is what one cluster has, so that names of endpoints need not say which.
+    is_part: bool,
 }
 
 /// Most addresses of one family in one answer: more would not fit into a message of 64 KiB, and a name that cannot be
@@ -54,36 +74,70 @@ struct Addresses {
 // === impl Namer ===
 
 impl Namer {
-    /// All names of a service, the service's own first.
+    /// All names of a service, the service's own first, then what each cluster has of it.
     #[must_use]
     pub fn names(&self, networks: &Networks, service: &Service) -> Vec<(Name, Node)> {
-        let Some(apex) = self.owner(&service.key) else {
-            return Vec::new();
-        };
+        self.owner(&service.key).map(|owner| self.names_at(networks, service, &owner)).unwrap_or_default()
+    }
+
+    /// The same with `owner` as the service's own name.
+    #[must_use]
+    pub fn names_at(&self, networks: &Networks, service: &Service, owner: &Name) -> Vec<(Name, Node)> {
+        let mut hosts = Hosts::new();
+        let mut names = self.named(networks, Named { service, owner, is_part: false }, &mut hosts);
+        for (cluster, _) in &service.exports {
+            let of_part = part(service, cluster).zip(child(cluster.as_str(), owner));
+            if let Some((part, owner)) = of_part {
+                names.extend(self.named(networks, Named { service: &part, owner: &owner, is_part: true }, &mut hosts));
+            }
+        }
+        names.extend(hosts.into_iter().map(|(name, all)| (name, self.node(all.into_iter().collect(), None))));
+        names
+    }
+
+    /// What one cluster has of a service, with `owner` as its name.
+    #[must_use]
+    pub fn part_at(
+        &self,
+        networks: &Networks,
+        service: &Service,
+        cluster: &ClusterId,
+        owner: &Name,
+    ) -> Vec<(Name, Node)> {
+        let mut hosts = Hosts::new();
+        let Some(part) = part(service, cluster) else { return Vec::new() };
+        let mut names = self.named(networks, Named { service: &part, owner, is_part: true }, &mut hosts);
+        names.extend(hosts.into_iter().map(|(name, all)| (name, self.node(all.into_iter().collect(), None))));
+        names
+    }
+
+    /// A service's own name; `None` when it is too long for DNS.
+    #[must_use]
+    pub fn owner(&self, service: &ServiceKey) -> Option<Name> {
+        name(&service.host(&self.zone))
+    }
+
+    /// The names without those of endpoints, which go to `hosts`.
+    fn named(&self, networks: &Networks, named: Named<'_>, hosts: &mut Hosts) -> Vec<(Name, Node)> {
+        let Named { service, is_part, .. } = named;
         if service.kind == Kind::ClusterIp {
             let fixed = match self.mode {
-                AnswerMode::Vip => {
+                AnswerMode::Vip if !is_part => {
                     let addresses = service.vip.map(|vip| [vip.v4.into(), vip.v6.into()]);
                     Some((addresses.into_iter().flatten().collect(), None))
                 }
-                AnswerMode::Cluster => {
+                AnswerMode::Vip | AnswerMode::Cluster => {
                     let head = self.here(service);
                     head.map(|head| (head.cluster_ips.iter().copied().collect(), Some(&*head.ports)))
                 }
                 AnswerMode::Endpoints => None,
             };
             if let Some((addresses, own)) = fixed {
-                return self.with_fixed(&apex, service, addresses, own);
+                return self.with_fixed(named, addresses, own);
             }
         }
-        self.with_endpoints(&apex, service, &offer(networks, &self.place, service, Asker::Plain).with_addresses())
-    }
-
-    /// A service's own name; `None` when it is too long for DNS.
-    #[must_use]
-    pub fn owner(&self, service: &ServiceKey) -> Option<Name> {
-        let labels = [service.name.as_str(), service.namespace.as_str()].into_iter().chain(self.zone.split('.'));
-        Name::from_labels(labels.map(str::as_bytes)).ok()
+        let offer = offer(networks, &self.place, service, Asker::Plain).with_addresses();
+        self.with_endpoints(networks, named, &offer, hosts)
     }
 
     /// The Service here, while it has ready endpoints here.
@@ -94,77 +148,126 @@ impl Namer {
 
     /// A name that answers addresses on which every port of the service is right, or those of them whose numbers are
     /// among `own`.
-    fn with_fixed(
-        &self,
-        apex: &Name,
-        service: &Service,
-        addresses: Addresses,
-        own: Option<&[Port]>,
-    ) -> Vec<(Name, Node)> {
+    fn with_fixed(&self, named: Named<'_>, addresses: Addresses, own: Option<&[Port]>) -> Vec<(Name, Node)> {
+        let Named { service, owner, .. } = named;
         let why = addresses.is_empty().then(|| Why::new(ExtendedError::Other, "no virtual address yet"));
-        let mut names = vec![(apex.clone(), self.node(addresses, why))];
+        let mut names = vec![(owner.clone(), self.node(addresses, why))];
         let number = |port: &Port| (port.protocol, port.number);
         let is_own = |port: &&Port| own.is_none_or(|own| own.iter().any(|own| number(own) == number(port)));
         for port in service.ports.iter().filter(is_own) {
-            let srv = Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() };
-            names.extend(self.srv(apex, port, vec![srv]));
+            let srv = Srv { priority: 0, weight: 1, port: port.number, target: owner.clone() };
+            names.extend(self.srv(owner, port, vec![srv], None));
         }
         names
     }
 
-    fn with_endpoints(&self, apex: &Name, service: &Service, offer: &Offer<'_>) -> Vec<(Name, Node)> {
+    fn with_endpoints(
+        &self,
+        networks: &Networks,
+        named: Named<'_>,
+        offer: &Offer<'_>,
+        hosts: &mut Hosts,
+    ) -> Vec<(Name, Node)> {
+        let Named { service, owner, .. } = named;
         let headless = service.kind == Kind::Headless;
+        let at_most = Some(self.max_answers).filter(|_| !headless);
         let (direct, mapped): (Vec<&Usable<'_>>, Vec<&Usable<'_>>) =
             offer.usable.iter().partition(|usable| headless || listens_on_own_ports(service, usable));
-        let addresses: Addresses = direct.iter().filter_map(|usable| usable.member.endpoint.address.ip()).collect();
+        let one_target = mapped.is_empty() && !headless && !direct.is_empty();
+        let chosen = if headless { direct } else { self.nearest(networks, direct) };
+        let addresses: Addresses = chosen.iter().filter_map(|usable| usable.member.endpoint.address.ip()).collect();
         let serves = |usable: &&&Usable<'_>| service.ports.iter().any(|port| usable.member.target(port).is_some());
         let why = addresses.is_empty().then(|| {
             let elsewhere = mapped.iter().filter(serves).count();
             why_empty(offer, elsewhere, mapped.len() - elsewhere)
         });
-        let mut names = vec![(apex.clone(), self.node(addresses, why))];
-        let one_target = mapped.is_empty() && !headless && !direct.is_empty();
-        let mut hosts: BTreeMap<String, Addresses> = BTreeMap::new();
+        let mut names = vec![(owner.clone(), Node { at_most, ..self.node(addresses, why) })];
         for port in &*service.ports {
-            let mut targets = Vec::new();
             let everywhere = || offer.usable.iter().all(|usable| usable.member.target(port).is_some());
             if one_target && everywhere() {
-                targets.push(Srv { priority: 0, weight: 1, port: port.number, target: apex.clone() });
-            } else {
-                for usable in &offer.usable {
-                    let Some((number, address)) = usable.member.target(port).zip(usable.member.endpoint.address.ip())
-                    else {
-                        continue;
-                    };
-                    let label = host_label(&usable.member.endpoint.hostname, address);
-                    let host = format!("{label}.{}.{}", usable.cluster, service.key.host(&self.zone));
-                    let Some(target) = name(&host) else { continue };
-                    hosts.entry(host).or_default().push(address);
-                    targets.push(Srv { priority: 0, weight: 1, port: number, target });
-                }
+                let srv = Srv { priority: 0, weight: 1, port: port.number, target: owner.clone() };
+                names.extend(self.srv(owner, port, vec![srv], None));
+                continue;
             }
-            targets.truncate(MAX_TARGETS);
-            names.extend(self.srv(apex, port, targets));
+            let serving = offer.usable.iter().filter(|usable| usable.member.target(port).is_some()).collect();
+            let serving = if headless { serving } else { self.nearest(networks, serving) };
+            let mut targets = Vec::new();
+            for usable in serving.into_iter().take(MAX_TARGETS) {
+                let number = usable.member.target(port);
+                let Some((number, (target, address))) = number.zip(host(named, usable)) else { continue };
+                hosts.entry(target.clone()).or_default().insert(address);
+                targets.push(Srv { priority: 0, weight: 1, port: number, target });
+            }
+            names.extend(self.srv(owner, port, targets, at_most));
         }
-        for (host, addresses) in hosts {
-            names.extend(name(&host).map(|name| (name, self.node(addresses, None))));
+        // Pods of a headless service have names, whether or not a port leads to them.
+        for usable in offer.usable.iter().filter(|_| headless && named.is_part) {
+            if let Some((name, address)) = host(named, usable) {
+                hosts.entry(name).or_default().insert(address);
+            }
         }
         names
     }
 
+    /// Of endpoints those of this cluster; with those of its region, where these are too few, and with all, where these are
+    /// too few again.
+    fn nearest<'a, 'b>(&self, networks: &Networks, all: Vec<&'b Usable<'a>>) -> Vec<&'b Usable<'a>> {
+        let region_of = |cluster: &ClusterId| networks.locality(cluster).map_or("", |locality| &*locality.region);
+        let here = region_of(&self.place.cluster);
+        let level = |usable: &Usable<'_>| {
+            let own = &*usable.member.endpoint.locality.region;
+            let region = if own.is_empty() { region_of(usable.cluster) } else { own };
+            match *usable.cluster == self.place.cluster {
+                true => 0,
+                false if !here.is_empty() && region == here => 1,
+                false => 2,
+            }
+        };
+        let is_enough = |level_of_all: u8| {
+            let taken = all.iter().filter(|usable| level(usable) <= level_of_all);
+            let is_v4 = |usable: &&&Usable<'_>| usable.member.endpoint.address.ip().is_some_and(|ip| ip.is_ipv4());
+            let v4 = taken.clone().filter(is_v4).count();
+            let families = [v4, taken.count() - v4];
+            // Of a family that there is, there are enough; who has both is not two.
+            families.iter().all(|count| *count == 0 || *count >= self.min_answers) && families != [0, 0]
+        };
+        let farthest = (0..2).find(|level| is_enough(*level)).unwrap_or(2);
+        all.into_iter().filter(|usable| level(usable) <= farthest).collect()
+    }
+
     /// `_port._protocol.<svc>…`; a port without a name has none.
-    fn srv(&self, apex: &Name, port: &Port, srv: Vec<Srv>) -> Option<(Name, Node)> {
+    fn srv(&self, owner: &Name, port: &Port, srv: Vec<Srv>, at_most: Option<NonZero<u16>>) -> Option<(Name, Node)> {
         if port.name.is_empty() || srv.is_empty() {
             return None;
         }
         let (port, protocol) = (format!("_{}", port.name), port.protocol.srv_label());
-        let name = Name::from_labels([port.as_bytes(), protocol.as_bytes()].into_iter().chain(apex.iter())).ok()?;
-        Some((name, Node { ttl: self.ttl, srv, ..Node::default() }))
+        let name = Name::from_labels([port.as_bytes(), protocol.as_bytes()].into_iter().chain(owner.iter())).ok()?;
+        Some((name, Node { ttl: self.ttl, srv, at_most, ..Node::default() }))
     }
 
     fn node(&self, addresses: Addresses, why_empty: Option<Why>) -> Node {
         Node { ttl: self.ttl, a: addresses.a, aaaa: addresses.aaaa, why_empty, ..Node::default() }
     }
+}
+
+/// What one cluster has of a service, by the cluster's own word alone.
+fn part(service: &Service, cluster: &ClusterId) -> Option<Service> {
+    let (_, export) = service.exports.iter().find(|(known, _)| known == cluster)?;
+    let exports = BTreeMap::from([(cluster.clone(), export.clone())]);
+    merge(&service.key, &Parts { exports, ..Parts::default() })
+}
+
+/// The name of an endpoint, and its address.
+fn host(named: Named<'_>, usable: &Usable<'_>) -> Option<(Name, IpAddr)> {
+    let address = usable.member.endpoint.address.ip()?;
+    let label = host_label(&usable.member.endpoint.hostname, address);
+    let above = if named.is_part { None } else { Some(child(usable.cluster.as_str(), named.owner)?) };
+    Some((child(&label, above.as_ref().unwrap_or(named.owner))?, address))
+}
+
+/// A name with one label more; `None` when it is too long for DNS.
+fn child(label: &str, owner: &Name) -> Option<Name> {
+    Name::from_labels(std::iter::once(label.as_bytes()).chain(owner.iter())).ok()
 }
 
 /// A name; `None` when it is too long for DNS. Labels are checked where they come from.

@@ -41,7 +41,8 @@ fn parts(exports: &[(&str, Arc<Export>)]) -> Parts {
 
 /// The names of `demo/web` as `name: address… number@target… (why)`, without `.demo.global.` at any end.
 fn names(mode: AnswerMode, parts: &Parts) -> Vec<String> {
-    let namer = Namer { place: place(), zone: "global".into(), ttl: 5, mode };
+    let (min_answers, max_answers) = (2, NonZero::new(32).expect("some"));
+    let namer = Namer { place: place(), zone: "global".into(), ttl: 5, mode, min_answers, max_answers };
     let short = |name: &Name| name.to_string().replace(".demo.global.", "");
     let service = merge(&key("demo/web"), parts).expect("somebody exports it");
     let shown = |(name, node): (Name, Node)| {
@@ -59,9 +60,26 @@ fn names(mode: AnswerMode, parts: &Parts) -> Vec<String> {
     namer.names(&Networks::new(&view()), &service).into_iter().map(shown).collect()
 }
 
+/// Whether a text is about what one cluster has, and not about an endpoint.
+fn is_of_part(text: &str) -> bool {
+    let name = text.split(['.', ':']).find(|label| !label.starts_with('_')).unwrap_or_default();
+    ["here", "east", "south"].contains(&name)
+}
+
 fn check(modes: &[AnswerMode], exports: &[(&str, Arc<Export>)], expected: &[&str]) {
     for mode in modes {
-        assert_eq!(names(*mode, &parts(exports)), expected, "{mode:?}");
+        let mut names = names(*mode, &parts(exports));
+        names.retain(|text| !is_of_part(text));
+        assert_eq!(names, expected, "{mode:?}");
+    }
+}
+
+/// The same of what each cluster has.
+fn check_parts(modes: &[AnswerMode], exports: &[(&str, Arc<Export>)], expected: &[&str]) {
+    for mode in modes {
+        let mut names = names(*mode, &parts(exports));
+        names.retain(|text| is_of_part(text));
+        assert_eq!(names, expected, "{mode:?}");
     }
 }
 
@@ -200,7 +218,7 @@ fn fixed_addresses() {
     };
     let mapped = export(head("http:80"), [slice("http:8080", "10.0.0.1")]);
     let srv = "_http._tcp.web: 80@web";
-    check(&[AnswerMode::Vip], &[("east", mapped)], &["web: 240.64.0.1 fd66::1", srv]);
+    check(&[AnswerMode::Vip], &[("east", mapped)], &["web: 240.64.0.1 fd66::1", srv, "10-0-0-1.east.web: 10.0.0.1"]);
     let (modes, east) = ([AnswerMode::Cluster], ("east", plain("10.0.0.1")));
     check(&modes, &[("here", with_ip("10.0.0.9")), east.clone()], &["web: 10.96.0.1", srv]);
     // Nothing is ready here.
@@ -224,6 +242,75 @@ fn a_headless_service_answers_its_endpoints_in_every_mode() {
     );
 }
 
+#[test]
+fn what_one_cluster_has_of_a_service_has_a_name() {
+    let with_ip = |endpoints: &str| {
+        let mut own = (*plain(endpoints)).clone();
+        own.head =
+            Arc::new(Head { cluster_ips: vec!["10.96.0.1".parse().expect("an address")], ..(*own.head).clone() });
+        Arc::new(own)
+    };
+    let exports = [("here", with_ip("10.0.0.1")), ("east", plain("10.1.0.1")), ("south", plain("10.2.0.1"))];
+    let far = "south.web: (1 endpoints of south: on network n2, and no gateway into it is known)";
+    let east = ["east.web: 10.1.0.1", "_http._tcp.east.web: 80@east.web"];
+    let here = |ip| [format!("here.web: {ip}"), "_http._tcp.here.web: 80@here.web".to_owned()];
+    let expected = |ip| here(ip).into_iter().chain(east.map(str::to_owned)).chain([far.to_owned()]).collect::<Vec<_>>();
+    let check = |modes: &[AnswerMode], ip| {
+        let mut all = expected(ip);
+        all.sort_by_key(|text| ["east", "here", "south"].map(|cluster| text.contains(cluster)).map(|is| !is));
+        check_parts(modes, &exports, &all.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    check(&[AnswerMode::Endpoints], "10.0.0.1");
+    // Nothing of one cluster has a virtual address.
+    check(&[AnswerMode::Vip, AnswerMode::Cluster], "10.96.0.1");
+    // By its own word, whatever the service is to all.
+    let pods = export(headless(""), [slice("", "db-0=10.1.0.1 10.1.0.2-")]);
+    check_parts(&ALL, &[("east", pods)], &["east.web: 10.1.0.1"]);
+    let pods = export(headless(""), [slice("", "db-0=10.1.0.1")]);
+    assert_eq!(
+        names(AnswerMode::Vip, &parts(&[("east", pods)])),
+        ["web: 10.1.0.1", "east.web: 10.1.0.1", "db-0.east.web: 10.1.0.1"]
+    );
+}
+
+#[test]
+fn the_nearest_answer_while_there_are_enough() {
+    let place = |region: &str| model::cluster::Meta {
+        locality: model::locality::Locality::new(region, "", ""),
+        ..meta("", "n1")
+    };
+    let mut view = view();
+    for (cluster, region) in [("here", "eu"), ("east", "eu"), ("west", "us")] {
+        view.set_cluster(&id(cluster), Some(Cluster { meta: Some(place(region)), ..Cluster::default() }));
+    }
+    let networks = Networks::new(&view);
+    let answered = |exports: &[(&str, &str)]| {
+        let all: Vec<_> = exports.iter().map(|(cluster, endpoints)| (*cluster, plain(endpoints))).collect();
+        let service = merge(&key("demo/web"), &parts(&all)).expect("somebody exports it");
+        let namer = Namer {
+            place: self::place(),
+            zone: "global".into(),
+            ttl: 5,
+            mode: AnswerMode::Endpoints,
+            min_answers: 2,
+            max_answers: NonZero::new(32).expect("some"),
+        };
+        let (_, node) = namer.names(&networks, &service).swap_remove(0);
+        assert_eq!(node.at_most, NonZero::new(32));
+        let v4 = node.a.iter().map(ToString::to_string);
+        v4.chain(node.aaaa.iter().map(ToString::to_string)).collect::<Vec<_>>().join(" ")
+    };
+    let (east, west) = (("east", "10.1.0.1 10.1.0.2"), ("west", "10.2.0.1 10.2.0.2"));
+    assert_eq!(answered(&[("here", "10.0.0.1 10.0.0.2"), east, west]), "10.0.0.1 10.0.0.2");
+    assert_eq!(answered(&[("here", "10.0.0.1 10.0.0.2-"), east, west]), "10.1.0.1 10.1.0.2 10.0.0.1");
+    assert_eq!(answered(&[east, west]), "10.1.0.1 10.1.0.2");
+    assert_eq!(answered(&[("here", "10.0.0.1"), west]), "10.0.0.1 10.2.0.1 10.2.0.2");
+    assert_eq!(answered(&[west]), "10.2.0.1 10.2.0.2");
+    // One with an address of each family is one.
+    assert_eq!(answered(&[("here", "10.0.0.1 fd00::1"), east]), "10.1.0.1 10.1.0.2 10.0.0.1 fd00::1");
+    assert_eq!(answered(&[("here", "10.0.0.1 10.0.0.2 fd00::1 fd00::2"), east]), "10.0.0.1 10.0.0.2 fd00::1 fd00::2");
+}
+
 /// Zones of one View that changes.
 struct Bed {
     gathered: Gathered,
@@ -232,7 +319,15 @@ struct Bed {
 
 impl Bed {
     fn new(serial: u32) -> Self {
-        let config = Config { place: place(), zone: "global".into(), ttl: 5, negative_ttl: 1, serial };
+        let config = Config {
+            place: place(),
+            zone: "global".into(),
+            ttl: 5,
+            negative_ttl: 1,
+            min_answers: 2,
+            max_answers: NonZero::new(32).expect("some"),
+            serial,
+        };
         let gathered = Gathered { view: view(), complete: true, ..Gathered::default() };
         let zones = Zones::new(config, ALL).expect("a good zone");
         Self { gathered, zones }
@@ -244,14 +339,16 @@ impl Bed {
         view.set_service(&key(service), merge(&key(service), &parts(exports)));
     }
 
-    fn zone(&mut self) -> Arc<Zone> {
-        self.zones.update(&self.gathered)[&AnswerMode::Endpoints].clone()
+    fn zone(&mut self) -> Zone {
+        self.zones.update(&self.gathered);
+        self.zones.modes[&AnswerMode::Endpoints].zone.clone()
     }
 
     /// The lines of the zone that are not about the zone itself.
     fn lines(&mut self) -> Vec<String> {
         let text = self.zone().to_string();
-        let own = |line: &&str| !line.starts_with("global.") && !line.starts_with("_revision.");
+        let of_zone = ["global.", "_revision.", "dns-version."];
+        let own = |line: &&str| !of_zone.iter().any(|own| line.starts_with(own)) && !is_of_part(line);
         text.lines().filter(own).map(ToOwned::to_owned).collect()
     }
 }
@@ -267,10 +364,16 @@ global. 5 IN NS ns.global.
 _revision.global. 0 IN TXT 2
 db.demo.global. 5 IN A 10.0.0.2
 _db._tcp.db.demo.global. 5 IN SRV 0 1 5432 db-0.here.db.demo.global.
+here.db.demo.global. 5 IN A 10.0.0.2
+_db._tcp.here.db.demo.global. 5 IN SRV 0 1 5432 db-0.here.db.demo.global.
 db-0.here.db.demo.global. 5 IN A 10.0.0.2
 web.demo.global. 5 IN A 10.0.0.1
 web.demo.global. 5 IN AAAA fd00::1
 _http._tcp.web.demo.global. 5 IN SRV 0 1 80 web.demo.global.
+east.web.demo.global. 5 IN A 10.0.0.1
+east.web.demo.global. 5 IN AAAA fd00::1
+_http._tcp.east.web.demo.global. 5 IN SRV 0 1 80 east.web.demo.global.
+dns-version.global. 28800 IN TXT 1.0.0
 ";
     assert_eq!(bed.zone().to_string(), golden);
 }
@@ -367,4 +470,90 @@ fn a_zone_knows_whether_it_is_complete() {
     assert!(!bed.zone().is_complete());
     let config = Config { zone: "no name".into(), ..bed.zones.config.clone() };
     assert!(matches!(Zones::new(config, ALL), Err(ZonesError::Name(_))));
+}
+
+/// All names of the zones, by zone.
+fn zones_of(bed: &mut Bed) -> Vec<String> {
+    bed.zones.update(&bed.gathered);
+    let mode = &bed.zones.modes[&AnswerMode::Endpoints];
+    let zones = mode.clusters.values().chain(mode.aliases.values());
+    let lines = |zone: &Zone| {
+        let apex = zone.apex().name.to_string();
+        let text = zone.to_string();
+        let own: Vec<String> = text
+            .lines()
+            .filter(|line| !line.contains(" SOA ") && !line.contains(" NS "))
+            .map(ToOwned::to_owned)
+            .collect();
+        let own = own.into_iter().map(|line| line.replace(" 5 IN", ""));
+        [vec![format!("[{apex}]")], own.collect()].concat()
+    };
+    zones.flat_map(lines).collect()
+}
+
+#[test]
+fn every_cluster_has_a_zone_of_what_it_has() {
+    let mut bed = Bed::new(0);
+    bed.set("demo/web", &[("here", plain("10.0.0.1 10.0.0.2")), ("east", plain("10.1.0.1"))]);
+    bed.set("demo/db", &[("east", export(headless("db:5432"), [slice("db:5432", "db-0=10.1.0.2")]))]);
+    let of_db = [
+        "db.demo.svc.cluster.east. A 10.1.0.2",
+        "_db._tcp.db.demo.svc.cluster.east. SRV 0 1 5432 db-0.db.demo.svc.cluster.east.",
+        "db-0.db.demo.svc.cluster.east. A 10.1.0.2",
+    ];
+    let east = [
+        "web.demo.svc.cluster.east. A 10.1.0.1",
+        "_http._tcp.web.demo.svc.cluster.east. SRV 0 1 80 web.demo.svc.cluster.east.",
+    ];
+    let here = [
+        "[svc.cluster.here.]",
+        "web.demo.svc.cluster.here. A 10.0.0.1",
+        "web.demo.svc.cluster.here. A 10.0.0.2",
+        "_http._tcp.web.demo.svc.cluster.here. SRV 0 1 80 web.demo.svc.cluster.here.",
+    ];
+    let all = [&["[svc.cluster.east.]"][..], &of_db, &east, &here, &["[svc.cluster.south.]"]].concat();
+    assert_eq!(zones_of(&mut bed), all);
+    bed.set("demo/db", &[]);
+    bed.set("demo/web", &[("here", plain("10.0.0.1 10.0.0.2"))]);
+    assert_eq!(zones_of(&mut bed), [&["[svc.cluster.east.]"][..], &here, &["[svc.cluster.south.]"]].concat());
+    bed.gathered.view.set_cluster(&id("south"), None);
+    assert_eq!(zones_of(&mut bed), [&["[svc.cluster.east.]"][..], &here].concat());
+}
+
+#[test]
+fn an_alias_is_an_apex_of_its_own_or_a_name_in_the_zone() {
+    let mut bed = Bed::new(0);
+    bed.gathered.view = View::default();
+    let import = serde_json::json!({ "aliases": { "allow": [{ "suffix": "example.com" }] } });
+    bed.zones.set_rules(configured(serde_json::json!({ "import": import })).import);
+    let asks = |endpoints: &str, aliases: &[&str]| {
+        let mut own = (*plain(endpoints)).clone();
+        let aliases = aliases.iter().map(|alias| Host::parse(alias).expect("a name")).collect();
+        let hosts = Arc::new(model::export::Hosts { aliases, per_cluster: false });
+        own.head = Arc::new(Head { hosts, ..(*own.head).clone() });
+        Arc::new(own)
+    };
+    bed.set("demo/web", &[("east", asks("10.1.0.1", &["users.example.com", "www.demo.global", "users.example.org"]))]);
+    let apex = |address: &str| {
+        [
+            "[users.example.com.]".to_owned(),
+            format!("users.example.com. A {address}"),
+            "_http._tcp.users.example.com. SRV 0 1 80 users.example.com.".to_owned(),
+            format!("east.users.example.com. A {address}"),
+            "_http._tcp.east.users.example.com. SRV 0 1 80 east.users.example.com.".to_owned(),
+        ]
+    };
+    assert_eq!(zones_of(&mut bed), apex("10.1.0.1"));
+    let in_zone = |bed: &Bed| {
+        bed.zones.modes[&AnswerMode::Endpoints].zone.to_string().contains("\nwww.demo.global. 5 IN A 10.1.0.1\n")
+    };
+    assert!(in_zone(&bed));
+    // The first that asks has it, and it goes over when that is gone, whichever comes first among what is due.
+    bed.set("demo/zoo", &[("east", asks("10.1.0.2", &["users.example.com"]))]);
+    assert_eq!(zones_of(&mut bed), apex("10.1.0.1"));
+    bed.set("demo/web", &[]);
+    assert_eq!(zones_of(&mut bed), apex("10.1.0.2"));
+    assert!(!in_zone(&bed));
+    bed.set("demo/zoo", &[]);
+    assert!(zones_of(&mut bed).is_empty());
 }

@@ -1,0 +1,3 @@
+//! The DNS server beside others of its kind, with the same records, on the loopback of the sandbox.
+
+mod nsd;
