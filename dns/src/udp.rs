@@ -30,8 +30,9 @@ pub(crate) async fn serve(socket: UdpSocket, responder: Responder, shutdown: Can
     loop {
         tokio::select! {
             biased;
-            readable = socket.readable() => readable?,
+            // First, or a stop would wait for a moment without queries.
             () = &mut shutdown => break,
+            readable = socket.readable() => readable?,
         }
         if !burst(&socket, &responder, &mut buffers)? {
             yield_now().await;

@@ -1,4 +1,4 @@
-//! DNS: CPU time of one UDP query, ours beside NSD's and CoreDNS's, all with the same names on the loopback.
+//! DNS: CPU time of one query over UDP and over TCP, ours beside NSD's and CoreDNS's, all with the same names on the loopback.
 //!
 //! Queries a second would tell little on a small machine, where the generator needs more CPU than a fast server. CPU
 //! time a query does not depend on who waits for whom. Rounds are interleaved and ratios are taken within a round,
@@ -9,7 +9,6 @@ mod server;
 mod zone;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,8 +64,17 @@ pub(crate) fn run(options: &Options) -> Result {
             ready(server, options.names).await?;
         }
         let load = Load::new(&parts, &root.join("queries"))?;
-        let measured = measure(options, &servers, &load).await?;
-        report(options, &servers, &measured);
+        for transport in ["udp", "tcp"] {
+            let measured = measure(options, &servers, &load, transport).await?;
+            report(&servers, &measured, transport);
+        }
+        println!(
+            "{} names, {} rounds of {} s on each server in turn after {WARM_UP} s of warm-up; dnsperf {}",
+            options.names,
+            options.rounds,
+            options.seconds,
+            load::ARGUMENTS.join(" "),
+        );
         Ok(())
     })
 }
@@ -76,7 +84,7 @@ async fn ready(server: &Server, names: u16) -> Result {
     let what = format!("{} answers (see {})", server.name, server.log.display());
     eventually(START, &what, async || {
         for number in [0, names / 2, names - 1] {
-            let asker = Asker::new(SocketAddr::from(server.address), &zone::name(number))?;
+            let asker = Asker::new(server.address, &zone::name(number))?;
             ensure!(asker.has(zone::address(number))?, "not yet {}", zone::name(number));
         }
         Ok(())
@@ -85,9 +93,9 @@ async fn ready(server: &Server, names: u16) -> Result {
 }
 
 /// One row a round, in the order of the servers.
-async fn measure(options: &Options, servers: &[Server; 3], load: &Load) -> Result<Vec<[Measured; 3]>> {
+async fn measure(options: &Options, servers: &[Server; 3], load: &Load, transport: &str) -> Result<Vec<[Measured; 3]>> {
     for server in servers {
-        load.put_on(server, WARM_UP).await?;
+        load.put_on(server, transport, WARM_UP).await?;
     }
     let mut rounds = Vec::new();
     for round in 0..usize::from(options.rounds) {
@@ -95,19 +103,20 @@ async fn measure(options: &Options, servers: &[Server; 3], load: &Load) -> Resul
         // Each server is the first, the second and the last equally often.
         for turn in 0..servers.len() {
             let number = (round + turn) % servers.len();
-            row[number] = load.put_on(&servers[number], options.seconds).await?;
+            row[number] = load.put_on(&servers[number], transport, options.seconds).await?;
         }
         rounds.push(row);
     }
     Ok(rounds)
 }
 
-fn report(options: &Options, servers: &[Server; 3], rounds: &[[Measured; 3]]) {
+fn report(servers: &[Server; 3], rounds: &[[Measured; 3]], transport: &str) {
     let ratio = |row: &[Measured; 3], other: usize| row[0].micros() / row[other].micros();
     let middle = |of: &dyn Fn(&[Measured; 3]) -> f64| median(rounds.iter().map(of));
 
     let names = servers.each_ref().map(|server| format!("{} us/query", server.name));
     let [ours, nsd, coredns] = names.each_ref().map(String::as_str);
+    println!("over {transport}:\n");
     let mut table = Table::new(["round", ours, nsd, coredns, "over NSD", "over CoreDNS"]);
     let mut row = |name: String, figures: [f64; 5]| {
         table.row([name].into_iter().chain(figures.map(|figure| format!("{figure:.2}"))).collect::<Vec<_>>());
@@ -129,16 +138,9 @@ fn report(options: &Options, servers: &[Server; 3], rounds: &[[Measured; 3]]) {
         table.row([server.name.to_owned(), format!("{rate:.0}"), lost.to_string()]);
     }
     table.print();
-    println!(
-        "{} names, {} rounds of {} s on each server in turn after {WARM_UP} s of warm-up; dnsperf {}\n",
-        options.names,
-        options.rounds,
-        options.seconds,
-        load::ARGUMENTS.join(" "),
-    );
     for (number, server) in servers.iter().enumerate() {
-        figure(&format!("udp_cpu_{}", server.name), of_server(number), "us/query");
+        figure(&format!("{transport}_cpu_{}", server.name), of_server(number), "us/query");
     }
-    figure("udp_cpu_over_nsd", over_nsd, "ratio");
-    figure("udp_cpu_over_coredns", over_coredns, "ratio");
+    figure(&format!("{transport}_cpu_over_nsd"), over_nsd, "ratio");
+    figure(&format!("{transport}_cpu_over_coredns"), over_coredns, "ratio");
 }

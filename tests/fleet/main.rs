@@ -22,6 +22,7 @@ mod lies;
 mod limits;
 mod membership;
 mod mesh;
+mod names;
 mod objects;
 mod observation;
 mod passage;

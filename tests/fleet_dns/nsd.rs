@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Services, each with an address or some, a port or two, and endpoints with names.
 const SERVICES: u16 = 400;
 
+/// Types of which there is something, and others.
 const KINDS: [u16; 19] = [1, 28, 33, 16, 6, 2, 1, 28, 33, 5, 12, 15, 35, 43, 46, 48, 64, 65, 257];
 
 fn name(text: &str) -> Name {

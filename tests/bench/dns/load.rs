@@ -41,12 +41,13 @@ impl Load {
         Ok(Self { program: parts.bin("dnsperf")?, queries: queries.to_owned() })
     }
 
-    /// Asks as fast as the server answers.
-    pub(super) async fn put_on(&self, server: &Server, seconds: u32) -> Result<Measured> {
-        let (address, port) = server.address;
+    /// Asks as fast as the server answers, over `transport`.
+    pub(super) async fn put_on(&self, server: &Server, transport: &str, seconds: u32) -> Result<Measured> {
+        let (address, port) = (server.address.ip(), server.address.port());
         let mut command = Command::new(&self.program);
         command
             .args(ARGUMENTS)
+            .args(["-m", transport])
             .args(["-s", &address.to_string(), "-p", &port.to_string(), "-l", &seconds.to_string()])
             .arg("-d")
             .arg(&self.queries)

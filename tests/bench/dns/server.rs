@@ -1,17 +1,17 @@
 //! The servers under load: ours, NSD and CoreDNS, with as many workers as there are cores, without a log, and with
 //! answers of the same records.
 //!
-//! What differs by default and would compare apples with pears is set: NSD's rate limit is off, and neither NSD nor
-//! CoreDNS adds the authority section that our answers do not have.
+//! What differs by default and would compare apples with pears is set: neither NSD nor CoreDNS adds the authority section
+//! that our answers do not have.
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::available_parallelism;
 
 use anyhow::Context;
-use harness::{Parts, Result};
+use harness::{Nsd, Parts, Result};
 use serde_json::json;
 
 use super::zone;
@@ -19,9 +19,15 @@ use super::zone;
 /// A process that answers on the loopback; it is killed when dropped.
 pub(super) struct Server {
     pub(super) name: &'static str,
-    pub(super) address: (Ipv4Addr, u16),
+    pub(super) address: SocketAddr,
     pub(super) log: PathBuf,
-    child: Child,
+    process: Process,
+}
+
+/// Whose it is to end it.
+enum Process {
+    Ours(Child),
+    Nsd(Nsd),
 }
 
 // === impl Server ===
@@ -31,25 +37,26 @@ impl Server {
         let log = directory.join("log");
         let output = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        Ok(Self {
-            name,
-            address: (Ipv4Addr::LOCALHOST, port),
-            log,
-            child: command.spawn().with_context(|| format!("cannot start {name}"))?,
-        })
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name, address: (Ipv4Addr::LOCALHOST, port).into(), log, process: Process::Ours(child) })
     }
 
     /// The process whose descendants are the server.
     pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+        match &self.process {
+            Process::Ours(child) => child.id(),
+            Process::Nsd(nsd) => nsd.pid(),
+        }
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
-        // What it has forked ends with the sandbox.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Self::Ours(child) = self {
+            // What it has forked ends with the sandbox.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -74,40 +81,10 @@ pub(super) fn federator(directory: &Path, names: u16) -> Result<Server> {
     Server::start("federator", port, &mut command, directory)
 }
 
-/// NSD in the foreground.
+/// NSD with a worker a core.
 pub(super) fn nsd(parts: &Parts, directory: &Path, names: u16) -> Result<Server> {
-    let port = 5302;
-    fs::create_dir_all(directory)?;
-    zone::write_zone(&directory.join("global.zone"), names)?;
-    let (at, cores) = (directory.display(), available_parallelism()?);
-    let config = format!(
-        r#"server:
-  ip-address: 127.0.0.1@{port}
-  server-count: {cores}
-  reuseport: yes
-  minimal-responses: yes
-  rrl-ratelimit: 0
-  rrl-whitelist-ratelimit: 0
-  username: ""
-  database: ""
-  zonesdir: "{at}"
-  pidfile: "{at}/nsd.pid"
-  xfrdfile: "{at}/xfrd.state"
-  xfrdir: "{at}"
-  zonelistfile: "{at}/zone.list"
-  verbosity: 0
-remote-control:
-  control-enable: no
-zone:
-  name: global
-  zonefile: global.zone
-"#
-    );
-    let file = directory.join("nsd.conf");
-    fs::write(&file, config)?;
-    let mut command = Command::new(parts.bin("nsd")?);
-    command.arg("-d").arg("-c").arg(file);
-    Server::start("nsd", port, &mut command, directory)
+    let nsd = Nsd::start(parts, directory, 5302, available_parallelism()?.get(), "global", &zone::zone(names))?;
+    Ok(Server { name: "nsd", address: nsd.address(), log: nsd.log().to_owned(), process: Process::Nsd(nsd) })
 }
 
 /// CoreDNS with its `file` plugin and as little else as it can have.
@@ -115,7 +92,7 @@ pub(super) fn coredns(parts: &Parts, directory: &Path, names: u16) -> Result<Ser
     let port = 5303;
     fs::create_dir_all(directory)?;
     let zone = directory.join("global.zone");
-    zone::write_zone(&zone, names)?;
+    fs::write(&zone, zone::zone(names))?;
     let zone = zone.display();
     let file = directory.join("Corefile");
     fs::write(&file, format!("global:{port} {{\n  bind 127.0.0.1\n  minimal\n  file {zone}\n}}\n"))?;

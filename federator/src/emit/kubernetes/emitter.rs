@@ -66,7 +66,8 @@ pub(super) struct Emitter {
     claims: Claims,
     pace: Pace,
     namespace: Arc<str>,
-    in_flight: BTreeSet<ObjectKey>,
+    /// Each with the version of the last thing that was heard of it meanwhile.
+    in_flight: BTreeMap<ObjectKey, u64>,
     /// Written in vain; to be tried again after a pause.
     failed: BTreeSet<ObjectKey>,
     troubles: BTreeMap<String, String>,
@@ -88,7 +89,7 @@ impl Emitter {
             claims: Claims::default(),
             pace: Pace::new(),
             namespace,
-            in_flight: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
             failed: BTreeSet::new(),
             troubles: BTreeMap::new(),
             withheld: dry_run.then(Withheld::default),
@@ -130,23 +131,31 @@ impl Emitter {
         match event {
             Event::Begin => known.listing.clear(),
             Event::Listed(object) => {
+                self.heard_of(kind, &object);
+                let Some(known) = self.kinds.get_mut(&kind) else { return };
                 known.listing.insert(key_of(kind, &object));
                 self.set_object(key_of(kind, &object), &object);
             }
-            Event::Complete(_) => {
+            Event::Complete(version) => {
                 let there = self.actual.keys().filter(|key| key.kind == kind);
                 let gone: Vec<_> = there.filter(|key| !known.listing.contains(*key)).cloned().collect();
                 (known.listed, known.trouble) = (true, None);
+                let version: u64 = version.parse().unwrap_or_default();
+                let unlisted = self.in_flight.iter_mut().filter(|(key, _)| key.kind == kind);
+                let unlisted = unlisted.filter(|(key, _)| !known.listing.contains(*key));
+                unlisted.for_each(|(_, heard)| *heard = version.max(*heard));
                 gone.into_iter().for_each(|key| self.set_gone(key));
             }
             Event::Changed(object) => {
                 known.trouble = None;
+                self.heard_of(kind, &object);
                 if self.is_news(&key_of(kind, &object), &object) {
                     self.set_object(key_of(kind, &object), &object);
                 }
             }
             Event::Gone(object) => {
                 known.trouble = None;
+                self.heard_of(kind, &object);
                 if self.is_news(&key_of(kind, &object), &object) {
                     self.set_gone(key_of(kind, &object));
                 }
@@ -155,6 +164,13 @@ impl Emitter {
             Event::Trouble(Trouble { reason, .. }) => {
                 self.cannot_emit(kind, format!("cannot watch {}: {reason}", kind.plural()));
             }
+        }
+    }
+
+    /// Takes note of a version of an object that is being written.
+    fn heard_of(&mut self, kind: Kind, object: &DynamicObject) {
+        if let Some(heard) = self.in_flight.get_mut(&key_of(kind, object)) {
+            *heard = version_of(object).max(*heard);
         }
     }
 
@@ -226,7 +242,7 @@ impl Emitter {
     /// Something that is due, and as what its kind is served. Of a kind of which not everything was seen nothing is.
     fn next_due(&mut self, now: Instant) -> Option<(ObjectKey, ApiResource)> {
         let is_due =
-            |key: &&ObjectKey| !self.in_flight.contains(*key) && self.pace.due(key).is_none_or(|due| due <= now);
+            |key: &&ObjectKey| !self.in_flight.contains_key(*key) && self.pace.due(key).is_none_or(|due| due <= now);
         let ready = || self.kinds.values().filter(|known| known.listed && known.resource.is_some());
         let urgent = ready().find_map(|known| known.waiting.urgent().find(is_due));
         let key = urgent.or_else(|| ready().find_map(|known| known.waiting.iter().find(is_due)))?.clone();
@@ -241,7 +257,7 @@ impl Emitter {
             return None;
         }
         let waiting = self.kinds.values().filter(|known| known.listed).flat_map(|known| known.waiting.iter());
-        waiting.filter(|key| !self.in_flight.contains(*key)).filter_map(|key| self.pace.due(key)).min()
+        waiting.filter(|key| !self.in_flight.contains_key(*key)).filter_map(|key| self.pace.due(key)).min()
     }
 
     /// Starts what is due, as far as there is room.
@@ -280,13 +296,13 @@ impl Emitter {
             };
             let on = self.actual.get(&key).map(|there| there.state.clone());
             writes.push(Box::pin(write(self.client.clone(), resource, key.clone(), what, on)));
-            self.in_flight.insert(key);
+            self.in_flight.insert(key, 0);
         }
     }
 
     /// Takes note of what became of a write. Where it is to be tried again, how long the API server wants to be left alone.
-    pub(super) fn written(&mut self, Written { key, meant, result }: Written) -> Option<Duration> {
-        self.in_flight.remove(&key);
+    pub(super) fn written(&mut self, Written { key, meant, on, result }: Written) -> Option<Duration> {
+        let heard = self.in_flight.remove(&key).unwrap_or_default();
         let there = match result {
             Ok(Outcome::There(there)) => Some(there),
             Ok(Outcome::Gone) => None,
@@ -320,10 +336,16 @@ impl Emitter {
             Some(outcome) => self.outcomes.insert(key.clone(), outcome),
             None => self.outcomes.remove(&key),
         };
-        match there {
-            Some(there) => self.actual.insert(key.clone(), there),
-            None => self.actual.remove(&key),
+        // Somebody may have changed it, deleted it or made it anew since, and the watch been faster than the answer.
+        let is_outdated = match &there {
+            Some(there) => heard > there.state.version,
+            None => self.actual.get(&key).zip(on).is_some_and(|(known, on)| known.state.uid != on.uid),
         };
+        match there {
+            _ if is_outdated => self.soil(key.clone()),
+            Some(there) => _ = self.actual.insert(key.clone(), there),
+            None => _ = self.actual.remove(&key),
+        }
         // Nothing is to be looked at again, unless it should be another by now.
         if self.desired.get(&key).map(Desired::hash) != meant {
             self.soil(key);
@@ -345,7 +367,7 @@ impl Emitter {
         self.status.send_if_modified(|status| {
             // Counted over what is in flight, which is bounded, and not over all that waits.
             let waits = |key: &&ObjectKey| self.kinds.get(&key.kind).is_some_and(|known| known.waiting.contains(key));
-            let in_flight = self.in_flight.iter().filter(|key| !waits(key)).count();
+            let in_flight = self.in_flight.keys().filter(|key| !waits(key)).count();
             let waiting: usize = self.kinds.values().map(|known| known.waiting.len()).sum();
             let withheld = dry_run.map_or(0, |would| would.created + would.changed);
             let in_place = self.desired.len().saturating_sub(waiting + in_flight + withheld + self.troubles.len());
@@ -377,3 +399,6 @@ fn given_way(kind: Kind, theirs: &ObjectKey) -> String {
 fn fought_over(times: u32) -> String {
     format!("somebody else has changed it {times} times in a row; it is put right later each time")
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,8 @@ pub(super) struct Written {
     pub(super) key: ObjectKey,
     /// What it was meant to be, by its hash.
     pub(super) meant: Option<u64>,
+    /// On top of what.
+    pub(super) on: Option<State>,
     pub(super) result: Result<Outcome, Failure>,
 }
 
@@ -84,7 +86,7 @@ pub(super) async fn write(
                 api.patch(&key.name, &params, &Patch::Apply(object)).await.map(|object| Outcome::There(there(&object)))
             }
             Write::Delete => {
-                let preconditions = on.map(|state| Preconditions {
+                let preconditions = on.as_ref().map(|state| Preconditions {
                     resource_version: Some(state.version.to_string()),
                     uid: Some(state.uid.to_string()),
                 });
@@ -100,7 +102,7 @@ pub(super) async fn write(
         Ok(Err(error)) => Err(Failure::Refused(error)),
         Err(_) => Err(Failure::NoAnswer),
     };
-    Written { key, meant, result }
+    Written { key, meant, on, result }
 }
 
 /// Where an object is.
