@@ -41,7 +41,7 @@
 //!
 //! Not spoken: DNSSEC, zone transfer, dynamic update, TSIG, cookies, wildcards, CNAME.
 //!
-//! Read on in [`Node`] and [`Zone`] (what is held), [`answer()`] (what is said), [`Bound`] (how it gets out).
+//! Read on in [`Node`] and [`Zone`] (what is held), [`reply()`] (what is said), [`Bound`] (how it gets out).
 
 mod metrics;
 mod node;

@@ -3,7 +3,7 @@
 //! The map behind it is persistent: a clone costs nothing, and a change to the clone copies the path to what changed,
 //! never the rest. Its entries are the owners that were set, each perhaps with names below it that come and go with it.
 //! Empty non-terminals are derived: every entry counts its children, so a name exists exactly as long as it or something
-//! below it was set. A zone does not know questions; see [`answer()`](crate::answer()).
+//! below it was set. A zone does not know questions; see [`reply()`](crate::reply()).
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
