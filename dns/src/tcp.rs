@@ -39,6 +39,10 @@ const FIRST_BUFFER: usize = 512;
 /// Answers that leave together, in octets: more are not held for one client.
 const LARGEST_WRITE: usize = 64 << 10;
 
+/// What a connection keeps of each buffer between messages, in octets: one large answer is no reason to hold its size for as
+/// long as the connection lasts, of which there may be thousands.
+const KEPT: usize = 8 << 10;
+
 /// Adds the answer to one message; that there is none ends the connection.
 pub(crate) trait Respond: Clone + Send + Sync + 'static {
     fn respond(&self, message: &[u8], out: &mut Vec<u8>) -> bool;
@@ -169,6 +173,7 @@ impl<R: Respond> Connection<R> {
                 let answered = self.answer();
                 timeout(WRITE_PATIENCE, self.stream.write_all(&self.replies)).await??;
                 self.replies.clear();
+                self.replies.shrink_to(KEPT);
                 match answered {
                     Answered::All => break,
                     Answered::Some => {}
@@ -201,6 +206,7 @@ impl<R: Respond> Connection<R> {
             self.replies[begin..begin + 2].copy_from_slice(&length.to_be_bytes());
         }
         self.queries.drain(..at);
+        self.queries.shrink_to(KEPT);
         answered
     }
 }

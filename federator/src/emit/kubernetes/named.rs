@@ -41,6 +41,8 @@ struct Known {
     listing: BTreeSet<(String, String)>,
     /// Whether all of it was seen, or cannot be.
     is_whole: bool,
+    /// Whether more or less is named, or known, than was handed out last.
+    is_other: bool,
     /// Why nothing more is known.
     trouble: Option<String>,
 }
@@ -63,7 +65,9 @@ pub async fn run(client: Client, named: watch::Sender<Option<OfClusters>>, statu
             status.unread = unread;
             is_news
         });
-        if known.iter().all(|known| known.is_whole) {
+        // Most that happens to such objects names no host of a cluster, or the same ones.
+        if known.iter().all(|known| known.is_whole) && known.iter().any(|known| known.is_other) {
+            known.iter_mut().for_each(|known| known.is_other = false);
             let all: BTreeSet<_> = known.iter().flat_map(|known| known.objects.values()).flatten().cloned().collect();
             if named.borrow().as_deref() != Some(&all) {
                 named.send_replace(Some(Arc::new(all)));
@@ -78,7 +82,7 @@ impl Known {
     fn hear(&mut self, names: Names, news: News) {
         match news {
             // None of it can be there.
-            News::Absent(_) => *self = Self { is_whole: true, ..Self::default() },
+            News::Absent(_) => *self = Self { is_whole: true, is_other: true, ..Self::default() },
             News::Unknown(why, cause) => self.cannot_read(why, cause),
             News::Served(_) | News::Lost => {}
             News::Seen(event) => self.see(names, *event),
@@ -95,10 +99,10 @@ impl Known {
             Event::Complete(_) => {
                 let listing = std::mem::take(&mut self.listing);
                 self.objects.retain(|at, _| listing.contains(at));
-                (self.is_whole, self.trouble) = (true, None);
+                (self.is_whole, self.is_other, self.trouble) = (true, true, None);
             }
             Event::Changed(object) => self.set(&object),
-            Event::Gone(object) => _ = self.objects.remove(&at(&object)),
+            Event::Gone(object) => self.is_other |= self.objects.remove(&at(&object)).is_some(),
             Event::Quiet | Event::At(_) => self.trouble = None,
             Event::Trouble(trouble) => {
                 let why = format!("cannot watch {}: {}", names.plural, trouble.reason);
@@ -110,17 +114,21 @@ impl Known {
     /// What was known stays. An agent that may not see them, because its rights are of an earlier version, emits all the
     /// same.
     fn cannot_read(&mut self, why: String, cause: Cause) {
-        self.is_whole |= cause == Cause::Forbidden;
+        if cause == Cause::Forbidden {
+            (self.is_whole, self.is_other) = (true, true);
+        }
         self.trouble = Some(why);
     }
 
     fn set(&mut self, object: &DynamicObject) {
         let mut hosts = BTreeSet::new();
         read(&object.data["spec"], &mut hosts);
-        match hosts.is_empty() {
-            true => self.objects.remove(&at(object)),
-            false => self.objects.insert(at(object), hosts),
+        let hosts = Some(hosts).filter(|hosts| !hosts.is_empty());
+        let before = match hosts.clone() {
+            Some(hosts) => self.objects.insert(at(object), hosts),
+            None => self.objects.remove(&at(object)),
         };
+        self.is_other |= before != hosts;
     }
 }
 
@@ -208,6 +216,32 @@ mod tests {
         assert_eq!(hear(&mut known, Event::Listed(rule("2", "b"))), named(&["c", "b"], true));
         assert_eq!(hear(&mut known, Event::Complete("9".into())), named(&["b"], true));
         assert_eq!(hear(&mut known, Event::Gone(rule("2", "b"))), named(&[], true));
+    }
+
+    #[test]
+    fn what_names_the_same_is_no_news() {
+        let rule = |name: &str, host: &str| object(name, &json!({ "host": host, "trafficPolicy": { "name": name } }));
+        let mut known = Known::default();
+        let mut is_news = |event| {
+            known.hear(KINDS[0], News::Seen(Box::new(event)));
+            std::mem::take(&mut known.is_other)
+        };
+        let east = "web.demo.svc.cluster.east";
+        assert!(is_news(Event::Complete("1".into())));
+        for (event, expected) in [
+            (Event::Changed(rule("1", east)), true),
+            (Event::Changed(rule("1", east)), false),
+            (Event::Changed(rule("2", "web.demo.global")), false),
+            (Event::Gone(rule("2", "web.demo.global")), false),
+            (Event::Changed(rule("1", "api.demo.svc.cluster.east")), true),
+            (Event::Changed(rule("1", "web.demo.global")), true),
+            (Event::Changed(rule("1", east)), true),
+            (Event::Gone(rule("1", east)), true),
+            (Event::At("9".into()), false),
+        ] {
+            let what = format!("{event:?}");
+            assert_eq!(is_news(event), expected, "{what}");
+        }
     }
 
     #[test]
