@@ -116,13 +116,20 @@ pub async fn run(
     ended.unwrap_or(Ok(()))
 }
 
+/// The uid that the store knows a cluster by. What this agent saw itself pins nothing.
+pub fn pinned<'a>(gathered: &'a Gathered, cluster: &ClusterId) -> Option<&'a str> {
+    let known = gathered.view.clusters().get(cluster)?;
+    known.synced.as_ref().and(known.meta.as_ref()).map(|meta| &*meta.uid)
+}
+
 // === impl Part ===
 
 impl Part {
     async fn take_part(&mut self) -> Result<(), PublishError> {
         loop {
-            self.check()?;
-            let decision = self.decide();
+            let gathered = self.latest();
+            self.check(&gathered)?;
+            let decision = self.decide(&gathered);
             let done = match &decision.act {
                 Act::Keep | Act::HandTo(..) => self.keep().await?,
                 Act::Take => self.take().await,
@@ -149,29 +156,28 @@ impl Part {
     }
 
     /// Refuses to go on when the id is another cluster's.
-    fn check(&self) -> Result<(), PublishError> {
-        let gathered = self.channels.gathered.borrow();
-        let known = gathered.view.clusters().get(self.cluster());
-        let pinned = known.and_then(|cluster| cluster.meta.as_ref()).map(|meta| meta.uid.clone());
-        // What this agent saw itself pins nothing.
-        match pinned.filter(|_| known.is_some_and(|cluster| cluster.synced.is_some())) {
-            Some(pinned) => check_uid(self.cluster(), &pinned, &self.channels.observed.borrow().meta.uid),
+    fn check(&self, gathered: &Gathered) -> Result<(), PublishError> {
+        match pinned(gathered, self.cluster()) {
+            Some(pinned) => check_uid(self.cluster(), pinned, &self.channels.observed.borrow().meta.uid),
             None => Ok(()),
         }
     }
 
+    fn latest(&mut self) -> Gathered {
+        self.channels.gathered.borrow_and_update().clone()
+    }
+
     /// What the rules say of the moment.
-    fn decide(&mut self) -> Decision {
-        let gathered = self.channels.gathered.borrow_and_update().clone();
+    fn decide(&mut self, gathered: &Gathered) -> Decision {
         let id = self.cluster().clone();
         let unknown = Seats::default();
         let seats = gathered.seats.get(&id).unwrap_or(&unknown);
         let followed = gathered.store == StoreHealth::Followed && gathered.generation.is_some();
-        self.notice_life(&gathered);
-        self.notice_owner(seats, &gathered);
-        self.notice_candidate(seats, &gathered);
+        self.notice_life(gathered);
+        self.notice_owner(seats, gathered);
+        self.notice_candidate(seats, gathered);
         let known = gathered.view.clusters().get(&id);
-        let sight = self.sight(&gathered);
+        let sight = self.sight(gathered);
         let decision = self.rules.decide(&Situation {
             now: Instant::now(),
             role: self.config.role,
@@ -186,7 +192,7 @@ impl Part {
             sight,
         });
         self.channels.look.send_if_modified(|look| std::mem::replace(look, decision.look) != decision.look);
-        self.say(seats, &gathered);
+        self.say(seats, gathered);
         decision
     }
 
@@ -444,7 +450,8 @@ impl Part {
         let (store, config) = (self.store.clone(), self.config.publish.clone());
         let mut publishing = pin!(publish::run(&config, &*store, epoch, observed, gathered, &doubts, &status));
         let ended = loop {
-            let decision = self.decide();
+            let gathered = self.latest();
+            let decision = self.decide(&gathered);
             if self.epoch != Some(epoch) {
                 break Ended::Deposed;
             }

@@ -274,10 +274,12 @@ impl<'a> Offer<'a> {
     }
 
     fn leave_out(&mut self, cluster: &'a ClusterId, reason: Reason<'a>) {
-        // Most often the last one, because clusters come one after the other.
-        match self.left_out.iter_mut().rev().find(|known| known.cluster == cluster && known.reason == reason) {
+        // In the order of ids: that of exports is their age, of which a reader knows nothing.
+        let after = self.left_out.partition_point(|known| known.cluster <= cluster);
+        let mut own = self.left_out[..after].iter_mut().rev().take_while(|known| known.cluster == cluster);
+        match own.find(|known| known.reason == reason) {
             Some(known) => known.endpoints += 1,
-            None => self.left_out.push(LeftOut { cluster, endpoints: 1, reason }),
+            None => self.left_out.insert(after, LeftOut { cluster, endpoints: 1, reason }),
         }
     }
 }

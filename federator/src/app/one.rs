@@ -161,6 +161,7 @@ impl One {
                 Ok(()) => Ended::Stopped,
                 Err(error) => Ended::Taken(error),
             },
+            error = self.is_anothers() => Ended::Taken(error),
             (uid, other) = self.is_another_one() => Ended::Same(uid, other),
             error = self.overlaps() => Ended::Taken(error),
             () = self.observe_when(looked, &doubted) => Ended::Stopped,
@@ -189,6 +190,25 @@ impl One {
             if let Some(other) = self.claimed(&known) {
                 return (known, other);
             }
+        }
+    }
+
+    /// Returns when the store knows another cluster by the id of the one that this agent is in. Who stands by does not look
+    /// at the cluster, and would never find out.
+    async fn is_anothers(&self) -> PublishError {
+        let (Reached::ApiServer(connectors), Role::Home) = (&self.reached, self.role) else {
+            return std::future::pending().await;
+        };
+        let connector = connectors.borrow().clone();
+        let uid = sentinel::uid_of(connector).await;
+        let is_other = |gathered: &Gathered| {
+            ownership::pinned(gathered, &self.id).and_then(|pinned| publish::check_uid(&self.id, pinned, &uid).err())
+        };
+        let mut known = self.gathered.clone();
+        let known = known.wait_for(|gathered| is_other(gathered).is_some()).await;
+        match known.ok().and_then(|gathered| is_other(&gathered)) {
+            Some(error) => error,
+            None => std::future::pending().await,
         }
     }
 

@@ -300,3 +300,16 @@ fn an_address_in_two_slices_counts_once() {
     let (usable, left_out) = check(&[("east", "n1", &["10.0.0.1~", "10.0.0.1+", "10.0.0.1-"])]);
     assert_eq!((usable, left_out), (vec!["east:10.0.0.1".to_owned()], vec![]));
 }
+
+#[test]
+fn what_is_left_out_is_said_in_the_order_of_ids() {
+    let (networks, mut service) =
+        fleet(&[("south", "n2", &["10.0.0.3+"]), ("west", "n2", &["10.0.0.2+", "web.example+"])], &[]);
+    let place = east();
+    for exports in [service.exports.clone(), service.exports.iter().rev().cloned().collect()] {
+        service.exports = exports;
+        let offer = offer(&networks, &place, &service, Asker::Plain).with_addresses();
+        let said: Vec<&str> = offer.left_out.iter().map(|left_out| left_out.cluster.as_str()).collect();
+        assert_eq!(said, ["south", "west"]);
+    }
+}

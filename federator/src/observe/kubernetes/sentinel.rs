@@ -209,6 +209,16 @@ async fn reach(
     }
 }
 
+/// The uid of the cluster that an API server is of; asks until it says so.
+pub async fn uid_of(connector: Connector) -> String {
+    let mut told = introductions(connector);
+    loop {
+        if let Some(Ok((_, uid))) = told.next().await {
+            return uid;
+        }
+    }
+}
+
 /// Asks an API server which cluster it is of, until it says so; what it says instead is told.
 pub(super) fn introductions(connector: Connector) -> BoxStream<'static, Result<(Client, String), String>> {
     let ask = |(connector, mut backoff, again): (Connector, Backoff, bool)| async move {
