@@ -95,7 +95,6 @@ impl Bound {
         for Pair { address, udp, tcp } in self.pairs {
             let watch = |source| ServeError::Watch { address, source };
             for socket in udp {
-                let socket = tokio::net::UdpSocket::from_std(socket).map_err(watch)?;
                 datagrams.spawn(udp::serve(socket, responder.clone(), last.clone()));
             }
             let listener = tcp::Listener {

@@ -1,13 +1,19 @@
-//! Datagrams: one socket, in and out. Octets in, octets out; what they mean is the responder's.
+//! Datagrams: one socket, in and out, in a thread of its own. Octets in, octets out; what they mean is the responder's.
 //!
 //! An answer costs a receive and a send and nothing else that waits: it is sent before the next query is looked at, from
-//! one buffer that is used again. What the kernel has no room for is dropped, as any network may; who asked asks again.
+//! one buffer that is used again. That the thread waits in the receive itself, and not for an event before it, is what
+//! makes it cheap. What the kernel has no room for is dropped, as any network may; who asked asks again.
 
-use std::io::{self, ErrorKind};
-use std::pin::pin;
+use std::io;
+use std::net::{Shutdown, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use tokio::net::UdpSocket;
-use tokio::task::yield_now;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, recvfrom, sendto};
+use socket2::SockRef;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -17,57 +23,79 @@ use crate::server::Responder;
 /// The largest datagram: what is longer than any query that could be answered is still read whole.
 const DATAGRAM: usize = 65_535;
 
-/// After so many answers others may run, who share the thread.
-const BURST: usize = 256;
+/// Queries that are still answered when stopping, at most: more than a receive buffer holds, but where they never cease.
+const LAST: usize = 16_384;
 
 /// Answers until told to stop, and then what has arrived.
 ///
 /// # Errors
-/// What the system says when the socket cannot be read any more.
+/// What the system says when the socket cannot be read any more, or there can be no thread more.
 pub(crate) async fn serve(socket: UdpSocket, responder: Responder, shutdown: CancellationToken) -> io::Result<()> {
-    let mut buffers = Buffers { query: vec![0; DATAGRAM], reply: Vec::with_capacity(DATAGRAM) };
-    let mut shutdown = pin!(shutdown.cancelled());
-    loop {
-        tokio::select! {
-            biased;
-            // First, or a stop would wait for a moment without queries.
-            () = &mut shutdown => break,
-            readable = socket.readable() => readable?,
+    socket.set_nonblocking(false)?;
+    let shared = Shared(Arc::new(Inner { socket, stopping: AtomicBool::new(false) }));
+    let (end, mut ended) = oneshot::channel();
+    let inner = shared.0.clone();
+    thread::Builder::new().name("dns-udp".to_owned()).spawn(move || _ = end.send(inner.serve(&responder)))?;
+    let ended = tokio::select! {
+        ended = &mut ended => ended,
+        () = shutdown.cancelled() => {
+            drop(shared);
+            ended.await
         }
-        if !burst(&socket, &responder, &mut buffers)? {
-            yield_now().await;
-        }
+    };
+    ended.unwrap_or_else(|_| Err(io::Error::other("the thread of a socket died")))
+}
+
+/// What a thread serves until this is dropped.
+struct Shared(Arc<Inner>);
+
+struct Inner {
+    socket: UdpSocket,
+    stopping: AtomicBool,
+}
+
+// === impl Shared ===
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+        // Linux says that the socket is not connected, and wakes up who waits for it nevertheless.
+        _ = SockRef::from(&self.0.socket).shutdown(Shutdown::Read);
     }
-    while !burst(&socket, &responder, &mut buffers)? {}
-    Ok(())
 }
 
-struct Buffers {
-    query: Vec<u8>,
-    reply: Vec<u8>,
-}
+// === impl Inner ===
 
-/// Answers what is there, but not too much at once; says whether nothing is left.
-fn burst(socket: &UdpSocket, responder: &Responder, buffers: &mut Buffers) -> io::Result<bool> {
-    for _ in 0..BURST {
-        let (len, peer) = match socket.try_recv_from(&mut buffers.query) {
-            Ok(received) => received,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-            // What a peer that is gone has had to say of an earlier answer.
-            Err(error) if is_of_a_peer(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        buffers.reply.clear();
-        if responder.respond(&buffers.query[..len], Transport::Udp, &mut buffers.reply)
-            && let Err(error) = socket.try_send_to(&buffers.reply, peer)
+impl Inner {
+    fn serve(&self, responder: &Responder) -> io::Result<()> {
+        let mut query = vec![0; DATAGRAM];
+        let mut reply = Vec::with_capacity(DATAGRAM);
+        let mut last = LAST;
+        while last > 0 {
+            let stopping = self.stopping.load(Ordering::Relaxed);
+            last -= usize::from(stopping);
+            match recvfrom(&self.socket, &mut *query, RecvFlags::empty()) {
+                Ok((len, _, Some(peer))) => self.answer(responder, &query[..len], &peer, &mut reply),
+                // From a socket that is shut down comes what had arrived, and then nothing from nobody.
+                Ok((_, _, None)) => break,
+                // What a peer that is gone has had to say of an earlier answer.
+                Err(error) if is_of_a_peer(error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, responder: &Responder, query: &[u8], peer: &SocketAddrAny, reply: &mut Vec<u8>) {
+        reply.clear();
+        if responder.respond(query, Transport::Udp, reply)
+            && let Err(error) = sendto(&self.socket, reply, SendFlags::empty(), peer)
         {
-            debug!(%peer, %error, "dns reply not sent");
+            debug!(?peer, %error, "dns reply not sent");
         }
     }
-    Ok(false)
 }
 
-fn is_of_a_peer(error: &io::Error) -> bool {
-    let unreachable = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable, ErrorKind::ConnectionRefused];
-    unreachable.contains(&error.kind()) || matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+fn is_of_a_peer(error: Errno) -> bool {
+    matches!(error, Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::CONNREFUSED | Errno::CONNRESET | Errno::INTR)
 }
