@@ -10,11 +10,8 @@ mod stages;
 
 pub(crate) use stages::clock;
 
-use crate::{
-    config::{Config, file::AnswerMode},
-    gather::Gathered,
-    publish,
-};
+use crate::{config::Config, gather::Gathered, publish};
+use model::export::AnswerMode;
 use stages::Stages;
 use std::{net::SocketAddr, time::Duration};
 use tokio::{sync::watch, task::JoinError};

@@ -1,6 +1,7 @@
 //! What one cluster asserts about one service: a head (what it is) and slices of endpoints that mirror the source's
 //! EndpointSlices. Knows nothing of other clusters, and nothing of Kubernetes' own types.
 
+mod answers;
 mod endpoint;
 mod exported;
 mod hosts;
@@ -8,6 +9,7 @@ mod members;
 mod slices;
 mod traffic;
 
+pub use answers::{AnswerMode, Answers, MAX_TTL};
 pub use endpoint::{Address, Endpoint, Health, TLS_MODE_LABEL, Traits, Workload, can_be_a_label, can_be_an_endpoint};
 pub use exported::{Exported, ExportedError, Texts};
 pub use hosts::{Host, HostError, Hosts, of_cluster, per_cluster};
@@ -45,6 +47,8 @@ pub struct Head {
     pub exported: Arc<Exported>,
     /// The hosts that it is to have beside its own.
     pub hosts: Arc<Hosts>,
+    /// How it wants to be answered by name.
+    pub answers: Answers,
     /// `metadata.creationTimestamp`, in seconds since 1970; orders exports only where no store does.
     pub created: i64,
 }

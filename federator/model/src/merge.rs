@@ -6,7 +6,7 @@
 //! | property | rule |
 //! |---|---|
 //! | type, session affinity, traffic policy and distribution | the oldest export's |
-//! | exported labels, exported annotations | the oldest export's, whole |
+//! | exported labels, exported annotations, mode and TTL of answers | the oldest export's, whole |
 //! | ports | the union, by name, then by protocol and number; on a collision the oldest export's |
 //! | families of addresses | all that any export has, those of the oldest first |
 //!
@@ -17,7 +17,7 @@ mod conflict;
 pub use conflict::{Conflict, ConflictKind, Difference};
 
 use crate::{
-    export::{Export, Exported, Families, Kind, Port, Traffic},
+    export::{Answers, Export, Exported, Families, Kind, Port, Traffic},
     name::{ClusterId, ServiceKey},
     vip::Vip,
 };
@@ -41,6 +41,8 @@ pub struct Service {
     pub traffic: Traffic,
     /// What is said of it where it is imported.
     pub exported: Arc<Exported>,
+    /// How it wants to be answered by name.
+    pub answers: Answers,
     /// Who exports it, oldest first.
     pub exports: Vec<(ClusterId, Arc<Export>)>,
     /// Its virtual addresses, once the store has given them out.
@@ -70,6 +72,7 @@ pub fn merge(key: &ServiceKey, parts: &Parts) -> Option<Service> {
         families: exports.iter().flat_map(|(_, export)| export.head.families.iter()).collect(),
         traffic: oldest.head.traffic.clone(),
         exported: oldest.head.exported.clone(),
+        answers: oldest.head.answers,
         exports,
         vip: parts.vip,
     })

@@ -80,6 +80,9 @@ pub enum RecordError {
     /// Labels and annotations that no object elsewhere can have.
     #[error(transparent)]
     Exported(#[from] crate::export::ExportedError),
+    /// A TTL above [`MAX_TTL`](crate::export::MAX_TTL).
+    #[error("answers cannot be kept for {0} seconds")]
+    Ttl(u32),
     /// An alias that it cannot have.
     #[error(transparent)]
     Alias(#[from] crate::export::HostError),

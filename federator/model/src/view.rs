@@ -4,7 +4,7 @@
 
 use crate::{
     cluster::{Hold, Meta, SetHash, State, Synced},
-    export::{Affinity, Exported, Families, Head, Kind, Port, Traffic},
+    export::{Affinity, Answers, Exported, Families, Head, Kind, Port, Traffic},
     gateway::Gateway,
     merge::Service,
     name::{ClusterId, ServiceKey},
@@ -137,8 +137,8 @@ impl View {
 
 /// A service as text; `write!` to a `String` cannot fail.
 fn canonical(service: &Service) -> String {
-    let Service { key, kind, ports, families, traffic, exported, exports, vip } = service;
-    let mut text = format!("service {key}{}", said(*kind, ports, *families, traffic, exported));
+    let Service { key, kind, ports, families, traffic, exported, answers, exports, vip } = service;
+    let mut text = format!("service {key}{}", said(*kind, ports, *families, traffic, exported, *answers));
     if let Some(vip) = vip {
         let _ = write!(text, " vip={},{}", vip.v4, vip.v6);
     }
@@ -147,8 +147,8 @@ fn canonical(service: &Service) -> String {
         let _ = writeln!(text, "  conflict {conflict}");
     }
     for (cluster, export) in exports {
-        let Head { kind, ports, cluster_ips, families, traffic, exported, hosts, created } = &*export.head;
-        let said = said(*kind, ports, *families, traffic, exported);
+        let Head { kind, ports, cluster_ips, families, traffic, exported, hosts, answers, created } = &*export.head;
+        let said = said(*kind, ports, *families, traffic, exported, *answers);
         let _ = write!(text, "  export {cluster} created={created}{said}");
         for ip in cluster_ips {
             let _ = write!(text, " ip={ip}");
@@ -189,7 +189,14 @@ fn canonical(service: &Service) -> String {
 }
 
 /// What both a service and each of its exports say.
-fn said(kind: Kind, ports: &[Port], families: Families, traffic: &Traffic, exported: &Exported) -> String {
+fn said(
+    kind: Kind,
+    ports: &[Port],
+    families: Families,
+    traffic: &Traffic,
+    exported: &Exported,
+    answers: Answers,
+) -> String {
     let mut text = format!(" {}", kind.as_str());
     if !families.is_unknown() {
         let _ = write!(text, " families={families}");
@@ -202,6 +209,12 @@ fn said(kind: Kind, ports: &[Port], families: Families, traffic: &Traffic, expor
     }
     if let Some(distribution) = &traffic.distribution {
         let _ = write!(text, " distribution={distribution}");
+    }
+    if let Some(mode) = answers.mode {
+        let _ = write!(text, " answers={mode}");
+    }
+    if let Some(ttl) = answers.ttl {
+        let _ = write!(text, " ttl={ttl}");
     }
     for port in ports {
         let _ = write!(text, " port={port}");

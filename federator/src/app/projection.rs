@@ -3,7 +3,7 @@
 
 use super::Ended;
 use crate::{
-    config::{file::AnswerMode, rules::ImportRules},
+    config::rules::ImportRules,
     emit::{
         OfClusters,
         object::{Desired, ObjectKey},
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use arc_swap::ArcSwap;
-use model::tracked::Tracked;
+use model::{export::AnswerMode, tracked::Tracked};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 

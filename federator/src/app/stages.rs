@@ -11,7 +11,7 @@ use crate::{
     api::{self, Sources, metrics},
     config::{
         Config, EmitTarget, Store as StoreConfig,
-        file::{AnswerMode, EmitPorts, EmitScope},
+        file::{EmitPorts, EmitScope},
         rules::ImportRules,
     },
     emit::{
@@ -38,7 +38,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use model::{key::Key, reach::Place, seat::Role, tracked::Tracked};
+use model::{export::AnswerMode, key::Key, reach::Place, seat::Role, tracked::Tracked};
 use prometheus_client::registry::Registry;
 use std::{
     collections::BTreeMap,

@@ -2,8 +2,9 @@
 //! one is an error, so a mistyped field is never silently a default.
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use model::export::AnswerMode;
 use serde::Deserialize;
-use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZero, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZero, path::PathBuf};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -296,20 +297,16 @@ pub struct Listener {
     /// Where it listens.
     pub address: SocketAddr,
     /// What it answers.
-    #[serde(default)]
+    #[serde(default, with = "AnswerModes")]
     pub mode: AnswerMode,
 }
 
-/// What a name answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum AnswerMode {
-    /// The endpoints that a client without a mesh can connect to.
-    #[default]
+/// The names of answer modes.
+#[derive(Deserialize)]
+#[serde(remote = "AnswerMode", rename_all = "camelCase")]
+enum AnswerModes {
     Endpoints,
-    /// The virtual address, for clients in the mesh.
     Vip,
-    /// The ClusterIP of the agent's own cluster while it has ready endpoints, else the endpoints.
     Cluster,
 }
 
@@ -547,16 +544,6 @@ impl Default for Admin {
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::default(), filter: "info".to_owned() }
-    }
-}
-
-impl fmt::Display for AnswerMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Endpoints => "endpoints",
-            Self::Vip => "vip",
-            Self::Cluster => "cluster",
-        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! one line that names the field.
 
 use super::*;
+use model::export::AnswerMode;
 
 const MINIMAL: &str = "cluster: east\nclusters: [{id: east, kubernetes: {}}]\n";
 
@@ -68,7 +69,7 @@ fn everything_can_be_said() {
     assert!(
         matches!(&config.store, Store::Etcd { settings, .. } if (&*settings.root, settings.lease_seconds) == ("/r", 7))
     );
-    assert_eq!(config.dns.listeners[0].mode, file::AnswerMode::Vip);
+    assert_eq!(config.dns.listeners[0].mode, AnswerMode::Vip);
     let servers: Vec<String> = config.gateways.nameservers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:5353"]);
     assert_eq!(config.gateways.mode, model::reach::Mode::Workload);

@@ -66,6 +66,12 @@ pub const ALIASES: &str = "federator.io/aliases";
 /// With `"true"`, what this cluster has of the service has a host of its own in the mesh of every cluster.
 pub const CLUSTER_HOST: &str = "federator.io/cluster-host";
 
+/// What a service's name answers, whichever listener is asked: `endpoints`, `vip` or `cluster`.
+pub const ANSWER_MODE: &str = "federator.io/dns-mode";
+
+/// For how many seconds answers with a service's names may be kept.
+pub const ANSWER_TTL: &str = "federator.io/dns-ttl";
+
 /// The network of a Pod or WorkloadEntry, and on the root namespace of a mesh that of its cluster.
 const NETWORK_LABEL: &str = "topology.istio.io/network";
 

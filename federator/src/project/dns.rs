@@ -4,13 +4,10 @@
 pub mod names;
 
 use super::{Cursor, aliases::Named};
-use crate::{
-    config::{file::AnswerMode, rules::ImportRules},
-    gather::Gathered,
-};
+use crate::{config::rules::ImportRules, gather::Gathered};
 use dns::{Apex, Name, Node, Zone, ZoneError};
 use model::{
-    export::{Host, per_cluster},
+    export::{AnswerMode, Host, per_cluster},
     merge::Service,
     name::{ClusterId, ServiceKey},
     reach::{Networks, Place},

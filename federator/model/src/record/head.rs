@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     export::{
-        Affinity, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Host, Hosts, Kind, MAX_AFFINITY_SECONDS,
-        Port, Texts, Traffic, can_be_a_distribution,
+        Affinity, AnswerMode, Answers, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Host, Hosts, Kind,
+        MAX_AFFINITY_SECONDS, MAX_TTL, Port, Texts, Traffic, can_be_a_distribution,
     },
     wire,
 };
@@ -47,7 +47,9 @@ impl Record for Head {
             exported_annotations: texts_to_wire(&self.exported.annotations),
             aliases: self.hosts.aliases.iter().map(ToString::to_string).collect(),
             per_cluster_host: self.hosts.per_cluster,
+            answer_mode: answer_mode_to_wire(self.answers.mode).into(),
             reader: 0,
+            answer_ttl: self.answers.ttl,
         }
         .encode_to_vec()
     }
@@ -86,6 +88,7 @@ impl Head {
             traffic: traffic_from_wire(&wire, shared)?,
             exported: exported_from_wire(&wire, shared)?,
             hosts: hosts_from_wire(&wire)?,
+            answers: answers_from_wire(&wire)?,
             created: wire.created,
         })
     }
@@ -126,6 +129,29 @@ fn hosts_from_wire(wire: &wire::Head) -> Result<Arc<Hosts>, RecordError> {
     let hosts = Hosts { aliases, per_cluster: wire.per_cluster_host };
     hosts.check()?;
     Ok(Arc::new(hosts))
+}
+
+fn answer_mode_to_wire(mode: Option<AnswerMode>) -> wire::AnswerMode {
+    match mode {
+        None => wire::AnswerMode::Unset,
+        Some(AnswerMode::Endpoints) => wire::AnswerMode::Endpoints,
+        Some(AnswerMode::Vip) => wire::AnswerMode::Vip,
+        Some(AnswerMode::Cluster) => wire::AnswerMode::Cluster,
+    }
+}
+
+/// A mode that a later version has brought is left to who is asked.
+fn answers_from_wire(wire: &wire::Head) -> Result<Answers, RecordError> {
+    let mode = match wire.answer_mode() {
+        wire::AnswerMode::Unset => None,
+        wire::AnswerMode::Endpoints => Some(AnswerMode::Endpoints),
+        wire::AnswerMode::Vip => Some(AnswerMode::Vip),
+        wire::AnswerMode::Cluster => Some(AnswerMode::Cluster),
+    };
+    match wire.answer_ttl {
+        Some(ttl) if ttl > MAX_TTL => Err(RecordError::Ttl(ttl)),
+        ttl => Ok(Answers { mode, ttl }),
+    }
 }
 
 fn texts_to_wire(texts: &Texts) -> Vec<wire::Label> {

@@ -6,9 +6,9 @@ use super::*;
 use crate::{
     cluster::{Hold, State},
     export::{
-        Address, Affinity, DEFAULT_AFFINITY_SECONDS, Endpoint, Exported, ExportedError, Families, Family, Head, Health,
-        Host, HostError, Hosts, Kind, MAX_AFFINITY_SECONDS, Port, Slice, TargetPort, Texts, Traffic, Traits, Workload,
-        can_be_an_endpoint,
+        Address, Affinity, AnswerMode, Answers, DEFAULT_AFFINITY_SECONDS, Endpoint, Exported, ExportedError, Families,
+        Family, Head, Health, Host, HostError, Hosts, Kind, MAX_AFFINITY_SECONDS, MAX_TTL, Port, Slice, TargetPort,
+        Texts, Traffic, Traits, Workload, can_be_an_endpoint,
     },
     generation::Generation,
     seat::{Candidate, Owner, Role},
@@ -31,14 +31,18 @@ fn head() -> impl Strategy<Value = Head> {
     });
     let kind = prop_oneof![Just(Kind::ClusterIp), Just(Kind::Headless)];
     let ips = prop::collection::vec(any::<IpAddr>(), 0..3);
-    (kind, prop::collection::vec(port, 0..4), ips, families(), traffic(), exported(), hosts(), any::<i64>()).prop_map(
-        |(kind, ports, cluster_ips, families, traffic, exported, hosts, created)| {
+    (kind, prop::collection::vec(port, 0..4), ips, families(), traffic(), exported(), hosts(), answers(), any::<i64>())
+        .prop_map(|(kind, ports, cluster_ips, families, traffic, exported, hosts, answers, created)| {
             // Addresses say what families there are.
             let of_ips = cluster_ips.iter().map(|ip| Family::from(*ip)).collect();
             let families = if families.is_unknown() { of_ips } else { families };
-            Head { kind, ports: ports.into(), cluster_ips, families, traffic, exported, hosts, created }
-        },
-    )
+            Head { kind, ports: ports.into(), cluster_ips, families, traffic, exported, hosts, answers, created }
+        })
+}
+
+fn answers() -> impl Strategy<Value = Answers> {
+    let mode = prop::option::of(prop::sample::select(&AnswerMode::ALL[..]));
+    (mode, prop::option::of(0..=MAX_TTL)).prop_map(|(mode, ttl)| Answers { mode, ttl })
 }
 
 fn families() -> impl Strategy<Value = Families> {
@@ -186,6 +190,8 @@ fn what_cannot_be_true_is_refused() {
     assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Affinity(86_401)));
     let head = wire::Head { traffic_distribution: "a b".to_owned(), ..wire::Head::default() };
     assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Distribution("a b".to_owned())));
+    let head = wire::Head { answer_ttl: Some(86_401), ..wire::Head::default() };
+    assert_eq!(Head::decode(&head.encode_to_vec()), Err(RecordError::Ttl(86_401)));
     let label = wire::Label { key: "team".to_owned(), value: "a b".to_owned() };
     let head = wire::Head { exported_labels: vec![label.clone()], ..wire::Head::default() };
     let refused = ExportedError::Label("team".to_owned(), "a b".to_owned());

@@ -1,15 +1,15 @@
 //! A Service: the head of an export, and whom it selects. Whether it is exported is for the rules to say, which may
 //! change; here is only what they ask for.
 
-use super::{ALIASES, CLUSTER_HOST, EXPORT, LeftOut, key, number, protocol, text};
+use super::{ALIASES, ANSWER_MODE, ANSWER_TTL, CLUSTER_HOST, EXPORT, LeftOut, key, number, protocol, text};
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use model::{
     export::{
-        Affinity, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Host, Hosts, Kind, MAX_AFFINITY_SECONDS,
-        Port, Traffic, can_be_a_distribution,
+        Affinity, AnswerMode, Answers, DEFAULT_AFFINITY_SECONDS, Exported, Families, Family, Head, Host, Hosts, Kind,
+        MAX_AFFINITY_SECONDS, MAX_TTL, Port, Traffic, can_be_a_distribution,
     },
     name::ServiceKey,
 };
@@ -61,7 +61,10 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
     // They are held as they are here, and have grown with room to spare.
     targets.shrink_to_fit();
     let annotations = service.metadata.annotations.as_ref();
-    let (hosts, trouble) = hosts(annotations);
+    let (hosts, of_hosts) = hosts(annotations);
+    let (answers, of_answers) = answers(annotations);
+    let troubles: Vec<_> = of_hosts.into_iter().chain(of_answers).collect();
+    let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
     let head = Head {
         kind: if headless { Kind::Headless } else { Kind::ClusterIp },
         ports: ports.into(),
@@ -70,6 +73,7 @@ pub fn service(service: &Service) -> Result<(ServiceKey, SourceService), LeftOut
         traffic: traffic(&spec),
         exported: Exported::none(),
         hosts,
+        answers,
         created: service.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
     };
     let annotated = match text(annotations, EXPORT) {
@@ -98,6 +102,27 @@ fn hosts(annotations: Option<&BTreeMap<String, String>>) -> (Arc<Hosts>, Option<
     }
     let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
     (Arc::new(hosts), (!wrong.is_empty()).then(|| format!("{ALIASES}: {}", wrong.join("; "))))
+}
+
+/// How it wants to be answered, and what of that cannot be.
+fn answers(annotations: Option<&BTreeMap<String, String>>) -> (Answers, Vec<String>) {
+    let mut wrong = Vec::new();
+    let mode = text(annotations, ANSWER_MODE).and_then(|text| {
+        let mode = AnswerMode::parse(text);
+        if mode.is_none() {
+            let known = AnswerMode::ALL.map(AnswerMode::as_str).join(", ");
+            wrong.push(format!("{ANSWER_MODE}: `{text}` is none of {known}"));
+        }
+        mode
+    });
+    let ttl = text(annotations, ANSWER_TTL).and_then(|text| {
+        let ttl = text.parse().ok().filter(|ttl| *ttl <= MAX_TTL);
+        if ttl.is_none() {
+            wrong.push(format!("{ANSWER_TTL}: `{text}` is no number of seconds from 0 to {MAX_TTL}"));
+        }
+        ttl
+    });
+    (Answers { mode, ttl }, wrong)
 }
 
 /// What it says of its families; where it says nothing, its addresses do.

@@ -10,7 +10,10 @@ use super::{
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use model::{
-    export::{Address, Affinity, Exported, Family, Head, Health, Host, Hosts, Kind, Port, TargetPort, Texts, Traffic},
+    export::{
+        Address, Affinity, AnswerMode, Answers, Exported, Family, Head, Health, Host, Hosts, Kind, Port, TargetPort,
+        Texts, Traffic,
+    },
     locality::Locality,
 };
 use serde_json::{Value, json};
@@ -154,6 +157,7 @@ fn a_head_says_what_the_service_says() {
             traffic: Traffic { affinity: Affinity::ClientIp { seconds: 10_800 }, ..Traffic::default() },
             exported: Exported::none(),
             hosts: Hosts::none(),
+            answers: Answers::default(),
             created: 60,
         }
     );
@@ -181,6 +185,26 @@ fn hosts_are_asked_for_by_annotations() {
         let (_, SourceService { head, trouble: said, .. }) = read(&object).unwrap();
         let names: Vec<_> = head.hosts.aliases.iter().map(Host::as_str).collect();
         assert_eq!((&*names, head.hosts.per_cluster), (aliases, per_cluster), "{annotations}");
+        let said = said.unwrap_or_default();
+        assert!(said.is_empty() == trouble.is_empty() && said.contains(trouble), "{said}");
+    }
+}
+
+#[test]
+fn answers_are_asked_for_by_annotations() {
+    for (annotations, mode, ttl, trouble) in [
+        (json!({}), None, None, ""),
+        (json!({ ANSWER_MODE: "vip", ANSWER_TTL: "0" }), Some(AnswerMode::Vip), Some(0), ""),
+        (json!({ ANSWER_MODE: "cluster", ANSWER_TTL: "86400" }), Some(AnswerMode::Cluster), Some(86_400), ""),
+        (json!({ ANSWER_MODE: "VIP", ANSWER_TTL: "30" }), None, Some(30), "`VIP` is none of endpoints, vip, cluster"),
+        (json!({ ANSWER_MODE: "endpoints", ANSWER_TTL: "86401" }), Some(AnswerMode::Endpoints), None, "0 to 86400"),
+        (json!({ ANSWER_TTL: "5s", ALIASES: "b" }), None, None, "`b` is no DNS name"),
+        (json!({ ANSWER_TTL: "-1", ALIASES: "b" }), None, None, "dns-ttl: `-1`"),
+    ] {
+        let mut object = service("shop", "web", json!({}));
+        object.metadata.annotations = serde_json::from_value(annotations.clone()).unwrap();
+        let (_, SourceService { head, trouble: said, .. }) = read(&object).unwrap();
+        assert_eq!(head.answers, Answers { mode, ttl }, "{annotations}");
         let said = said.unwrap_or_default();
         assert!(said.is_empty() == trouble.is_empty() && said.contains(trouble), "{said}");
     }

@@ -13,15 +13,15 @@
 //! `<cluster>.<svc>.<ns>.<zone>` is what one cluster has of the service. Nothing of that has a virtual address, so it answers
 //! the ClusterIP or endpoints where the service itself answers virtual ones.
 
-use crate::config::file::AnswerMode;
 use dns::{ExtendedError, Name, Node, Srv, Why};
 use model::{
-    export::{Head, Kind, Port},
+    export::{AnswerMode, Head, Kind, Port},
     merge::{Parts, Service, merge},
     name::{ClusterId, Label, ServiceKey},
     reach::{Asker, Networks, Offer, Place, Usable, offer},
 };
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZero,
@@ -83,15 +83,17 @@ impl Namer {
     /// The same with `owner` as the service's own name.
     #[must_use]
     pub fn names_at(&self, networks: &Networks, service: &Service, owner: &Name) -> Vec<(Name, Node)> {
+        let namer = self.suited(service);
         let mut hosts = Hosts::new();
-        let mut names = self.named(networks, Named { service, owner, is_part: false }, &mut hosts);
+        let mut names = namer.named(networks, Named { service, owner, is_part: false }, &mut hosts);
         for (cluster, _) in &service.exports {
             let of_part = part(service, cluster).zip(child(cluster.as_str(), owner));
             if let Some((part, owner)) = of_part {
-                names.extend(self.named(networks, Named { service: &part, owner: &owner, is_part: true }, &mut hosts));
+                let named = Named { service: &part, owner: &owner, is_part: true };
+                names.extend(namer.named(networks, named, &mut hosts));
             }
         }
-        names.extend(hosts.into_iter().map(|(name, all)| (name, self.node(all.into_iter().collect(), None))));
+        names.extend(hosts.into_iter().map(|(name, all)| (name, namer.node(all.into_iter().collect(), None))));
         names
     }
 
@@ -104,10 +106,11 @@ impl Namer {
         cluster: &ClusterId,
         owner: &Name,
     ) -> Vec<(Name, Node)> {
+        let namer = self.suited(service);
         let mut hosts = Hosts::new();
         let Some(part) = part(service, cluster) else { return Vec::new() };
-        let mut names = self.named(networks, Named { service: &part, owner, is_part: true }, &mut hosts);
-        names.extend(hosts.into_iter().map(|(name, all)| (name, self.node(all.into_iter().collect(), None))));
+        let mut names = namer.named(networks, Named { service: &part, owner, is_part: true }, &mut hosts);
+        names.extend(hosts.into_iter().map(|(name, all)| (name, namer.node(all.into_iter().collect(), None))));
         names
     }
 
@@ -115,6 +118,18 @@ impl Namer {
     #[must_use]
     pub fn owner(&self, service: &ServiceKey) -> Option<Name> {
         name(&service.host(&self.zone))
+    }
+
+    /// With what a service asks of its answers.
+    fn suited(&self, service: &Service) -> Cow<'_, Self> {
+        let mut namer = Cow::Borrowed(self);
+        if let Some(mode) = service.answers.mode {
+            namer.to_mut().mode = mode;
+        }
+        if let Some(ttl) = service.answers.ttl {
+            namer.to_mut().ttl = ttl;
+        }
+        namer
     }
 
     /// The names without those of endpoints, which go to `hosts`.

@@ -3,14 +3,14 @@
 use super::*;
 use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
 use model::{
-    export::{Export, Head},
+    export::{Answers, Export, Head},
     merge::{Parts, merge},
     reach::Networks,
     view::{Cluster, View},
     vip::Vip,
 };
 
-const ALL: [AnswerMode; 3] = [AnswerMode::Endpoints, AnswerMode::Vip, AnswerMode::Cluster];
+const ALL: [AnswerMode; 3] = AnswerMode::ALL;
 
 fn place() -> Place {
     Place { cluster: id("here"), network: meta("", "n1").network, mode: Default::default() }
@@ -96,6 +96,29 @@ fn endpoints_that_listen_where_clients_dial() {
     check(&modes, &[("east", unnamed)], &["web: 10.0.0.1"]);
     // Draining ones are better than none.
     check(&modes, &[("east", plain("10.0.0.1~ 10.0.0.2-"))], &["web: 10.0.0.1", "_http._tcp.web: 80@web"]);
+}
+
+/// Whichever listener is asked; the oldest export is heard.
+#[test]
+fn a_service_may_say_how_it_is_answered() {
+    let asking = |mode, created| {
+        let mut export = (*plain("10.0.0.1")).clone();
+        let answers = Answers { mode: Some(mode), ttl: Some(30) };
+        export.head = Arc::new(Head { answers, created, ..(*export.head).clone() });
+        Arc::new(export)
+    };
+    let (east, here) = (asking(AnswerMode::Vip, 1), asking(AnswerMode::Endpoints, 2));
+    check(
+        &ALL,
+        &[("east", east.clone()), ("here", here.clone())],
+        &["web: 240.64.0.1 fd66::1", "_http._tcp.web: 80@web"],
+    );
+    let service = merge(&key("demo/web"), &parts(&[("east", east), ("here", here)])).expect("exported");
+    let (min_answers, max_answers) = (2, NonZero::new(32).expect("some"));
+    let namer =
+        Namer { place: place(), zone: "global".into(), ttl: 5, mode: AnswerMode::Endpoints, min_answers, max_answers };
+    let names = namer.names(&Networks::new(&view()), &service);
+    assert!(names.iter().all(|(_, node)| node.ttl == 30), "{names:?}");
 }
 
 #[test]

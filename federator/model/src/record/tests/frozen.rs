@@ -196,16 +196,29 @@ fn what_was_added_to_a_head_is_left_alone_by_who_does_not_know_it() {
     };
     let texts: Texts = [("team".into(), "shop".into())].into();
     head.exported = Arc::new(Exported { labels: texts.clone(), annotations: texts });
+    head.answers = Answers { mode: Some(AnswerMode::Vip), ttl: Some(0) };
     let written = head.encode();
     assert_eq!(Head::decode(&written), Ok(head));
     let (before, added) = written.split_at(bytes.len());
     assert_eq!(before, bytes);
-    // These are in stores too by now: 6 to 11, each as it was given out.
+    // These are in stores too by now: 6 to 11, 14 and 16, each as it was given out.
     let texts = [&[12, 10, 4][..], b"team", &[18, 4], b"shop"].concat();
     let distribution = [&[8 << 3 | 2, 14][..], b"PreferSameZone"].concat();
     let [labels, annotations] = [10 << 3 | 2, 11 << 3 | 2].map(|field| [&[field][..], &texts].concat());
     let families = vec![9 << 3 | 2, 2, 1, 0];
-    assert_eq!(added, [[field(6, 60), field(7, 1)].concat(), distribution, families, labels, annotations].concat());
+    assert_eq!(
+        added,
+        [
+            [field(6, 60), field(7, 1)].concat(),
+            distribution,
+            families,
+            labels,
+            annotations,
+            field(14, 2).to_vec(),
+            vec![0x80, 0x01, 0]
+        ]
+        .concat()
+    );
     // Nothing of it needs a later reader.
     assert_eq!(wire::Head::decode(&*written).expect("decodes").reader, 0);
 }
@@ -216,9 +229,9 @@ fn what_is_newer_is_ignored() {
     for (text, mut bytes) in frozen() {
         let decode = decoder(&Key::parse(&text).expect("a key"));
         let before = decode(&bytes);
-        // Field 14 is not used yet; field 15 says that version 1 gets the rest right; and a number above fifteen with bytes.
-        bytes.extend([field(14, 7), field(15, 1)].concat());
-        bytes.extend([0x82, 0x01, 3, b'n', b'e', b'w']);
+        // Field 27 is a number, field 28 has bytes; field 15 says that version 1 gets the rest right.
+        bytes.extend([&[0xd8, 0x01, 7][..], &field(15, 1)].concat());
+        bytes.extend([0xe2, 0x01, 3, b'n', b'e', b'w']);
         assert_eq!(decode(&bytes), before, "{text}");
     }
     let mut endpoint =

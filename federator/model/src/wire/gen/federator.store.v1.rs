@@ -195,8 +195,14 @@ pub struct Head {
     /// Whether what this cluster has of the service has a host too, <service>.<namespace>.svc.cluster.<id>.
     #[prost(bool, tag = "13")]
     pub per_cluster_host: bool,
+    /// What its name answers; unset leaves that to who is asked.
+    #[prost(enumeration = "AnswerMode", tag = "14")]
+    pub answer_mode: i32,
     #[prost(uint32, tag = "15")]
     pub reader: u32,
+    /// For how many seconds an answer may be kept, at most 86400; unset leaves that to who is asked.
+    #[prost(uint32, optional, tag = "16")]
+    pub answer_ttl: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Port {
@@ -398,6 +404,38 @@ impl Protocol {
             "TCP" => Some(Self::Tcp),
             "UDP" => Some(Self::Udp),
             "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AnswerMode {
+    Unset = 0,
+    Endpoints = 1,
+    Vip = 2,
+    Cluster = 3,
+}
+impl AnswerMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unset => "ANSWER_MODE_UNSET",
+            Self::Endpoints => "ENDPOINTS",
+            Self::Vip => "VIP",
+            Self::Cluster => "CLUSTER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ANSWER_MODE_UNSET" => Some(Self::Unset),
+            "ENDPOINTS" => Some(Self::Endpoints),
+            "VIP" => Some(Self::Vip),
+            "CLUSTER" => Some(Self::Cluster),
             _ => None,
         }
     }
