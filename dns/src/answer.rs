@@ -16,6 +16,8 @@ use crate::zones::Zones;
 const QUERY: u8 = 0;
 
 const NOT_READY: Reason<'_> = reason(ExtendedError::NotReady, "zone not complete yet");
+/// For who is not to be answered.
+pub(crate) const PROHIBITED: Reason<'_> = reason(ExtendedError::Prohibited, "not for this client");
 const NOT_OURS: Reason<'_> = reason(ExtendedError::NotAuthoritative, "no zone of this server");
 const NO_TRANSFER: Reason<'_> = reason(ExtendedError::NotSupported, "no zone transfer");
 const NO_CLASS: Reason<'_> = reason(ExtendedError::NotSupported, "no such class");
@@ -33,6 +35,10 @@ pub(crate) struct Answer<'z, 'q> {
     pub(crate) negative: Option<&'z Zone>,
     /// For clients that speak EDNS.
     pub(crate) why: Option<Reason<'z>>,
+    /// Which zone the name is in.
+    pub(crate) zone: Option<&'z Zone>,
+    /// Whether it is in none, and might be known elsewhere.
+    pub(crate) is_foreign: bool,
 }
 
 /// The records of one owner and type, of which there is at least one. The owner is the name that was asked for.
@@ -65,8 +71,9 @@ pub(crate) fn answer<'z, 'q>(zones: &'z Zones, query: &'q Query<'_>) -> Answer<'
     match (question.class, question.kind) {
         (DNSClass::IN, RecordType::AXFR | RecordType::IXFR) => refused(NO_TRANSFER),
         (DNSClass::IN, _) => match zones.find(&question.path) {
-            Some(zone) => inside(zone, question),
-            None => refused(NOT_OURS),
+            Some(zone) => Answer { zone: Some(zone), ..inside(zone, question) },
+            // Health probes ask for the root, and are not to wait for anybody.
+            None => Answer { is_foreign: question.path.labels() > 0, ..refused(NOT_OURS) },
         },
         (DNSClass::CH, kind) => match zones.version(&question.path) {
             Some(version) if matches!(kind, RecordType::TXT | RecordType::ANY) => {
@@ -81,8 +88,8 @@ pub(crate) fn answer<'z, 'q>(zones: &'z Zones, query: &'q Query<'_>) -> Answer<'
 // === impl Answer ===
 
 impl<'z, 'q> Answer<'z, 'q> {
-    fn empty(rcode: ResponseCode, why: Option<Reason<'z>>) -> Self {
-        Self { rcode, authoritative: false, answers: None, negative: None, why }
+    pub(crate) fn empty(rcode: ResponseCode, why: Option<Reason<'z>>) -> Self {
+        Self { rcode, authoritative: false, answers: None, negative: None, why, zone: None, is_foreign: false }
     }
 
     fn positive(answers: RrSet<'z, 'q>) -> Self {

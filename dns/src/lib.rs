@@ -3,7 +3,7 @@
 //! Whoever knows what names mean builds a [`Zone`]: owners and what each of them holds. It is handed over inside
 //! [`Zones`], which one listener serves, and is replaced as a whole whenever something changed; a clone shares all that
 //! did not. Questions are answered from the snapshot alone: no lock, no lookup elsewhere, no clock. This crate knows
-//! nothing of Kubernetes, services, clusters or etcd, and it never asks another server.
+//! nothing of Kubernetes, services, clusters or etcd. It asks no other server; whoever does is an [`Elsewhere`].
 //!
 //! # What is answered, what is refused
 //!
@@ -14,7 +14,8 @@
 //! | a name with nothing but descendants | NODATA with SOA |
 //! | any other name under an apex | NXDOMAIN with SOA; SERVFAIL while the zone is not complete |
 //! | the apex: SOA, NS | the zone's own |
-//! | a name under no apex, the root included | REFUSED, at once: health probes ask `. NS` |
+//! | a name under no apex | REFUSED, or what an [`Elsewhere`] says when recursion is desired |
+//! | the root | REFUSED, at once: health probes ask `. NS` |
 //! | ANY | one RRset of those there are |
 //! | AXFR, IXFR | REFUSED |
 //! | class CH, `version.bind`, `version.server` TXT | the version given to [`Zones::set_version`] |
@@ -41,11 +42,13 @@
 //!
 //! Not spoken: DNSSEC, zone transfer, dynamic update, TSIG, cookies, wildcards, CNAME.
 //!
-//! Read on in [`Node`] and [`Zone`] (what is held), [`reply()`] (what is said), [`Bound`] (how it gets out).
+//! Read on in [`Node`] and [`Zone`] (what is held), [`reply()`] (what is said), [`Policy`] (to whom), [`Bound`] (how it gets
+//! out).
 
 mod metrics;
 mod node;
 mod path;
+mod policy;
 mod tree;
 mod zone;
 mod zones;
@@ -55,6 +58,8 @@ mod query;
 mod reply;
 
 mod bind;
+mod responder;
+mod seats;
 mod server;
 mod tcp;
 mod udp;
@@ -67,7 +72,9 @@ pub use hickory_proto::rr::Name;
 pub use bind::{BindError, Bound};
 pub use metrics::{Metrics, Transport};
 pub use node::{ExtendedError, Node, Srv, Why};
-pub use reply::{Replied, reply};
+pub use policy::{Admission, Policy, Rate};
+pub use reply::{Asked, Replied, reply};
+pub use responder::{Elsewhere, Pending, Responder};
 pub use server::{Limits, ServeError};
 pub use zone::{Apex, Zone, ZoneError};
 pub use zones::Zones;

@@ -4,10 +4,11 @@
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, RecordType};
 
-use crate::answer::{Answer, RrSet, answer};
+use crate::answer::{Answer, PROHIBITED, RrSet, answer};
 use crate::metrics::Transport;
 use crate::node::MAX_CHARACTER_STRING;
 use crate::path::Path;
+use crate::policy::Admission;
 use crate::query::{Edns, HEADER, Query, Question};
 use crate::tree::{Data, Target};
 use crate::zone::{Found, Zone};
@@ -35,6 +36,17 @@ const RECORD_HEAD: usize = 12;
 /// A pointer to the question's name, which is always at one place.
 const QUESTION: usize = HEADER;
 
+/// How a message came.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// By what.
+    pub transport: Transport,
+    /// What may become of it.
+    pub admission: Admission,
+    /// A random number, by which some of very many records are chosen.
+    pub throw: u32,
+}
+
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replied {
@@ -42,19 +54,31 @@ pub struct Replied {
     pub rcode: ResponseCode,
     /// Whether the client was told to come back over TCP.
     pub truncated: bool,
+    /// The type that was asked for.
+    pub kind: Option<RecordType>,
+    /// The [group](Zone::set_group) of the zone that answered.
+    pub group: Option<u8>,
+    /// Whether it is a client's question for a name that another server may know.
+    pub is_foreign: bool,
 }
 
 /// Answers one message: adds the reply's octets to `out`. Adds nothing for what is never answered: an answer, or less than a
-/// header. `throw` is a random number, by which some of very many records are chosen.
-pub fn reply(zones: &Zones, message: &[u8], transport: Transport, throw: u32, out: &mut Vec<u8>) -> Option<Replied> {
+/// header.
+pub fn reply(zones: &Zones, message: &[u8], asked: Asked, out: &mut Vec<u8>) -> Option<Replied> {
     let query = Query::read(message)?;
-    let answer = answer(zones, &query);
+    let Asked { transport, admission, throw } = asked;
+    let answer = match admission {
+        Admission::Answered => answer(zones, &query),
+        Admission::Slowed => Answer::empty(ResponseCode::NoError, None),
+        Admission::Prohibited => Answer::empty(ResponseCode::Refused, Some(PROHIBITED)),
+    };
     let edns = query.body.as_ref().and_then(|body| body.edns);
     let limit = match transport {
         Transport::Udp => edns.map_or(MIN_PAYLOAD, |edns| edns.payload.clamp(MIN_PAYLOAD, MAX_PAYLOAD)),
         Transport::Tcp => u16::MAX,
     };
-    let mut reply = Reply { begin: out.len(), limit: limit.into(), throw, out };
+    let is_slowed = admission == Admission::Slowed;
+    let mut reply = Reply { begin: out.len(), limit: limit.into(), is_slowed, throw, out };
     Some(reply.write(&query, &answer, edns))
 }
 
@@ -65,6 +89,8 @@ struct Reply<'o> {
     begin: usize,
     /// How many octets it may have.
     limit: usize,
+    /// Whether all of it is for another time.
+    is_slowed: bool,
     throw: u32,
 }
 
@@ -92,7 +118,7 @@ impl Reply<'_> {
             self.opt(answer, edns);
         }
         // Copies id, opcode, RD and CD; RA stays 0, there is no recursion.
-        let truncated = sections.is_none();
+        let truncated = sections.is_none() || self.is_slowed;
         let [answers, authorities, additionals] = sections.unwrap_or_default();
         let flags = 0x80
             | query.op_code << 3
@@ -107,7 +133,13 @@ impl Reply<'_> {
         for (count, octets) in counts.iter().zip(header[4..].as_chunks_mut::<2>().0) {
             *octets = count.to_be_bytes();
         }
-        Replied { rcode: answer.rcode, truncated }
+        Replied {
+            rcode: answer.rcode,
+            truncated,
+            kind: question.map(|question| question.kind),
+            group: answer.zone.map(Zone::group),
+            is_foreign: answer.is_foreign && query.recursion_desired,
+        }
     }
 
     /// Writes all sections, and says how many records each has.

@@ -1,27 +1,27 @@
-//! Serving: every socket of a listener, until told to stop. A message is answered from the current snapshot, which is
-//! loaded without a lock, by [`reply`](crate::reply::reply()); how it comes and goes is for [`crate::udp`] and [`crate::tcp`].
+//! Serving: every socket of a listener, until told to stop. What a message is answered is for a [`Responder`] to say; how it
+//! comes and goes is for [`crate::udp`] and [`crate::tcp`].
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZero;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::bind::{Bound, Pair};
-use crate::metrics::{Metrics, Transport};
-use crate::reply::reply;
-use crate::zones::Zones;
+use crate::responder::Responder;
+use crate::seats::Seats;
 use crate::{tcp, udp};
 
 /// What a listener puts up with.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// TCP connections at once, on each address; more are closed as they come.
+    /// TCP connections at once, on all addresses together; more are closed as they come.
     ///
     /// 4096 by default: several CoreDNS replicas with a thousand queries in flight each.
     pub tcp_connections: usize,
+    /// Those of one client that is no [forwarder](crate::Policy::forwarders); none by default, which sets no limit.
+    pub tcp_per_client: Option<NonZero<usize>>,
     /// How long a TCP connection may be silent.
     ///
     /// 30 s by default: CoreDNS closes a connection 10 to 20 s after its last query, and the side that asks should be
@@ -49,27 +49,18 @@ pub enum ServeError {
     Died(#[source] JoinError),
 }
 
-/// Answers from whatever the current snapshot is.
-#[derive(Clone)]
-pub(crate) struct Responder {
-    zones: Arc<ArcSwap<Zones>>,
-    throw: fn() -> u32,
-    metrics: Metrics,
-}
-
 // === impl Limits ===
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { tcp_connections: 4096, tcp_idle: Duration::from_secs(30) }
+        Self { tcp_connections: 4096, tcp_per_client: None, tcp_idle: Duration::from_secs(30) }
     }
 }
 
 // === impl Bound ===
 
 impl Bound {
-    /// Answers from the current value of `zones` until `shutdown`. `throw` gives a random number, by which some of very many
-    /// records are chosen.
+    /// Answers until `shutdown`.
     ///
     /// At shutdown TCP answers what has arrived, for a second at most, and UDP meanwhile and until nothing more waits.
     ///
@@ -78,17 +69,15 @@ impl Bound {
     /// [`ServeError`], when a socket fails for good.
     pub async fn serve(
         self,
-        zones: Arc<ArcSwap<Zones>>,
+        responder: Responder,
         limits: Limits,
-        throw: fn() -> u32,
-        metrics: Metrics,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
         if self.pairs.is_empty() {
             shutdown.cancelled().await;
             return Ok(());
         }
-        let responder = Responder { zones, throw, metrics };
+        let seats = Seats::new(limits, responder.policy.clone());
         // Datagrams are answered for as long as connections are.
         let last = CancellationToken::new();
         let (mut datagrams, mut connections) = (JoinSet::new(), JoinSet::new());
@@ -99,10 +88,9 @@ impl Bound {
             }
             let listener = tcp::Listener {
                 socket: tokio::net::TcpListener::from_std(tcp).map_err(watch)?,
-                respond: responder.clone(),
-                connections: limits.tcp_connections,
+                responder: responder.clone(),
+                seats: seats.clone(),
                 idle: limits.tcp_idle,
-                metrics: responder.metrics.clone(),
                 shutdown: shutdown.clone(),
             };
             connections.spawn(listener.serve());
@@ -118,25 +106,6 @@ impl Bound {
             ended.map_err(ServeError::Died)?.map_err(ServeError::Udp)?;
         }
         Ok(())
-    }
-}
-
-// === impl Responder ===
-
-impl Responder {
-    /// Adds the answer to a message to `out`; says whether there is one.
-    pub(crate) fn respond(&self, message: &[u8], transport: Transport, out: &mut Vec<u8>) -> bool {
-        let replied = reply(&self.zones.load(), message, transport, (self.throw)(), out);
-        if let Some(replied) = replied {
-            self.metrics.replied(transport, replied);
-        }
-        replied.is_some()
-    }
-}
-
-impl tcp::Respond for Responder {
-    fn respond(&self, message: &[u8], out: &mut Vec<u8>) -> bool {
-        Self::respond(self, message, Transport::Tcp, out)
     }
 }
 

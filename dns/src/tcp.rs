@@ -2,24 +2,25 @@
 //!
 //! A bounded number of connections is accepted, and what they have sent is answered when the server stops.
 //! Answers take no time, so a connection has them in order (RFC 7766 allows pipelining, and so do we), and all that arrived
-//! together leave together. CoreDNS sends one query at a time on each of its connections and opens as many as it has queries
+//! together leave together; one that somebody else is asked for comes when it comes, after later ones too. CoreDNS sends one query at a time on each of its connections and opens as many as it has queries
 //! in flight.
 
 use std::future::ready;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::metrics::Metrics;
+use crate::metrics::Transport;
+use crate::responder::{Responder, Response};
+use crate::seats::Seats;
 
 /// A client that does not take its answer for so long is gone.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
@@ -43,32 +44,29 @@ const LARGEST_WRITE: usize = 64 << 10;
 /// long as the connection lasts, of which there may be thousands.
 const KEPT: usize = 8 << 10;
 
-/// Adds the answer to one message; that there is none ends the connection.
-pub(crate) trait Respond: Clone + Send + Sync + 'static {
-    fn respond(&self, message: &[u8], out: &mut Vec<u8>) -> bool;
-}
-
 /// One listening socket.
-pub(crate) struct Listener<R> {
+pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    pub(crate) respond: R,
-    /// How many connections at once.
-    pub(crate) connections: usize,
+    pub(crate) responder: Responder,
+    /// Who may have how many connections.
+    pub(crate) seats: Arc<Seats>,
     /// How long one may be silent.
     pub(crate) idle: Duration,
-    pub(crate) metrics: Metrics,
     pub(crate) shutdown: CancellationToken,
 }
 
-struct Connection<R> {
+struct Connection {
     stream: TcpStream,
-    respond: R,
+    client: IpAddr,
+    responder: Responder,
     idle: Duration,
     shutdown: CancellationToken,
     /// What was read and is not answered yet.
     queries: Vec<u8>,
     /// What is to be written.
     replies: Vec<u8>,
+    /// What somebody else is asked for.
+    pending: JoinSet<Option<Vec<u8>>>,
 }
 
 /// What became of the messages that had arrived.
@@ -83,15 +81,14 @@ enum Answered {
 
 // === impl Listener ===
 
-impl<R: Respond> Listener<R> {
+impl Listener {
     /// Serves until shutdown, then what has arrived by then, for a second at most.
     pub(crate) async fn serve(self) {
-        let permits = Arc::new(Semaphore::new(self.connections));
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok(accepted) => self.admit(accepted, &permits, &mut tasks),
+                    Ok(accepted) => self.admit(accepted, &mut tasks),
                     Err(error) => {
                         debug!(%error, "dns connection not accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -110,7 +107,7 @@ impl<R: Respond> Listener<R> {
             tokio::select! {
                 biased;
                 accepted = self.socket.accept() => match accepted {
-                    Ok(accepted) => self.admit(accepted, &permits, &mut tasks),
+                    Ok(accepted) => self.admit(accepted, &mut tasks),
                     Err(_) => break,
                 },
                 () = ready(()) => break,
@@ -123,33 +120,35 @@ impl<R: Respond> Listener<R> {
         }
     }
 
-    fn admit(&self, (stream, peer): (TcpStream, SocketAddr), permits: &Arc<Semaphore>, tasks: &mut JoinSet<()>) {
+    fn admit(&self, (stream, peer): (TcpStream, SocketAddr), tasks: &mut JoinSet<()>) {
         // A closed connection is tried elsewhere within milliseconds; one that waits costs its client a timeout.
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            self.metrics.tcp_turned_away.inc();
+        let Some(seat) = self.seats.take(peer.ip()) else {
+            self.responder.metrics.tcp_turned_away.inc();
             return;
         };
-        let open = self.metrics.open();
+        let open = self.responder.metrics.open();
         let connection = Connection {
             stream,
-            respond: self.respond.clone(),
+            client: peer.ip(),
+            responder: self.responder.clone(),
             idle: self.idle,
             shutdown: self.shutdown.clone(),
             queries: Vec::with_capacity(FIRST_BUFFER),
             replies: Vec::with_capacity(FIRST_BUFFER),
+            pending: JoinSet::new(),
         };
         tasks.spawn(async move {
             if let Err(error) = connection.serve().await {
                 debug!(%peer, %error, "dns connection broke");
             }
-            drop((permit, open));
+            drop((seat, open));
         });
     }
 }
 
 // === impl Connection ===
 
-impl<R: Respond> Connection<R> {
+impl Connection {
     async fn serve(mut self) -> io::Result<()> {
         // An answer is written at once and is all there is to send.
         self.stream.set_nodelay(true)?;
@@ -163,6 +162,13 @@ impl<R: Respond> Connection<R> {
                     Ok(read) => read? > 0,
                     Err(_idle) => return Ok(()),
                 },
+                Some(replied) = self.pending.join_next() => {
+                    if let Ok(Some(reply)) = replied {
+                        self.add(&reply);
+                        self.write().await?;
+                    }
+                    continue;
+                }
                 // What was read so far stays; the patience is another one from here on.
                 () = shutdown.cancelled(), if !stopping => continue,
             };
@@ -171,15 +177,28 @@ impl<R: Respond> Connection<R> {
             }
             loop {
                 let answered = self.answer();
-                timeout(WRITE_PATIENCE, self.stream.write_all(&self.replies)).await??;
-                self.replies.clear();
-                self.replies.shrink_to(KEPT);
+                self.write().await?;
                 match answered {
                     Answered::All => break,
                     Answered::Some => {}
                     Answered::Last => return Ok(()),
                 }
             }
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        timeout(WRITE_PATIENCE, self.stream.write_all(&self.replies)).await??;
+        self.replies.clear();
+        self.replies.shrink_to(KEPT);
+        Ok(())
+    }
+
+    /// A reply that came late.
+    fn add(&mut self, reply: &[u8]) {
+        if let Ok(length) = u16::try_from(reply.len()) {
+            self.replies.extend_from_slice(&length.to_be_bytes());
+            self.replies.extend_from_slice(reply);
         }
     }
 
@@ -196,13 +215,21 @@ impl<R: Respond> Connection<R> {
             at += 2 + length;
             let begin = self.replies.len();
             self.replies.extend_from_slice(&[0; 2]);
-            let is_answered = self.respond.respond(message, &mut self.replies);
-            let length = u16::try_from(self.replies.len() - begin - 2).ok().filter(|_| is_answered);
-            let Some(length) = length else {
-                self.replies.truncate(begin);
-                answered = Answered::Last;
-                break;
-            };
+            match self.responder.respond(message, self.client, Transport::Tcp, &mut self.replies) {
+                Response::Replied => {}
+                Response::Silent => {
+                    self.replies.truncate(begin);
+                    answered = Answered::Last;
+                    break;
+                }
+                Response::Elsewhere(pending) => {
+                    self.replies.truncate(begin);
+                    self.pending.spawn(pending);
+                    continue;
+                }
+            }
+            // No reply is longer: what does not fit into a message is not in it.
+            let length = u16::try_from(self.replies.len() - begin - 2).unwrap_or(u16::MAX);
             self.replies[begin..begin + 2].copy_from_slice(&length.to_be_bytes());
         }
         self.queries.drain(..at);

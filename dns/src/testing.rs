@@ -5,9 +5,13 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::metrics::Transport;
-use crate::reply::reply;
+use crate::policy::Admission;
+use crate::reply::{Asked, reply};
 use crate::zone::Apex;
 use crate::zones::Zones;
+
+/// A message that came over TCP.
+pub(crate) const OVER_TCP: Asked = Asked { transport: Transport::Tcp, admission: Admission::Answered, throw: 0 };
 
 /// A name by its text.
 pub(crate) fn n(name: &str) -> Name {
@@ -40,6 +44,6 @@ pub(crate) fn query(name: &Name, kind: RecordType) -> Message {
 /// The answer to a message over TCP.
 pub(crate) fn ask(zones: &Zones, message: &Message) -> Message {
     let mut octets = Vec::new();
-    reply(zones, &message.to_vec().unwrap(), Transport::Tcp, 0, &mut octets).unwrap();
+    reply(zones, &message.to_vec().unwrap(), OVER_TCP, &mut octets).unwrap();
     Message::from_vec(&octets).unwrap()
 }

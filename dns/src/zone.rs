@@ -48,6 +48,7 @@ pub struct Zone {
     apex: Arc<Apex>,
     head: Arc<Head>,
     serial: u32,
+    group: u8,
     complete: bool,
     /// A label directly below the apex, as a path: below it there is what is two labels or more below the apex.
     mirror: Option<Box<[u8]>>,
@@ -133,10 +134,20 @@ impl Zone {
             head: Arc::new(Head::new(&apex)),
             apex: Arc::new(apex),
             serial: 0,
+            group: 0,
             complete: false,
             mirror: None,
             names: HashTrieMapSync::new_sync().insert(Box::default(), Entry::default()),
         })
+    }
+
+    /// Under which number its questions are counted.
+    pub fn set_group(&mut self, group: u8) {
+        self.group = group;
+    }
+
+    pub(crate) fn group(&self) -> u8 {
+        self.group
     }
 
     /// Lets `owner` hold this and nothing else; the apex may be an owner too. Says whether that is a change.

@@ -3,6 +3,7 @@
 //! everything, in order, and the process says so with its exit code.
 
 mod clusters;
+mod listeners;
 mod one;
 mod projection;
 mod rules;

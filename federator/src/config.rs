@@ -1,6 +1,7 @@
 //! Configuration: what was typed ([`mod@file`]) becomes what is needed ([`Config`]), checked as a whole before anything
 //! starts. The only place that reads the environment. Binds nothing and opens nothing but the file.
 
+mod dns;
 pub mod file;
 mod gateways;
 pub mod membership;
@@ -9,6 +10,7 @@ pub mod rules;
 mod snapshot;
 mod store;
 
+pub use dns::Dns;
 pub use gateways::Gateways;
 pub use snapshot::Snapshot;
 
@@ -24,7 +26,6 @@ use rules::{ExportRules, ImportRules};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    num::NonZero,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -148,21 +149,6 @@ pub enum Store {
         /// How long every agent may write again what it holds, after it was restored or emptied.
         grace: Duration,
     },
-}
-
-/// What answers names.
-#[derive(Clone, Debug)]
-pub struct Dns {
-    /// Where, and what kind of answer is given there.
-    pub listeners: Vec<file::Listener>,
-    /// Seconds an answer may be kept.
-    pub ttl: u32,
-    /// Seconds the answer that there is none may be kept.
-    pub negative_ttl: u32,
-    /// With fewer endpoints than these, farther ones are answered too.
-    pub min_answers: usize,
-    /// Most addresses in one answer, but for headless services.
-    pub max_answers: NonZero<u16>,
 }
 
 /// Where objects go.
@@ -323,9 +309,6 @@ impl Config {
             format!("{}-{}", host.unwrap_or_else(|| cluster.to_string()), std::process::id())
         });
         let rest = Duration::from_secs(file.vips.rest_seconds);
-        if rest <= Duration::from_secs(file.dns.ttl.into()) {
-            return Err(field("vips.restSeconds", "give more than `dns.ttl`: a cached answer must not outlive it"));
-        }
         Ok(Self {
             cluster,
             agent,
@@ -338,7 +321,7 @@ impl Config {
             import,
             store,
             snapshot: file.snapshot.map(Snapshot::check).transpose()?,
-            dns: Dns::check(file.dns)?,
+            dns: Dns::check(file.dns, rest)?,
             emit: Emit {
                 namespace: file.emit.namespace,
                 destination_rules: file.emit.destination_rules,
@@ -397,21 +380,6 @@ impl Default for Place {
             gateways: Vec::new(),
             trust_domain: TrustDomain::default(),
         }
-    }
-}
-
-// === impl Dns ===
-
-impl Dns {
-    fn check(typed: file::Dns) -> Result<Self, ConfigError> {
-        let file::Dns { listeners, ttl, negative_ttl, min_answers, max_answers } = typed;
-        if min_answers > max_answers.get() {
-            return Err(field(
-                "dns.minAnswers",
-                format!("`{min_answers}` is more than `dns.maxAnswers`, {max_answers}"),
-            ));
-        }
-        Ok(Self { listeners, ttl, negative_ttl, min_answers: min_answers.into(), max_answers })
     }
 }
 

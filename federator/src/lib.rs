@@ -31,6 +31,7 @@ pub mod backoff;
 pub mod cli;
 pub mod condition;
 pub mod config;
+pub mod forward;
 pub mod kubernetes;
 pub mod membership;
 pub mod shutdown;

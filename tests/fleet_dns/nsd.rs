@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use dns::{Apex, Bound, Limits, Metrics, Name, Node, Srv, Zone, Zones};
+use dns::{Apex, Bound, Limits, Metrics, Name, Node, Responder, Srv, Zone, Zones};
 use fastrand::Rng;
 use harness::{Nsd, Parts, Result, eventually, require_sandbox};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -219,7 +219,15 @@ async fn both_answer_alike() -> Result {
     let ours = bound.local_addr().context("an address")?;
     let zones = Arc::new(arc_swap::ArcSwap::from_pointee(Zones::new([Arc::new(zone)])));
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(bound.serve(zones, Limits::default(), || 0, Metrics::default(), shutdown.clone()));
+    let responder = Responder {
+        zones,
+        policy: Arc::default(),
+        elsewhere: None,
+        throw: || 0,
+        metrics: Metrics::default(),
+        logs: false,
+    };
+    let serving = tokio::spawn(bound.serve(responder, Limits::default(), shutdown.clone()));
 
     let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
     let mut differences = Vec::new();

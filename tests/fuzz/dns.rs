@@ -6,7 +6,7 @@
 
 use std::{env, fs, path::Path, sync::Arc, sync::LazyLock};
 
-use dns::{Apex, Name, Node, Srv, Transport, Zone, Zones, reply};
+use dns::{Admission, Apex, Asked, Name, Node, Srv, Transport, Zone, Zones, reply};
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::RecordType,
@@ -84,9 +84,15 @@ fn seed() {
 }
 
 fuzz_target!(init: seed(), |octets: &[u8]| {
-    for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65_535)] {
+    for (transport, limit, admission) in [
+        (Transport::Udp, 1232, Admission::Answered),
+        (Transport::Tcp, 65_535, Admission::Answered),
+        (Transport::Udp, 1232, Admission::Slowed),
+        (Transport::Tcp, 65_535, Admission::Prohibited),
+    ] {
+        let asked = Asked { transport, admission, throw: 7 };
         let mut out = Vec::new();
-        let Some(replied) = reply(&ZONES, octets, transport, 7, &mut out) else {
+        let Some(replied) = reply(&ZONES, octets, asked, &mut out) else {
             assert!(out.is_empty() && (octets.len() < 12 || octets[2] & 0x80 != 0));
             continue;
         };
@@ -94,10 +100,10 @@ fuzz_target!(init: seed(), |octets: &[u8]| {
         let limit = if read.edns.is_some() || transport == Transport::Tcp { limit } else { 512 };
         assert!(out.len() <= limit && out[..2] == octets[..2]);
         assert_eq!((replied.truncated, u16::from(replied.rcode) & 0xf), (read.metadata.truncation, u16::from(out[3] & 0xf)));
-        if let [asked] = &read.queries[..] {
-            let len = asked.name().iter().map(|label| 1 + label.len()).sum::<usize>() + 5;
+        if let [question] = &read.queries[..] {
+            let len = question.name().iter().map(|label| 1 + label.len()).sum::<usize>() + 5;
             assert_eq!(out[12..12 + len], octets[12..12 + len]);
         }
-        assert!(reply(&ZONES, &out, transport, 7, &mut Vec::new()).is_none());
+        assert!(reply(&ZONES, &out, asked, &mut Vec::new()).is_none());
     }
 });

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::node::{Node, Srv};
-use crate::testing::{apex, ask, n, query};
+use crate::testing::{OVER_TCP, apex, ask, n, query};
 
 /// A zone with services of many endpoints, whose names are as long as they get.
 fn zones(endpoints: u16) -> Zones {
@@ -62,7 +62,7 @@ fn of_very_many_all_come_equally_often() {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     for throw in 0..1000 {
         let mut octets = Vec::new();
-        reply(&zones, &question, Transport::Tcp, throw, &mut octets).unwrap();
+        reply(&zones, &question, Asked { throw, ..OVER_TCP }, &mut octets).unwrap();
         let answers = Message::from_vec(&octets).unwrap().answers;
         let distinct: BTreeSet<String> = answers.iter().map(|record| record.data.to_string()).collect();
         assert_eq!((answers.len(), distinct.len()), (32, 32));
@@ -82,6 +82,7 @@ proptest! {
         endpoints in 0..40_u16,
         at_most in 0..50_u16,
         throw in any::<u32>(),
+        admission in prop::sample::select(vec![Admission::Answered, Admission::Slowed, Admission::Prohibited]),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
         let mut zone = Zone::new(apex("global.")).unwrap();
@@ -106,7 +107,8 @@ proptest! {
         }
         for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65_535)] {
             let mut out = b"before".to_vec();
-            let replied = reply(&zones, &octets, transport, throw, &mut out);
+            let asked = Asked { transport, admission, throw };
+            let replied = reply(&zones, &octets, asked, &mut out);
             prop_assert_eq!(replied.is_none(), octets[2] & 0x80 != 0);
             let reply = &out[6..];
             if replied.is_none() {
@@ -114,6 +116,11 @@ proptest! {
                 continue;
             }
             prop_assert!(reply.len() <= limit);
+            if admission != Admission::Answered {
+                prop_assert!(reply[6..10] == [0; 4] && reply.len() <= octets.len() + 64, "no more than was asked");
+                prop_assert_eq!(reply[2] & 2 != 0, admission == Admission::Slowed);
+                prop_assert_eq!(reply[3] & 0xf == 5, admission == Admission::Prohibited);
+            }
             let read = Message::from_vec(reply).unwrap();
             prop_assert_eq!(u16::from(read.metadata.response_code) & 0xf, u16::from(reply[3] & 0xf));
             prop_assert_eq!(&reply[..2], &octets[..2]);
@@ -122,7 +129,7 @@ proptest! {
                 prop_assert_eq!(&reply[12..][..question], &octets[12..][..question]);
             }
             let mut again = Vec::new();
-            prop_assert_eq!(self::reply(&zones, reply, transport, throw, &mut again), None);
+            prop_assert_eq!(self::reply(&zones, reply, asked, &mut again), None);
         }
     }
 }

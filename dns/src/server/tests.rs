@@ -8,10 +8,17 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
 use super::*;
+use crate::metrics::{Metrics, Transport};
 use crate::node::{ExtendedError, Node, Why};
+use crate::policy::{Policy, Rate};
+use crate::responder::{Elsewhere, Pending, Response};
 use crate::testing::{apex, n};
 use crate::zone::Zone;
+use crate::zones::Zones;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,6 +36,10 @@ fn zone() -> Zone {
     zone
 }
 
+fn responder(zones: Arc<ArcSwap<Zones>>, metrics: Metrics) -> Responder {
+    Responder { zones, policy: Arc::default(), elsewhere: None, throw: || 0, metrics, logs: false }
+}
+
 /// A running server and what it is told.
 struct Bed {
     address: SocketAddr,
@@ -41,14 +52,19 @@ struct Bed {
 
 impl Bed {
     fn start(limits: Limits) -> Self {
+        Self::start_with(limits, |responder| responder)
+    }
+
+    fn start_with(limits: Limits, change: impl FnOnce(Responder) -> Responder) -> Self {
         let zones = Zones::new([Arc::new(zone())]);
         let zones = Arc::new(ArcSwap::from_pointee(zones));
         let mut registry = prometheus_client::registry::Registry::default();
-        let metrics = Metrics::register(&mut registry);
+        let metrics = Metrics::register(&mut registry, &["fleet"]);
         let bound = Bound::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let shutdown = CancellationToken::new();
         let address = bound.local_addr().unwrap();
-        let serving = bound.serve(zones.clone(), limits, || 0, metrics.clone(), shutdown.clone());
+        let responder = change(responder(zones.clone(), metrics.clone()));
+        let serving = bound.serve(responder, limits, shutdown.clone());
         #[expect(clippy::disallowed_methods, reason = "a test joins it in `stop`")]
         let served = tokio::spawn(serving);
         Self { address, zones, metrics, registry, shutdown, served }
@@ -215,12 +231,17 @@ async fn negatives_refusals_and_versions() {
         assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
     }
     let text = bed.metrics();
-    for (transport, rcode, count) in
-        [("udp", "REFUSED", 1), ("tcp", "NXDOMAIN", 1), ("tcp", "BADVERS", 1), ("udp", "FORMERR", 0)]
-    {
-        let line = format!("dns_replies_total{{transport=\"{transport}\",rcode=\"{rcode}\"}} {count}\n");
-        assert!(text.contains(&line), "{line}{text}");
+    for (zone, kind, rcode, transport) in [
+        ("none", "NS", "REFUSED", "udp"),
+        ("fleet", "A", "NXDOMAIN", "tcp"),
+        ("none", "A", "BADVERS", "tcp"),
+        ("none", "SOA", "NOTIMP", "udp"),
+    ] {
+        let labels = format!(r#"zone="{zone}",type="{kind}",rcode="{rcode}",transport="{transport}""#);
+        assert!(text.contains(&format!("dns_replies_total{{{labels}}} 1\n")), "{labels} in {text}");
     }
+    // Those whose number is a multiple of 64 are timed, and here all have the number 0.
+    assert!(text.contains("dns_reply_duration_seconds_count 10\n"), "{text}");
     bed.stop().await;
 }
 
@@ -269,7 +290,7 @@ async fn a_connection_is_pipelined_and_survives_a_reply() {
 
 #[tokio::test]
 async fn connections_are_bounded_and_end_when_idle() {
-    let limits = Limits { tcp_connections: 1, tcp_idle: Duration::from_millis(20) };
+    let limits = Limits { tcp_connections: 1, tcp_idle: Duration::from_millis(20), ..Limits::default() };
     let patient = Limits { tcp_idle: PATIENCE, ..limits };
     let bed = Bed::start(patient);
     let web = query("web.demo.global.", RecordType::A);
@@ -305,6 +326,76 @@ async fn what_arrived_before_the_stop_is_answered() {
     bed.stop().await;
 }
 
+/// Says of a name that is not ours what it was asked, once it is allowed to.
+struct Other(tokio::sync::watch::Receiver<bool>);
+
+impl Elsewhere for Other {
+    fn ask(&self, message: Vec<u8>, _: Transport) -> Pending {
+        let mut allowed = self.0.clone();
+        Box::pin(async move {
+            allowed.wait_for(|allowed| *allowed).await.ok()?;
+            let mut message = Message::from_vec(&message).ok()?;
+            message.metadata.message_type = MessageType::Response;
+            message.to_vec().ok()
+        })
+    }
+}
+
+/// RFC 7766, section 6.2.1.1: what takes long keeps nothing else waiting.
+#[tokio::test]
+async fn names_of_others_are_answered_when_they_come() {
+    let (allow, allowed) = tokio::sync::watch::channel(false);
+    let bed = Bed::start_with(Limits::default(), |responder| Responder {
+        elsewhere: Some(Arc::new(Other(allowed))),
+        ..responder
+    });
+    let mut foreign = query("www.example.com.", RecordType::A);
+    foreign.metadata.id = 1;
+    let mut stream = TcpStream::connect(bed.address).await.unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(&foreign.to_vec().unwrap(), bed.address).await.unwrap();
+    send(&mut stream, &foreign).await;
+    send(&mut stream, &query("web.demo.global.", RecordType::A)).await;
+    assert_eq!(receive(&mut stream).await.unwrap().metadata.id, 4711);
+    // Who wants no recursion, and who probes, is answered here.
+    let mut mine = foreign.clone();
+    mine.metadata.recursion_desired = false;
+    for query in [mine, query(".", RecordType::NS)] {
+        send(&mut stream, &query).await;
+        assert_eq!(receive(&mut stream).await.unwrap().metadata.response_code, ResponseCode::Refused);
+    }
+    // A stop waits for them too.
+    bed.shutdown.cancel();
+    allow.send_replace(true);
+    assert_eq!(receive(&mut stream).await.unwrap().metadata.id, 1);
+    let mut buffer = [0; 512];
+    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(Message::from_vec(&buffer[..length]).unwrap().metadata.id, 1);
+    bed.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_ask_is_refused_and_who_asks_too_much_is_slowed() {
+    let policy = |text: &str| Policy { allow: vec![text.parse().unwrap()], ..Policy::default() };
+    let web = query("web.demo.global.", RecordType::A);
+    let bed = Bed::start_with(Limits::default(), |all| Responder { policy: Arc::new(policy("10.0.0.0/8")), ..all });
+    for reply in bed.both(&web).await {
+        assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::Refused, 0));
+    }
+    assert!(bed.metrics().contains("dns_limited_replies_total{by=\"allow\"} 2\n"));
+    bed.stop().await;
+
+    let rate = NonZero::new(1).map(Rate::new);
+    let slow = Policy { rate, ..policy("127.0.0.0/8") };
+    let bed = Bed::start_with(Limits::default(), |all| Responder { policy: Arc::new(slow), ..all });
+    let [first, ..] = bed.both(&web).await;
+    assert_eq!(first.answers.len(), 2);
+    // Two come within one second, sooner or later.
+    while !bed.udp(&web).await.0.metadata.truncation {}
+    assert_eq!(bed.tcp(&web).await.answers.len(), 2);
+    bed.stop().await;
+}
+
 #[test]
 fn who_holds_the_address_is_named() {
     let held = Bound::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
@@ -332,8 +423,9 @@ fn a_query_allocates_nothing() {
     zone.set_all(&n("web.demo.global."), of_web).unwrap();
     zone.mirror("svc");
     let zones = Arc::new(ArcSwap::from_pointee(Zones::new([Arc::new(zone)])));
-    let responder = Responder { zones, throw: || 7, metrics: Metrics::default() };
+    let responder = Responder { throw: || 7, ..responder(zones, Metrics::default()) };
     let mut out = Vec::with_capacity(65_535);
+    let client = "127.0.0.1".parse().unwrap();
     for (name, kind, answers) in [
         ("h1.web.demo.global.", RecordType::AAAA, 1),
         ("H1.Web.Demo.svc.global.", RecordType::AAAA, 1),
@@ -349,10 +441,13 @@ fn a_query_allocates_nothing() {
     ] {
         let query = with_edns(query(name, kind), 1232).to_vec().unwrap();
         for transport in [Transport::Udp, Transport::Tcp] {
-            // The first load on a thread sets something up.
-            assert!(responder.respond(&query, transport, &mut out));
-            out.clear();
-            let counted = allocation_counter::measure(|| assert!(responder.respond(&query, transport, &mut out)));
+            // The first load on a thread sets something up, and so does what is counted for the first time.
+            let mut respond = || {
+                out.clear();
+                assert!(matches!(responder.respond(&query, client, transport, &mut out), Response::Replied));
+            };
+            respond();
+            let counted = allocation_counter::measure(&mut respond);
             assert_eq!(counted.count_total, 0, "{name} {kind} over {transport}");
             let reply = Message::from_vec(&out).unwrap();
             assert!(reply.metadata.truncation || reply.answers.len() == answers, "{reply}");

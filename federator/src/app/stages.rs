@@ -4,6 +4,7 @@
 use super::{
     AppError, Ended,
     clusters::{Clusters, Inlets, Outlets},
+    listeners::Answers,
     projection::Projection,
     rules::Rules,
 };
@@ -115,9 +116,10 @@ pub(super) async fn start(
     let entry_conditions = missing.subscribe();
     let news = (gathered.clone(), rules.import.clone(), named);
     let ready = stages.project(&config, news, served.clone(), (desired, missing))?;
-    let dns_metrics = dns::Metrics::register(registry.sub_registry_with_prefix("dns"));
+    let answers = Answers::new(&config.dns, &mut registry);
     for (socket, mode) in sockets {
-        stages.answer(socket, served[&mode].clone(), dns_metrics.clone(), shutdown);
+        let (answers, zones, shutdown) = (answers.clone(), served[&mode].clone(), shutdown.clone());
+        stages.draining.spawn(async move { answers.give(socket, zones, shutdown).await });
     }
 
     let agent = config.agent.clone();
@@ -257,6 +259,7 @@ impl Stages {
             place: place(config),
             zone: config.zone.clone(),
             ttl: config.dns.ttl,
+            longest_ttl: config.dns.longest_ttl,
             negative_ttl: config.dns.negative_ttl,
             min_answers: config.dns.min_answers,
             max_answers: config.dns.max_answers,
@@ -335,20 +338,6 @@ impl Stages {
         }
         Ok((emitted, is_named))
     }
-
-    fn answer(
-        &mut self,
-        socket: dns::Bound,
-        zones: Arc<ArcSwap<dns::Zones>>,
-        metrics: dns::Metrics,
-        shutdown: &CancellationToken,
-    ) {
-        let shutdown = shutdown.clone();
-        self.draining.spawn(async move {
-            socket.serve(zones, dns::Limits::default(), throw, metrics, shutdown).await.context("dns")?;
-            Ok("dns")
-        });
-    }
 }
 
 /// The store, and what gathering is to begin with: what was kept of an embedded store is read from there.
@@ -395,11 +384,6 @@ pub(crate) fn clock() -> SystemTime {
 /// An id that nobody else has.
 fn new_id() -> String {
     format!("{:016x}", fastrand::u64(..))
-}
-
-/// A random number.
-fn throw() -> u32 {
-    fastrand::u32(..)
 }
 
 /// Seconds since 1970: larger than any serial of an earlier process that changed less than once a second on average.

@@ -1,7 +1,7 @@
 //! The configuration file, as it is typed. Every field is described here and in `docs/configuration.md`; an unknown
 //! one is an error, so a mistyped field is never silently a default.
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::export::AnswerMode;
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZero, path::PathBuf};
@@ -288,6 +288,33 @@ pub struct Dns {
     pub min_answers: u16,
     /// Most addresses in one answer, but for headless services; of more, each answer has others.
     pub max_answers: NonZero<u16>,
+    /// Who is answered, as networks in CIDR notation; none for everybody.
+    pub allow: Vec<IpNet>,
+    /// What a client may ask of a listener.
+    pub limits: DnsLimits,
+    /// Who is asked for names that are not ours, as `address:port`; none to refuse them.
+    pub forward: Vec<SocketAddr>,
+    /// Whether each query is logged.
+    pub query_log: bool,
+}
+
+/// What a client may ask of a listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct DnsLimits {
+    /// Networks of those whose queries are many clients', such as CoreDNS; the limits of a client are not for them, and half
+    /// of all connections are theirs alone.
+    pub forwarders: Vec<IpNet>,
+    /// Queries a second over UDP from one client, who is told to come back over TCP with more; 0 for no limit.
+    pub client_queries: u32,
+    /// Connections from one client; 0 for no limit.
+    pub client_connections: u32,
+    /// Connections from all clients.
+    pub connections: NonZero<u32>,
+    /// Seconds that a connection may be silent.
+    pub idle_seconds: NonZero<u32>,
+    /// Queries for names that are not ours, under way at once; more fail.
+    pub forwarded: NonZero<u32>,
 }
 
 /// A place that answers names, over UDP and TCP.
@@ -471,6 +498,24 @@ impl Default for Dns {
             negative_ttl: 5,
             min_answers: 2,
             max_answers: NonZero::new(32).unwrap_or(NonZero::<u16>::MIN),
+            allow: Vec::new(),
+            limits: DnsLimits::default(),
+            forward: Vec::new(),
+            query_log: false,
+        }
+    }
+}
+
+impl Default for DnsLimits {
+    fn default() -> Self {
+        let some = |number| NonZero::new(number).unwrap_or(NonZero::<u32>::MIN);
+        Self {
+            forwarders: Vec::new(),
+            client_queries: 0,
+            client_connections: 0,
+            connections: some(4096),
+            idle_seconds: some(30),
+            forwarded: some(256),
         }
     }
 }

@@ -30,6 +30,11 @@ const DNS_VERSION: (&str, u32) = ("1.0.0", 28_800);
 /// Below this label of the zone is what is below the zone: who knows services by `<svc>.<ns>.svc` need not think anew.
 const MIRROR: &str = "svc";
 
+/// What zones are counted as, by the number that each is given: the fleet's own, those of clusters, and aliases.
+pub const GROUPS: [&str; 3] = ["fleet", "cluster", "alias"];
+const CLUSTER: u8 = 1;
+const ALIAS: u8 = 2;
+
 /// What a zone projection needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -39,6 +44,8 @@ pub struct Config {
     pub zone: Arc<str>,
     /// Seconds an answer may be kept.
     pub ttl: u32,
+    /// The longest that a service may ask for instead.
+    pub longest_ttl: u32,
     /// Seconds the answer that there is none may be kept.
     pub negative_ttl: u32,
     /// With fewer endpoints than these, farther ones are taken too.
@@ -127,6 +134,7 @@ impl Zones {
                 place: config.place.clone(),
                 zone: config.zone.clone(),
                 ttl: config.ttl,
+                longest_ttl: config.longest_ttl,
                 mode,
                 min_answers: config.min_answers,
                 max_answers: config.max_answers,
@@ -221,9 +229,10 @@ impl Placed {
 
 impl Fresh<'_> {
     /// A zone with nothing in it but what every zone has.
-    fn zone(&self, apex: &str) -> Option<Zone> {
+    fn zone(&self, apex: &str, group: u8) -> Option<Zone> {
         let name = Name::from_ascii(format!("{apex}.")).ok()?;
         let mut zone = Zone::new(Apex { name, ..self.apex.clone() }).ok()?;
+        zone.set_group(group);
         zone.set_complete(self.complete);
         Some(zone)
     }
@@ -243,7 +252,7 @@ impl Mode {
         }
         for id in view.clusters().keys() {
             if !self.clusters.contains_key(id)
-                && let Some(zone) = fresh.zone(&format!("svc.cluster.{id}"))
+                && let Some(zone) = fresh.zone(&format!("svc.cluster.{id}"), CLUSTER)
             {
                 self.served.set(Arc::new(zone.clone()));
                 self.clusters.insert(id.clone(), zone);
@@ -285,7 +294,7 @@ impl Mode {
             let names = namer.names_at(fresh.networks, service, &owner);
             if alias.is_under(&namer.zone) {
                 set(zone, &owner, names);
-            } else if let Some(mut apex) = fresh.zone(alias.as_str()) {
+            } else if let Some(mut apex) = fresh.zone(alias.as_str(), ALIAS) {
                 set(&mut apex, &owner, names);
                 aliases.insert(alias.clone(), apex);
             }

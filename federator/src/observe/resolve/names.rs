@@ -1,5 +1,5 @@
-//! Asking the resolvers of the machine, or those of the configuration, for the addresses of a name. The only place that
-//! knows hickory-resolver. Remembers nothing: when to ask again is for who asks.
+//! Asking the resolvers of the machine, or those of the configuration, for the addresses of a name. Remembers nothing: when
+//! to ask again is for who asks.
 
 use super::Answer;
 use hickory_proto::rr::{RData, RecordType};
@@ -32,7 +32,8 @@ impl Names {
 
     /// The addresses of a host name, of both families. It is taken as it stands: no search domain is put behind it.
     pub async fn look_up(self, host: Arc<str>) -> Answer {
-        let resolver = match self.resolver() {
+        // Made anew for each question: so what `/etc/resolv.conf` and `/etc/hosts` say now counts, and nothing is cached twice.
+        let resolver = match resolver(&self.servers) {
             Ok(resolver) => resolver,
             Err(error) => return Answer::Failed(format!("no resolver: {error}")),
         };
@@ -41,20 +42,23 @@ impl Names {
             tokio::join!(resolver.lookup(&*name, RecordType::A), resolver.lookup(&*name, RecordType::AAAA));
         join(part(four), part(six))
     }
+}
 
-    /// Made anew for each question: so what `/etc/resolv.conf` and `/etc/hosts` say now counts, and nothing is cached twice.
-    fn resolver(&self) -> Result<TokioResolver, NetError> {
-        if self.servers.is_empty() {
-            return TokioResolver::builder_tokio()?.build();
-        }
-        let server = |server: &SocketAddr| {
-            let mut known = NameServerConfig::udp_and_tcp(server.ip());
-            known.connections.iter_mut().for_each(|connection| connection.port = server.port());
-            known
-        };
-        let config = ResolverConfig::from_name_servers(self.servers.iter().map(server).collect());
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
+/// Who asks these servers; those of `/etc/resolv.conf` where there are none.
+///
+/// # Errors
+/// What cannot be read or connected.
+pub fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    if servers.is_empty() {
+        return TokioResolver::builder_tokio()?.build();
     }
+    let server = |server: &SocketAddr| {
+        let mut known = NameServerConfig::udp_and_tcp(server.ip());
+        known.connections.iter_mut().for_each(|connection| connection.port = server.port());
+        known
+    };
+    let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
 }
 
 /// What is said of one family.

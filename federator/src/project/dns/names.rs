@@ -37,6 +37,8 @@ pub struct Namer {
     pub zone: Arc<str>,
     /// Seconds an answer may be kept.
     pub ttl: u32,
+    /// The longest that a service may ask for instead: no answer is to outlive a virtual address.
+    pub longest_ttl: u32,
     /// What a name answers.
     pub mode: AnswerMode,
     /// With fewer endpoints than these, farther ones are taken too.
@@ -127,7 +129,7 @@ impl Namer {
             namer.to_mut().mode = mode;
         }
         if let Some(ttl) = service.answers.ttl {
-            namer.to_mut().ttl = ttl;
+            namer.to_mut().ttl = ttl.min(self.longest_ttl);
         }
         namer
     }

@@ -42,7 +42,8 @@ fn parts(exports: &[(&str, Arc<Export>)]) -> Parts {
 /// The names of `demo/web` as `name: address… number@target… (why)`, without `.demo.global.` at any end.
 fn names(mode: AnswerMode, parts: &Parts) -> Vec<String> {
     let (min_answers, max_answers) = (2, NonZero::new(32).expect("some"));
-    let namer = Namer { place: place(), zone: "global".into(), ttl: 5, mode, min_answers, max_answers };
+    let namer =
+        Namer { place: place(), zone: "global".into(), ttl: 5, longest_ttl: 3600, mode, min_answers, max_answers };
     let short = |name: &Name| name.to_string().replace(".demo.global.", "");
     let service = merge(&key("demo/web"), parts).expect("somebody exports it");
     let shown = |(name, node): (Name, Node)| {
@@ -115,8 +116,15 @@ fn a_service_may_say_how_it_is_answered() {
     );
     let service = merge(&key("demo/web"), &parts(&[("east", east), ("here", here)])).expect("exported");
     let (min_answers, max_answers) = (2, NonZero::new(32).expect("some"));
-    let namer =
-        Namer { place: place(), zone: "global".into(), ttl: 5, mode: AnswerMode::Endpoints, min_answers, max_answers };
+    let namer = Namer {
+        place: place(),
+        zone: "global".into(),
+        ttl: 5,
+        longest_ttl: 3600,
+        mode: AnswerMode::Endpoints,
+        min_answers,
+        max_answers,
+    };
     let names = namer.names(&Networks::new(&view()), &service);
     assert!(names.iter().all(|(_, node)| node.ttl == 30), "{names:?}");
 }
@@ -314,6 +322,7 @@ fn the_nearest_answer_while_there_are_enough() {
             place: self::place(),
             zone: "global".into(),
             ttl: 5,
+            longest_ttl: 3600,
             mode: AnswerMode::Endpoints,
             min_answers: 2,
             max_answers: NonZero::new(32).expect("some"),
@@ -346,6 +355,7 @@ impl Bed {
             place: place(),
             zone: "global".into(),
             ttl: 5,
+            longest_ttl: 3600,
             negative_ttl: 1,
             min_answers: 2,
             max_answers: NonZero::new(32).expect("some"),

@@ -1,0 +1,60 @@
+//! The listeners of the configuration: who may ask, what is counted, and who is asked for names that are not ours.
+
+use super::Ended;
+use crate::{config::Dns, forward::Forwarder, project::dns::GROUPS};
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// How all listeners answer.
+#[derive(Clone)]
+pub(super) struct Answers {
+    policy: Arc<dns::Policy>,
+    limits: dns::Limits,
+    elsewhere: Option<Arc<dyn dns::Elsewhere>>,
+    metrics: dns::Metrics,
+    logs: bool,
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// As the configuration says; what is counted goes to `registry`.
+    pub(super) fn new(config: &Dns, registry: &mut Registry) -> Self {
+        let limits = &config.limits;
+        let rate = limits.client_queries.map(dns::Rate::new);
+        let policy = dns::Policy { allow: config.allow.clone(), forwarders: limits.forwarders.clone(), rate };
+        let forwarder = || Arc::new(Forwarder::new(&config.forward, limits.forwarded)) as _;
+        Self {
+            policy: Arc::new(policy),
+            limits: dns::Limits {
+                tcp_connections: limits.connections,
+                tcp_per_client: limits.client_connections,
+                tcp_idle: limits.idle,
+            },
+            elsewhere: (!config.forward.is_empty()).then(forwarder),
+            metrics: dns::Metrics::register(registry.sub_registry_with_prefix("dns"), &GROUPS),
+            logs: config.query_log,
+        }
+    }
+
+    /// Answers from the current zones until shutdown.
+    pub(super) async fn give(
+        self,
+        socket: dns::Bound,
+        zones: Arc<ArcSwap<dns::Zones>>,
+        shutdown: CancellationToken,
+    ) -> Ended {
+        let Self { policy, limits, elsewhere, metrics, logs } = self;
+        let responder = dns::Responder { zones, policy, elsewhere, throw, metrics, logs };
+        socket.serve(responder, limits, shutdown).await.context("dns")?;
+        Ok("dns")
+    }
+}
+
+/// A random number; whoever guesses it learns nothing.
+fn throw() -> u32 {
+    fastrand::u32(..)
+}

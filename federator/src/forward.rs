@@ -1,0 +1,115 @@
+//! Names that are not ours, asked of other servers: a question comes as a message, is looked up, and leaves as one. How many
+//! are under way at once is bounded, and who comes when there are too many is told so at once. Knows no zone of ours.
+
+use crate::observe::resolve::names::resolver;
+use dns::{Elsewhere, Pending, Transport};
+use hickory_proto::{
+    op::{Edns, Message, MessageType, Query, ResponseCode},
+    rr::{DNSClass, Record},
+};
+use hickory_resolver::{
+    TokioResolver,
+    lookup::Lookup,
+    net::{DnsError, NetError, NoRecords},
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+use tokio::sync::Semaphore;
+
+/// What is answered over UDP without EDNS, and what goes through every path with it.
+const UDP_OCTETS: (u16, u16) = (512, 1232);
+
+/// Asks other servers.
+#[derive(Clone)]
+pub struct Forwarder {
+    servers: Arc<[SocketAddr]>,
+    /// Made by the first question, within the runtime; `None` when there can be none.
+    resolver: Arc<OnceLock<Option<TokioResolver>>>,
+    /// One for each question under way.
+    seats: Arc<Semaphore>,
+}
+
+// === impl Forwarder ===
+
+impl Forwarder {
+    /// Asks these, `most` questions at a time.
+    #[must_use]
+    pub fn new(servers: &[SocketAddr], most: usize) -> Self {
+        Self { servers: servers.into(), resolver: Arc::default(), seats: Arc::new(Semaphore::new(most)) }
+    }
+
+    async fn answer(self, asked: Message, transport: Transport) -> Option<Vec<u8>> {
+        let mut reply = Message::new(asked.metadata.id, MessageType::Response, asked.metadata.op_code);
+        reply.metadata.recursion_desired = asked.metadata.recursion_desired;
+        reply.metadata.checking_disabled = asked.metadata.checking_disabled;
+        reply.metadata.recursion_available = true;
+        reply.queries.clone_from(&asked.queries);
+        if let Some(edns) = &asked.edns {
+            let mut own = Edns::new();
+            own.set_max_payload(UDP_OCTETS.1).set_dnssec_ok(edns.flags().dnssec_ok);
+            reply.edns = Some(own);
+        }
+        match asked.queries.first() {
+            Some(question) => self.look_up(question, &mut reply).await,
+            None => reply.metadata.response_code = ResponseCode::FormErr,
+        }
+        let octets = reply.to_vec().ok()?;
+        let most = match (transport, &asked.edns) {
+            (Transport::Tcp, _) => u16::MAX,
+            (Transport::Udp, None) => UDP_OCTETS.0,
+            (Transport::Udp, Some(edns)) => edns.max_payload().clamp(UDP_OCTETS.0, UDP_OCTETS.1),
+        };
+        if octets.len() <= most.into() {
+            return Some(octets);
+        }
+        (reply.answers, reply.authorities) = (Vec::new(), Vec::new());
+        reply.metadata.truncation = true;
+        reply.to_vec().ok()
+    }
+
+    async fn look_up(&self, question: &Query, reply: &mut Message) {
+        let Ok(_seat) = self.seats.try_acquire() else {
+            reply.metadata.response_code = ResponseCode::ServFail;
+            return;
+        };
+        let made = self.resolver.get_or_init(|| {
+            resolver(&self.servers)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "no resolver for names of others");
+                })
+                .ok()
+        });
+        let told = match made {
+            Some(resolver) if question.query_class() == DNSClass::IN => {
+                resolver.lookup(question.name().clone(), question.query_type()).await
+            }
+            _ => Err(NetError::from("cannot be asked")),
+        };
+        let (rcode, answers, authorities) = said(told);
+        reply.metadata.response_code = rcode;
+        (reply.answers, reply.authorities) = (answers, authorities);
+    }
+}
+
+impl Elsewhere for Forwarder {
+    fn ask(&self, message: Vec<u8>, transport: Transport) -> Pending {
+        let forwarder = self.clone();
+        Box::pin(async move { forwarder.answer(Message::from_vec(&message).ok()?, transport).await })
+    }
+}
+
+/// A failure is SERVFAIL, which nobody takes for an absence.
+fn said(told: Result<Lookup, NetError>) -> (ResponseCode, Vec<Record>, Vec<Record>) {
+    match told {
+        Ok(lookup) => (ResponseCode::NoError, lookup.answers().to_vec(), Vec::new()),
+        Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { soa, response_code, .. })))
+            if matches!(response_code, ResponseCode::NoError | ResponseCode::NXDomain) =>
+        {
+            let soa = soa.map(|soa| (*soa).into_record_of_rdata());
+            (response_code, Vec::new(), soa.into_iter().collect())
+        }
+        Err(_) => (ResponseCode::ServFail, Vec::new(), Vec::new()),
+    }
+}
