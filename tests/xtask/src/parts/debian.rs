@@ -2,7 +2,7 @@
 //!
 //! Nothing is installed and nothing of the system's package state is touched or needed, so any user can do it: apt
 //! fetches with lists and cache of its own from the sources the system has, and the packages are unpacked into the
-//! part. Their programs find the libraries unpacked beside them through small scripts in `bin/`.
+//! part. Their programs find the libraries and modules unpacked beside them through small scripts in `bin/`.
 
 use std::{
     fs,
@@ -17,9 +17,16 @@ use super::{Recipe, pinned, read};
 use crate::{cache, step};
 
 /// Program and its path in the unpacked packages.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("nsd", "usr/sbin/nsd"),
+    ("unbound", "usr/sbin/unbound"),
+    ("dnsmasq", "usr/sbin/dnsmasq"),
+    ("systemd-resolved", "lib/systemd/systemd-resolved"),
     ("kdig", "usr/bin/kdig"),
+    ("drill", "usr/bin/drill"),
+    ("dig", "usr/bin/dig"),
+    ("delv", "usr/bin/delv"),
+    ("nsupdate", "usr/bin/nsupdate"),
     ("dnsperf", "usr/bin/dnsperf"),
     ("nft", "usr/sbin/nft"),
     ("ip", "bin/ip"),
@@ -29,7 +36,14 @@ const PROGRAMS: [(&str, &str); 5] = [
 const FILES: [(&str, &str); 1] = [("libfaketime.so.1", "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")];
 
 /// Where Debian 12 keeps shared libraries.
-const LIBRARIES: &str = "$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu";
+const LIBRARIES: &str =
+    "$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu/systemd";
+
+/// Where Debian 12 keeps modules of Perl; Perl itself, with what comes with it, is the system's.
+const MODULES: &str = "$root/usr/share/perl5:$root/usr/lib/x86_64-linux-gnu/perl5/5.36";
+
+/// The engine of Zonemaster, for programs in Perl that use it. Its own command line needs half as many packages again.
+const ZONEMASTER: (&str, &str) = ("zonemaster-perl", "perl -MZonemaster::Engine");
 
 /// The packages of the lock file.
 pub(super) struct Packages;
@@ -50,7 +64,7 @@ impl Recipe for Packages {
     }
 
     fn pins(&self) -> Result<String> {
-        Ok(format!("{}{PROGRAMS:?}{FILES:?}{LIBRARIES}", read(&lock())?))
+        Ok(format!("{}{PROGRAMS:?}{FILES:?}{LIBRARIES}{MODULES}{ZONEMASTER:?}", read(&lock())?))
     }
 
     fn build(&self, room: &Path) -> Result<()> {
@@ -78,6 +92,7 @@ impl Recipe for Packages {
         fs::remove_dir_all(&work)?;
         fs::create_dir(room.join("bin"))?;
         PROGRAMS.iter().try_for_each(|(name, path)| wrap(room, name, path))?;
+        engine(room)?;
         fs::create_dir(room.join("share"))?;
         FILES.iter().try_for_each(|(name, path)| {
             let (from, to) = (root.join(path), room.join("share").join(name));
@@ -155,13 +170,7 @@ fn found(pins: &[Pin<'_>], work: &Path) -> Result<Vec<PathBuf>> {
 
 /// Writes the script that starts a program with its libraries, wherever the part has been moved or linked to.
 fn wrap(room: &Path, name: &str, path: &str) -> Result<()> {
-    let script = room.join("bin").join(name);
-    let text = format!(
-        "#!/bin/sh\nroot=\"$(dirname \"$(readlink -f \"$0\")\")/../root\"\n\
-         export LD_LIBRARY_PATH=\"{LIBRARIES}\"\nexec \"$root/{path}\" \"$@\"\n"
-    );
-    fs::write(&script, text)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    script(room, name, &format!("exec \"$root/{path}\" \"$@\""))?;
     let libraries = LIBRARIES.replace("$root", &room.join("root").to_string_lossy());
     let program = room.join("root").join(path);
     let needs = step::quietly(Command::new("ldd").arg(&program).env("LD_LIBRARY_PATH", libraries))?;
@@ -170,6 +179,25 @@ fn wrap(room: &Path, name: &str, path: &str) -> Result<()> {
         bail!("{name} needs libraries of Debian 12 that this machine lacks: {}", missing.join(", "));
     }
     Ok(())
+}
+
+/// Writes the script that starts Perl with the engine of Zonemaster, and tries whether all it loads is there.
+fn engine(room: &Path) -> Result<()> {
+    let (name, perl) = ZONEMASTER;
+    let path = script(room, name, &format!("export PERL5LIB=\"{MODULES}\"\nexec {perl} \"$@\""))?;
+    step::quietly(Command::new(path).args(["-e", "1"])).context("the system's Perl is to be that of Debian 12")?;
+    Ok(())
+}
+
+fn script(room: &Path, name: &str, run: &str) -> Result<PathBuf> {
+    let path = room.join("bin").join(name);
+    let text = format!(
+        "#!/bin/sh\nroot=\"$(dirname \"$(readlink -f \"$0\")\")/../root\"\n\
+         export LD_LIBRARY_PATH=\"{LIBRARIES}\"\n{run}\n"
+    );
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
 }
 
 #[cfg(test)]
