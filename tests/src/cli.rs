@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use crate::{Cluster, Result, parts};
+use crate::{Cluster, Place, Result, parts};
 
 /// What a command came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,14 @@ impl Cluster {
     }
 
     fn run<A: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = A>) -> Result<Said> {
-        let output = self.place().command(program).args(arguments).output();
+        self.place().run(program, arguments)
+    }
+}
+
+impl Place {
+    /// Runs a program with these arguments here.
+    pub fn run<A: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = A>) -> Result<Said> {
+        let output = self.command(program).args(arguments).output();
         let output = output.with_context(|| format!("run {}", program.display()))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) })

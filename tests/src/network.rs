@@ -114,6 +114,22 @@ fn route(verb: &str, from: &Site, to: &Site) -> Result {
     ip(&format!("-n {} route {verb} {} via {}", from.name, to.pod_cidr(), to.place().address()))
 }
 
+/// A place that no wire leads to, with a device of its own beside the loopback, and these addresses.
+pub(crate) fn alone(place: Place, more: &[Ipv4Addr]) -> Result {
+    let name = place.name();
+    ip(&format!("netns add {name}"))?;
+    ip(&format!("-n {name} link set lo up"))?;
+    // The other end is in there too: a device whose cable leads nowhere is down.
+    ip(&format!("link add name eth0 netns {name} type veth peer name eth1 netns {name}"))?;
+    for device in ["eth0", "eth1"] {
+        ip(&format!("-n {name} link set {device} up"))?;
+    }
+    [place.address()]
+        .iter()
+        .chain(more)
+        .try_for_each(|address| ip(&format!("-n {name} addr add {address}/24 dev eth0")))
+}
+
 /// Gives a place its end of a cable and an address, and always the same hardware address: whoever knew the one that had
 /// this place before would send to nobody for up to a minute.
 fn plug_in(place: Place) -> Result {

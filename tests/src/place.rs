@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::{Resolver, Result};
+use crate::{Resolver, Result, network};
 
 /// What a connection may take before the other side counts as unreachable: far more than a busy machine needs
 /// on one bridge, far less than the kernel's own patience.
@@ -40,7 +40,14 @@ impl Place {
         Self { name, address, entered_by_name: false }
     }
 
-    /// `east`, `west`, `south`, `store` or `test`.
+    /// Makes one for a test that needs no fleet: it has these addresses, and nothing leads there or out of it.
+    pub fn alone(name: &'static str, address: Ipv4Addr, more: &[Ipv4Addr]) -> Result<Self> {
+        let place = Self::named(name, address);
+        network::alone(place, more)?;
+        Ok(place)
+    }
+
+    /// `east`, `west`, `south`, `store`, `test`, or what its test called it.
     pub const fn name(&self) -> &'static str {
         self.name
     }

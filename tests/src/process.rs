@@ -33,7 +33,7 @@ pub struct Process {
 
 impl Process {
     /// Describes a process whose log goes to `logs/NAME.log`; nothing runs yet.
-    pub(crate) fn new<A: Into<OsString>>(
+    pub fn new<A: Into<OsString>>(
         name: &str,
         place: Place,
         program: PathBuf,
