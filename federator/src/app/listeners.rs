@@ -5,8 +5,12 @@ use crate::{config::Dns, forward::Forwarder, project::dns::GROUPS};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// Half of the time in which CoreDNS wants an answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How all listeners answer.
 #[derive(Clone)]
@@ -40,13 +44,16 @@ impl Answers {
         }
     }
 
-    /// Answers from the current zones until shutdown.
+    /// Answers from the current zones until shutdown. What is asked before they are `complete` waits for a moment: most often
+    /// there is an answer soon, and a SERVFAIL would be handed on.
     pub(super) async fn give(
         self,
         socket: dns::Bound,
         zones: Arc<ArcSwap<dns::Zones>>,
+        complete: CancellationToken,
         shutdown: CancellationToken,
     ) -> Ended {
+        _ = timeout(FIRST_ANSWER, complete.cancelled()).await;
         let Self { policy, limits, elsewhere, metrics, logs } = self;
         let responder = dns::Responder { zones, policy, elsewhere, throw, metrics, logs };
         socket.serve(responder, limits, shutdown).await.context("dns")?;

@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use model::{export::AnswerMode, tracked::Tracked};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Projections, and where their results go.
 pub(super) struct Projection {
@@ -32,6 +33,8 @@ pub(super) struct Projection {
     pub(super) missing: watch::Sender<Conditions>,
     /// Whether every listener answers what is known.
     pub(super) ready: watch::Sender<bool>,
+    /// Cancelled when everything was seen.
+    pub(super) complete: CancellationToken,
 }
 
 // === impl Projection ===
@@ -45,6 +48,9 @@ impl Projection {
             self.objects.set_rules(rules);
             for (mode, zones) in self.zones.update(&now) {
                 self.served[&mode].store(Arc::new(zones));
+            }
+            if now.complete {
+                self.complete.cancel();
             }
             self.ready.send_if_modified(|ready| std::mem::replace(ready, now.is_ready()) != now.is_ready());
             // Before everything was seen, what is missing is not known to be gone. Nobody may want any: who emits

@@ -115,11 +115,13 @@ pub(super) async fn start(
     let missing = watch::Sender::new(Tracked::new());
     let entry_conditions = missing.subscribe();
     let news = (gathered.clone(), rules.import.clone(), named);
-    let ready = stages.project(&config, news, served.clone(), (desired, missing))?;
+    let complete = CancellationToken::new();
+    let ready = stages.project(&config, news, (served.clone(), complete.clone()), (desired, missing))?;
     let answers = Answers::new(&config.dns, &mut registry);
     for (socket, mode) in sockets {
         let (answers, zones, shutdown) = (answers.clone(), served[&mode].clone(), shutdown.clone());
-        stages.draining.spawn(async move { answers.give(socket, zones, shutdown).await });
+        let complete = complete.clone();
+        stages.draining.spawn(async move { answers.give(socket, zones, complete, shutdown).await });
     }
 
     let agent = config.agent.clone();
@@ -252,7 +254,7 @@ impl Stages {
             watch::Receiver<ImportRules>,
             watch::Receiver<Option<OfClusters>>,
         ),
-        served: BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>,
+        (served, complete): (BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>, CancellationToken),
         (desired, missing): (watch::Sender<Tracked<ObjectKey, Desired>>, watch::Sender<objects::Conditions>),
     ) -> Result<watch::Receiver<bool>, AppError> {
         let zones_config = zones::Config {
@@ -260,6 +262,7 @@ impl Stages {
             zone: config.zone.clone(),
             ttl: config.dns.ttl,
             longest_ttl: config.dns.longest_ttl,
+            servers: config.dns.addresses.clone(),
             negative_ttl: config.dns.negative_ttl,
             min_answers: config.dns.min_answers,
             max_answers: config.dns.max_answers,
@@ -277,9 +280,13 @@ impl Stages {
             gateway: config.emit.gateway.clone(),
         };
         let zones = Zones::new(zones_config, served.keys().copied()).context("zone")?;
+        // Nobody is refused what is in them.
+        for (mode, zones) in zones.served() {
+            served[&mode].store(Arc::new(zones));
+        }
         let (ready, is_ready) = watch::channel(false);
         let objects = Objects::new(objects_config);
-        let projection = Projection { zones, served, objects, rules, named, desired, missing, ready };
+        let projection = Projection { zones, served, objects, rules, named, desired, missing, ready, complete };
         self.others.spawn(projection.run(gathered));
         Ok(is_ready)
     }

@@ -2,13 +2,19 @@
 
 use super::{ConfigError, field, file};
 use ipnet::IpNet;
-use std::{net::SocketAddr, num::NonZero, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZero,
+    time::Duration,
+};
 
 /// What answers names.
 #[derive(Clone, Debug)]
 pub struct Dns {
     /// Where, and what kind of answer is given there.
     pub listeners: Vec<file::Listener>,
+    /// The addresses of the zone's name server, as far as they are known.
+    pub addresses: Vec<IpAddr>,
     /// Seconds an answer may be kept.
     pub ttl: u32,
     /// The longest time that a service may ask for, in seconds.
@@ -65,8 +71,14 @@ impl Dns {
         {
             return Err(field("dns.forward", format!("`{own}` is one of `dns.listeners`: it would ask itself")));
         }
+        let mut addresses = typed.addresses;
+        if addresses.is_empty() {
+            let own = typed.listeners.iter().map(|listener| listener.address.ip());
+            addresses.extend(own.filter(|address| !address.is_unspecified()));
+        }
         Ok(Self {
             listeners: typed.listeners,
+            addresses,
             ttl,
             longest_ttl: u32::try_from(rest.as_secs() - 1).unwrap_or(u32::MAX),
             negative_ttl: typed.negative_ttl,

@@ -4,7 +4,12 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::export::AnswerMode;
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZero, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    num::NonZero,
+    path::PathBuf,
+};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -280,6 +285,8 @@ pub struct Snapshot {
 pub struct Dns {
     /// Where, and what kind of answer is given there.
     pub listeners: Vec<Listener>,
+    /// The addresses of `ns.<zone>`, which the zone names as its server; those of the listeners by default.
+    pub addresses: Vec<IpAddr>,
     /// Seconds an answer may be kept.
     pub ttl: u32,
     /// Seconds the answer that there is none may be kept.
@@ -494,6 +501,7 @@ impl Default for Dns {
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
+            addresses: Vec::new(),
             ttl: 5,
             negative_ttl: 5,
             min_answers: 2,

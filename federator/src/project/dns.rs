@@ -16,6 +16,7 @@ use model::{
 use names::Namer;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     num::NonZero,
     str::FromStr as _,
     sync::Arc,
@@ -46,6 +47,8 @@ pub struct Config {
     pub ttl: u32,
     /// The longest that a service may ask for instead.
     pub longest_ttl: u32,
+    /// The addresses of the zone's server.
+    pub servers: Vec<IpAddr>,
     /// Seconds the answer that there is none may be kept.
     pub negative_ttl: u32,
     /// With fewer endpoints than these, farther ones are taken too.
@@ -115,18 +118,21 @@ impl Zones {
         let apex = Apex {
             name: name(&format!("{}.", config.zone))?,
             primary: name(&format!("ns.{}.", config.zone))?,
-            mailbox: name(&format!("hostmaster.{}.", config.zone))?,
+            // A mailbox at a name that exists, and that is more than a top-level domain.
+            mailbox: name(&format!("hostmaster.ns.{}.", config.zone))?,
             servers: vec![name(&format!("ns.{}.", config.zone))?],
             ttl: config.ttl,
-            refresh: 3600,
-            retry: 600,
-            expire: 86_400,
+            // For secondaries, of which there are none; checkers have opinions about them.
+            refresh: 14_400,
+            retry: 3600,
+            expire: 604_800,
             negative_ttl: config.negative_ttl,
         };
         let revision_name = name(&format!("_revision.{}.", config.zone))?;
         let version_name = name(&format!("dns-version.{}.", config.zone))?;
         let mut zone = Zone::new(apex.clone())?;
         zone.mirror(MIRROR);
+        zone.set(&apex.primary, server(&config))?;
         let (version, ttl) = DNS_VERSION;
         zone.set(&version_name, Node { ttl, txt: vec![version.to_owned()], ..Node::default() })?;
         let mode = |mode| {
@@ -141,6 +147,7 @@ impl Zones {
             };
             let mut served = dns::Zones::default();
             served.set_version(VERSION);
+            served.set(Arc::new(zone.clone()));
             (mode, Mode { namer, zone: zone.clone(), clusters: BTreeMap::new(), aliases: BTreeMap::new(), served })
         };
         let modes = modes.into_iter().map(mode).collect();
@@ -190,6 +197,11 @@ impl Zones {
             }
             mode.serve(&fresh, turned, &changes);
         }
+        self.served()
+    }
+
+    /// What is handed out at the moment.
+    pub fn served(&self) -> BTreeMap<AnswerMode, dns::Zones> {
         self.modes.iter().map(|(mode, kept)| (*mode, kept.served.clone())).collect()
     }
 
@@ -319,6 +331,18 @@ impl Mode {
         aliases.iter().for_each(|host| _ = self.aliases.get_mut(host).map(&mut serve));
         serve(&mut self.zone);
     }
+}
+
+/// What the zone's server has, which may have no address that is known.
+fn server(config: &Config) -> Node {
+    let mut node = Node { ttl: config.ttl, ..Node::default() };
+    for address in &config.servers {
+        match address {
+            IpAddr::V4(v4) => node.a.push(*v4),
+            IpAddr::V6(v6) => node.aaaa.push(*v6),
+        }
+    }
+    node
 }
 
 /// Replaces the names at and below an owner.

@@ -356,6 +356,7 @@ impl Bed {
             zone: "global".into(),
             ttl: 5,
             longest_ttl: 3600,
+            servers: vec!["192.0.2.53".parse().expect("an address")],
             negative_ttl: 1,
             min_answers: 2,
             max_answers: NonZero::new(32).expect("some"),
@@ -380,7 +381,7 @@ impl Bed {
     /// The lines of the zone that are not about the zone itself.
     fn lines(&mut self) -> Vec<String> {
         let text = self.zone().to_string();
-        let of_zone = ["global.", "_revision.", "dns-version."];
+        let of_zone = ["global.", "ns.global.", "_revision.", "dns-version."];
         let own = |line: &&str| !of_zone.iter().any(|own| line.starts_with(own)) && !is_of_part(line);
         text.lines().filter(own).map(ToOwned::to_owned).collect()
     }
@@ -392,7 +393,7 @@ fn a_zone_is_this_text() {
     bed.set("demo/web", &[("east", plain("10.0.0.1 fd00::1"))]);
     bed.set("demo/db", &[("here", export(headless("db:5432"), [slice("db:5432", "db-0=10.0.0.2")]))]);
     let golden = "\
-global. 5 IN SOA ns.global. hostmaster.global. 7 3600 600 86400 1
+global. 5 IN SOA ns.global. hostmaster.ns.global. 7 14400 3600 604800 1
 global. 5 IN NS ns.global.
 _revision.global. 0 IN TXT 2
 db.demo.global. 5 IN A 10.0.0.2
@@ -407,6 +408,7 @@ east.web.demo.global. 5 IN A 10.0.0.1
 east.web.demo.global. 5 IN AAAA fd00::1
 _http._tcp.east.web.demo.global. 5 IN SRV 0 1 80 east.web.demo.global.
 dns-version.global. 28800 IN TXT 1.0.0
+ns.global. 5 IN A 192.0.2.53
 ";
     assert_eq!(bed.zone().to_string(), golden);
 }
