@@ -37,7 +37,7 @@ pub(crate) struct Answer<'z, 'q> {
     pub(crate) why: Option<Reason<'z>>,
     /// Which zone the name is in.
     pub(crate) zone: Option<&'z Zone>,
-    /// Whether it is in none, and might be known elsewhere.
+    /// Whether it is in none, or absent there, and might be known elsewhere.
     pub(crate) is_foreign: bool,
 }
 
@@ -106,7 +106,7 @@ impl<'z, 'q> Answer<'z, 'q> {
 fn inside<'z, 'q>(zone: &'z Zone, question: &'q Question<'_>) -> Answer<'z, 'q> {
     let Some(found) = zone.find(&question.path) else {
         return if zone.is_complete() {
-            Answer::negative(zone, ResponseCode::NXDomain, None)
+            Answer { is_foreign: zone.is_shared(), ..Answer::negative(zone, ResponseCode::NXDomain, None) }
         } else {
             // An absence told too early would be remembered; a failure is asked again.
             Answer::empty(ResponseCode::ServFail, Some(NOT_READY))

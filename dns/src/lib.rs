@@ -12,7 +12,7 @@
 //! | a known owner, a type it has | the data; SRV and NS carry the addresses of their targets in the zone |
 //! | a known owner, another type | NODATA with SOA, and the owner's [`Why`] as an extended error |
 //! | a name with nothing but descendants | NODATA with SOA |
-//! | any other name under an apex | NXDOMAIN with SOA; SERVFAIL while the zone is not complete |
+//! | any other name under an apex | NXDOMAIN with SOA, or what an [`Elsewhere`] says where the zone is shared; SERVFAIL while it is not complete |
 //! | the apex: SOA, NS | the zone's own |
 //! | a name under no apex | REFUSED, or what an [`Elsewhere`] says when recursion is desired |
 //! | the root | REFUSED, at once: health probes ask `. NS` |

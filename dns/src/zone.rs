@@ -50,6 +50,7 @@ pub struct Zone {
     serial: u32,
     group: u8,
     complete: bool,
+    shared: bool,
     /// A label directly below the apex, as a path: below it there is what is two labels or more below the apex.
     mirror: Option<Box<[u8]>>,
     /// By their paths below the apex.
@@ -136,9 +137,20 @@ impl Zone {
             serial: 0,
             group: 0,
             complete: false,
+            shared: false,
             mirror: None,
             names: HashTrieMapSync::new_sync().insert(Box::default(), Entry::default()),
         })
+    }
+
+    /// Whether its apex is also that of a zone of others, who know the names that are not here: what is absent is asked of
+    /// an [`Elsewhere`](crate::Elsewhere), where there is one.
+    pub fn set_shared(&mut self, shared: bool) {
+        self.shared = shared;
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Under which number its questions are counted.

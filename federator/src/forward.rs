@@ -15,11 +15,15 @@ use hickory_resolver::{
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// What is answered over UDP without EDNS, and what goes through every path with it.
 const UDP_OCTETS: (u16, u16) = (512, 1232);
+
+/// CoreDNS, which asks us, waits for two seconds.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Asks other servers.
 #[derive(Clone)]
@@ -83,7 +87,8 @@ impl Forwarder {
         });
         let told = match made {
             Some(resolver) if question.query_class() == DNSClass::IN => {
-                resolver.lookup(question.name().clone(), question.query_type()).await
+                let lookup = resolver.lookup(question.name().clone(), question.query_type());
+                timeout(PATIENCE, lookup).await.unwrap_or(Err(NetError::Timeout))
             }
             _ => Err(NetError::from("cannot be asked")),
         };

@@ -7,6 +7,7 @@ mod bed;
 mod checkers;
 mod coredns;
 mod dnsmasq;
+mod forward;
 mod manual;
 mod mcs;
 mod ndots;

@@ -263,6 +263,7 @@ impl Stages {
             ttl: config.dns.ttl,
             longest_ttl: config.dns.longest_ttl,
             servers: config.dns.addresses.clone(),
+            shared: config.dns.forward_unknown,
             negative_ttl: config.dns.negative_ttl,
             min_answers: config.dns.min_answers,
             max_answers: config.dns.max_answers,

@@ -31,6 +31,8 @@ pub struct Dns {
     pub limits: Limits,
     /// Who is asked for names that are not ours; empty to refuse them.
     pub forward: Vec<SocketAddr>,
+    /// Whether they are asked for names in the zone that the fleet does not have.
+    pub forward_unknown: bool,
     /// Whether each query is logged.
     pub query_log: bool,
 }
@@ -71,6 +73,10 @@ impl Dns {
         {
             return Err(field("dns.forward", format!("`{own}` is one of `dns.listeners`: it would ask itself")));
         }
+        let forward_unknown = typed.unknown == file::Unknown::Forward;
+        if forward_unknown && typed.forward.is_empty() {
+            return Err(field("dns.unknown", "`forward` needs servers in `dns.forward`"));
+        }
         let mut addresses = typed.addresses;
         if addresses.is_empty() {
             let own = typed.listeners.iter().map(|listener| listener.address.ip());
@@ -87,6 +93,7 @@ impl Dns {
             allow: typed.allow,
             limits: Limits::new(typed.limits),
             forward: typed.forward,
+            forward_unknown,
             query_log: typed.query_log,
         })
     }

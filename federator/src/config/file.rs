@@ -301,8 +301,21 @@ pub struct Dns {
     pub limits: DnsLimits,
     /// Who is asked for names that are not ours, as `address:port`; none to refuse them.
     pub forward: Vec<SocketAddr>,
+    /// What becomes of names in the zone that the fleet does not have.
+    pub unknown: Unknown,
     /// Whether each query is logged.
     pub query_log: bool,
+}
+
+/// What becomes of names in the zone that the fleet does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unknown {
+    /// They do not exist.
+    #[default]
+    Nxdomain,
+    /// Who is asked for names that are not ours is asked for them too.
+    Forward,
 }
 
 /// What a client may ask of a listener.
@@ -509,6 +522,7 @@ impl Default for Dns {
             allow: Vec::new(),
             limits: DnsLimits::default(),
             forward: Vec::new(),
+            unknown: Unknown::default(),
             query_log: false,
         }
     }

@@ -3,6 +3,7 @@
 
 use super::*;
 use model::export::AnswerMode;
+use std::num::NonZero;
 
 const MINIMAL: &str = "cluster: east\nclusters: [{id: east, kubernetes: {}}]\n";
 
@@ -46,7 +47,8 @@ fn everything_can_be_said() {
          export: {{mode: opt-in, namespaces: {{allow: [shop, 'b*'], deny: []}}}}\n\
          import: {{namespaces: {{allow: [shop]}}, clusters: {{deny: ['lab-*']}}, services: {{allow: ['shop/*']}}}}\n\
          store: {{etcd: {{endpoints: ['http://etcd:2379'], root: /r, leaseSeconds: 7}}}}\n\
-         dns: {{ttl: 1, negativeTtl: 2, listeners: [{{address: '127.0.0.1:0', mode: vip}}]}}\n\
+         dns: {{ttl: 1, negativeTtl: 2, listeners: [{{address: '127.0.0.1:0', mode: vip}}],\n\
+         \x20 limits: {{clientQueries: 100, clientConnections: 20, forwarders: [10.0.0.10/32]}}}}\n\
          emit: {{kubernetes: {{}}, namespace: mesh}}\n\
          gateways: {{mode: workload, nameservers: [192.0.2.53, '192.0.2.54:5353', '2001:db8::53', '[2001:db8::54]:5353']}}\n\
          vips: {{ipv4: 10.8.0.0/16, ipv6: 'fd00::/64'}}\n\
@@ -70,6 +72,10 @@ fn everything_can_be_said() {
         matches!(&config.store, Store::Etcd { settings, .. } if (&*settings.root, settings.lease_seconds) == ("/r", 7))
     );
     assert_eq!(config.dns.listeners[0].mode, AnswerMode::Vip);
+    let limits = &config.dns.limits;
+    assert_eq!((limits.client_queries, limits.client_connections), (NonZero::new(100), NonZero::new(20)));
+    let addresses: Vec<String> = config.dns.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["127.0.0.1"]);
     let servers: Vec<String> = config.gateways.nameservers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:5353"]);
     assert_eq!(config.gateways.mode, model::reach::Mode::Workload);
@@ -94,6 +100,10 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     for locality in ["a/b/c/d", "/b", "a//c", "a/"] {
         of(&format!("[{{id: east, locality: {locality}, kubernetes: {{}}}}]"), "field `clusters[0].locality`");
     }
+    refuse("dns: {minAnswers: 9, maxAnswers: 8}\n", "field `dns.minAnswers`: `9` is more than `dns.maxAnswers`, 8");
+    refuse("dns: {unknown: forward}\n", "field `dns.unknown`: `forward` needs servers in `dns.forward`");
+    let asks_itself = "dns: {listeners: [{address: '127.0.0.1:53'}], forward: ['127.0.0.1:53']}\n";
+    refuse(asks_itself, "field `dns.forward`: `127.0.0.1:53` is one of `dns.listeners`");
     refuse("zone: a..b\n", "field `zone`");
     refuse("zone: ''\n", "field `zone`");
     refuse("emit: {kubernetes: {}, directory: d}\n", "field `emit`: give");

@@ -49,6 +49,8 @@ pub struct Config {
     pub longest_ttl: u32,
     /// The addresses of the zone's server.
     pub servers: Vec<IpAddr>,
+    /// Whether others know names in the zone too.
+    pub shared: bool,
     /// Seconds the answer that there is none may be kept.
     pub negative_ttl: u32,
     /// With fewer endpoints than these, farther ones are taken too.
@@ -132,6 +134,7 @@ impl Zones {
         let version_name = name(&format!("dns-version.{}.", config.zone))?;
         let mut zone = Zone::new(apex.clone())?;
         zone.mirror(MIRROR);
+        zone.set_shared(config.shared);
         zone.set(&apex.primary, server(&config))?;
         let (version, ttl) = DNS_VERSION;
         zone.set(&version_name, Node { ttl, txt: vec![version.to_owned()], ..Node::default() })?;

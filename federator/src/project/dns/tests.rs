@@ -357,6 +357,7 @@ impl Bed {
             ttl: 5,
             longest_ttl: 3600,
             servers: vec!["192.0.2.53".parse().expect("an address")],
+            shared: false,
             negative_ttl: 1,
             min_answers: 2,
             max_answers: NonZero::new(32).expect("some"),
