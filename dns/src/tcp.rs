@@ -2,8 +2,8 @@
 //!
 //! A bounded number of connections is accepted, and what they have sent is answered when the server stops.
 //! Answers take no time, so a connection has them in order (RFC 7766 allows pipelining, and so do we), and all that arrived
-//! together leave together; one that somebody else is asked for comes when it comes, after later ones too. CoreDNS sends one query at a time on each of its connections and opens as many as it has queries
-//! in flight.
+//! together leave together; one that somebody else is asked for comes when it comes, after later ones too. CoreDNS sends one
+//! query at a time on each of its connections and opens as many as it has queries in flight.
 
 use std::future::ready;
 use std::io;
@@ -160,20 +160,17 @@ impl Connection {
                 biased;
                 read = timeout(patience, self.stream.read_buf(&mut self.queries)) => match read {
                     Ok(read) => read? > 0,
-                    Err(_idle) => return Ok(()),
+                    Err(_idle) => return self.finish().await,
                 },
-                Some(replied) = self.pending.join_next() => {
-                    if let Ok(Some(reply)) = replied {
-                        self.add(&reply);
-                        self.write().await?;
-                    }
+                Some(Ok(reply)) = self.pending.join_next() => {
+                    self.write_late(reply).await?;
                     continue;
                 }
                 // What was read so far stays; the patience is another one from here on.
                 () = shutdown.cancelled(), if !stopping => continue,
             };
             if !is_open {
-                return Ok(());
+                return self.finish().await;
             }
             loop {
                 let answered = self.answer();
@@ -181,7 +178,7 @@ impl Connection {
                 match answered {
                     Answered::All => break,
                     Answered::Some => {}
-                    Answered::Last => return Ok(()),
+                    Answered::Last => return self.finish().await,
                 }
             }
         }
@@ -194,12 +191,22 @@ impl Connection {
         Ok(())
     }
 
-    /// A reply that came late.
-    fn add(&mut self, reply: &[u8]) {
+    /// Nobody asks any more; what was asked is answered still.
+    async fn finish(mut self) -> io::Result<()> {
+        while let Some(replied) = self.pending.join_next().await {
+            self.write_late(replied.unwrap_or_default()).await?;
+        }
+        Ok(())
+    }
+
+    /// A reply that somebody else gave, if there is one.
+    async fn write_late(&mut self, reply: Option<Vec<u8>>) -> io::Result<()> {
+        let Some(reply) = reply else { return Ok(()) };
         if let Ok(length) = u16::try_from(reply.len()) {
             self.replies.extend_from_slice(&length.to_be_bytes());
-            self.replies.extend_from_slice(reply);
+            self.replies.extend_from_slice(&reply);
         }
+        self.write().await
     }
 
     /// Answers what has arrived. RFC 7766, section 8: length and message in one write, or some clients see two messages.

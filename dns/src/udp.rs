@@ -45,7 +45,7 @@ pub(crate) async fn serve(socket: UdpSocket, responder: Responder, shutdown: Can
     let mut waiting = JoinSet::new();
     let ended = loop {
         tokio::select! {
-            ended = &mut ended => break ended,
+            biased;
             () = shutdown.cancelled(), if !serving.0.is_stopping() => serving.stop(),
             Some((pending, peer)) = handed_over.recv() => {
                 let socket = serving.0.clone();
@@ -56,6 +56,8 @@ pub(crate) async fn serve(socket: UdpSocket, responder: Responder, shutdown: Can
                 });
             }
             Some(_) = waiting.join_next() => {}
+            // Last: whatever the thread has handed over by then is waited for.
+            ended = &mut ended => break ended,
         }
     };
     while waiting.join_next().await.is_some() {}

@@ -1,4 +1,4 @@
-//! CPU time of a process and of everything it has forked, from `/proc`.
+//! CPU time and memory of a process and of everything it has forked, from `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +18,12 @@ struct Stat {
 
 /// User and system time of a process and its living descendants, all threads included.
 pub(crate) fn of_tree(root: u32) -> Result<Duration> {
+    let processes = processes()?;
+    Ok(TICK * tree(root, &processes).map(|(_, stat)| stat.ticks).sum::<u32>())
+}
+
+/// All there are.
+fn processes() -> Result<BTreeMap<u32, Stat>> {
     let mut processes = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
@@ -29,13 +35,29 @@ pub(crate) fn of_tree(root: u32) -> Result<Duration> {
             processes.insert(pid, Stat::parse(&stat)?);
         }
     }
-    let is_in_tree = |pid: u32| {
+    Ok(processes)
+}
+
+/// Memory of a process and its living descendants, in bytes; what several of them share counts once (`Pss`).
+pub(crate) fn memory_of_tree(root: u32) -> Result<u64> {
+    let mut kib = 0;
+    for pid in tree(root, &processes()?).map(|(pid, _)| pid) {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let pss = pss.and_then(|rest| rest.split_whitespace().next());
+        kib += pss.map_or(Ok(0), str::parse::<u64>)?;
+    }
+    Ok(kib << 10)
+}
+
+/// A process and its descendants.
+fn tree(root: u32, processes: &BTreeMap<u32, Stat>) -> impl Iterator<Item = (u32, &Stat)> {
+    let is_in_tree = move |pid: u32| {
         // No family is deeper than the number of processes.
         let ancestors = std::iter::successors(Some(pid), |pid| Some(processes.get(pid)?.parent));
         ancestors.take(processes.len()).any(|ancestor| ancestor == root)
     };
-    let tree = processes.iter().filter(|(pid, _)| is_in_tree(**pid));
-    Ok(TICK * tree.map(|(_, stat)| stat.ticks).sum::<u32>())
+    processes.iter().map(|(pid, stat)| (*pid, stat)).filter(move |(pid, _)| is_in_tree(*pid))
 }
 
 // === impl Stat ===

@@ -41,8 +41,11 @@ enum Benchmark {
     Store(store::Options),
     /// Writes, requests and memory of an agent that emits, what a sidecar holds of it, and the cost of a change
     Emit(emit::Options),
-    /// CPU time of one UDP query, beside NSD and CoreDNS with the same names
+    /// CPU time of a query, latency, memory and the cost of a change, beside NSD, Knot and CoreDNS with the same records
     Dns(dns::Options),
+    /// Our name server alone, which the benchmark of DNS asks
+    #[command(hide = true)]
+    ServeNames(dns::alone::Options),
 }
 
 fn main() -> Result {
@@ -57,12 +60,13 @@ fn main() -> Result {
         Some(Benchmark::Store(options)) => store::run(&options),
         Some(Benchmark::Emit(options)) => emit::run(&options),
         Some(Benchmark::Dns(options)) => dns::run(&options),
+        Some(Benchmark::ServeNames(options)) => dns::alone::run(&options),
     }
 }
 
 fn list() {
     let command = Arguments::command();
-    for benchmark in command.get_subcommands() {
+    for benchmark in command.get_subcommands().filter(|benchmark| !benchmark.is_hide_set()) {
         let about = benchmark.get_about().map(ToString::to_string);
         println!("{:<12} {}", benchmark.get_name(), about.unwrap_or_default());
     }

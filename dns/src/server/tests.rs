@@ -372,7 +372,8 @@ async fn names_of_others_are_answered_when_they_come() {
     send(&mut stream, &absent).await;
     send(&mut stream, &query("demo.global.", RecordType::A)).await;
     assert_eq!(receive(&mut stream).await.unwrap().metadata.response_code, ResponseCode::NoError);
-    // A stop waits for them too.
+    // Whoever asks no more still waits, and a stop waits for it too.
+    stream.shutdown().await.unwrap();
     bed.shutdown.cancel();
     allow.send_replace(true);
     let mut came = [receive(&mut stream).await.unwrap().metadata.id, receive(&mut stream).await.unwrap().metadata.id];

@@ -1,16 +1,22 @@
-//! Load on one server by dnsperf, and what it cost the server.
+//! Load on one server by dnsperf, what it costs the server, and how long a client beside it waits meanwhile.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use harness::{Parts, Result};
 use tokio::process::Command;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::server::Server;
+use super::zone;
+use crate::ask::Asker;
 use crate::cpu;
+use crate::report::Durations;
 
 /// Sixteen clients that together wait for up to a hundred answers: enough to keep a server busy, and less than its
 /// socket holds, so that nothing is lost.
@@ -18,6 +24,9 @@ pub(super) const ARGUMENTS: [&str; 6] = ["-c", "16", "-T", "1", "-q", "100"];
 
 /// What dnsperf may take beyond the time it was given.
 const SLACK: Duration = Duration::from_secs(15);
+
+/// From an answer to the next question of the client that is timed.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The generator, and its questions.
 pub(super) struct Load {
@@ -32,6 +41,8 @@ pub(super) struct Measured {
     answered: u64,
     cpu: Duration,
     seconds: u32,
+    /// What 99 of 100 answers over UDP took at most, in milliseconds.
+    pub(super) p99: f64,
 }
 
 // === impl Load ===
@@ -53,18 +64,36 @@ impl Load {
             .arg(&self.queries)
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        let (asker, ended) = (Asker::new(server.address, &zone::name(0))?, Arc::new(AtomicBool::new(false)));
+        let has_ended = ended.clone();
+        let timed = spawn_blocking(move || waits(&asker, &has_ended));
         let before = cpu::of_tree(server.pid())?;
         let limit = Duration::from_secs(seconds.into()) + SLACK;
         let output = timeout(limit, command.output()).await.context("dnsperf does not end")??;
         let cpu = cpu::of_tree(server.pid())? - before;
+        ended.store(true, Ordering::Relaxed);
+        let p99 = timed.await?.percentile(99);
 
         let said = String::from_utf8_lossy(&output.stdout);
         let what = || format!("dnsperf on {}: {said}{}", server.name, String::from_utf8_lossy(&output.stderr));
         let number = |key| number_after(&said, key).with_context(what);
         let answered = number("Queries completed:")?;
-        ensure!(answered > 0 && answered == number("NOERROR")?, "not every answer is good: {}", what());
-        Ok(Measured { lost: number("Queries lost:")?, answered, cpu, seconds })
+        let good = number("NOERROR")? + number("NXDOMAIN")?;
+        ensure!(answered > 0 && answered == good, "not every answer is good: {}", what());
+        Ok(Measured { lost: number("Queries lost:")?, answered, cpu, seconds, p99 })
     }
+}
+
+/// How long one question at a time is answered, until it ends. A lost one took as long as it was waited for.
+fn waits(asker: &Asker, ended: &AtomicBool) -> Durations {
+    let mut waited = Vec::new();
+    while !ended.load(Ordering::Relaxed) {
+        let asked = Instant::now();
+        _ = asker.has(zone::v4(0));
+        waited.push(asked.elapsed());
+        std::thread::sleep(PAUSE);
+    }
+    waited.into_iter().collect()
 }
 
 // === impl Measured ===

@@ -17,8 +17,9 @@ use super::{Recipe, pinned, read};
 use crate::{cache, step};
 
 /// Program and its path in the unpacked packages.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("nsd", "usr/sbin/nsd"),
+    ("knotd", "usr/sbin/knotd"),
     ("unbound", "usr/sbin/unbound"),
     ("dnsmasq", "usr/sbin/dnsmasq"),
     ("systemd-resolved", "lib/systemd/systemd-resolved"),
