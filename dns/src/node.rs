@@ -34,6 +34,8 @@ pub struct Node {
     pub srv: Vec<Srv>,
     /// One record each; a text longer than 255 octets is cut into character-strings of that record.
     pub txt: Vec<String>,
+    /// Names of an address, where the owner is one in reverse (RFC 1035, section 3.5); duplicates are dropped.
+    pub ptr: Vec<Name>,
     /// Most records in one answer; none for all. Of more, each answer has others, all of them equally often.
     pub at_most: Option<NonZero<u16>>,
     /// Says why a question for a type that is missing here gets NODATA.
@@ -118,17 +120,24 @@ impl Why {
 impl Node {
     /// Whether it has no data of any type.
     pub(crate) fn is_empty(&self) -> bool {
-        self.a.is_empty() && self.aaaa.is_empty() && self.srv.is_empty() && self.txt.is_empty()
+        self.a.is_empty() && self.aaaa.is_empty() && self.srv.is_empty() && self.txt.is_empty() && self.ptr.is_empty()
     }
 
     /// Of each type the most octets that its records take on the wire.
-    pub(crate) fn octets(&self, owner: &Name) -> [(RecordType, usize); 4] {
+    pub(crate) fn octets(&self, owner: &Name) -> [(RecordType, usize); 5] {
         let head = name_octets(owner) + RECORD_HEAD;
         let srv = self.srv.iter().map(|srv| head + 6 + name_octets(&srv.target)).sum();
         let parts = |text: &String| text.len().div_ceil(MAX_CHARACTER_STRING).max(1);
         let txt = self.txt.iter().map(|text| head + text.len() + parts(text)).sum();
+        let ptr = self.ptr.iter().map(|name| head + name_octets(name)).sum();
         let (a, aaaa) = (self.a.len() * (head + 4), self.aaaa.len() * (head + 16));
-        [(RecordType::A, a), (RecordType::AAAA, aaaa), (RecordType::SRV, srv), (RecordType::TXT, txt)]
+        [
+            (RecordType::A, a),
+            (RecordType::AAAA, aaaa),
+            (RecordType::SRV, srv),
+            (RecordType::TXT, txt),
+            (RecordType::PTR, ptr),
+        ]
     }
 }
 

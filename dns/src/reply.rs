@@ -190,6 +190,15 @@ impl Reply<'_> {
                 }
                 Ok(records)
             }
+            RrSet::Data(_, RecordType::PTR, found) => {
+                let Some(data) = found.data else { return Ok(0) };
+                let mut records = 0;
+                for name in data.ptr() {
+                    self.record(QUESTION, RecordType::PTR, DNSClass::IN, data.ttl, |out| name.write(out))?;
+                    records += 1;
+                }
+                Ok(records)
+            }
             RrSet::Data(_, _, found) => {
                 let Some(data) = found.data else { return Ok(0) };
                 let mut records = 0;

@@ -6,13 +6,13 @@
 use std::num::NonZero;
 use std::sync::Arc;
 
-use hickory_proto::rr::{LowerName, RecordType};
+use hickory_proto::rr::{LowerName, Name, RecordType};
 
 use crate::node::{Node, Reason, Srv, canonical, sorted};
 use crate::path::Path;
 
 /// The types that a node has data of.
-const KINDS: [RecordType; 4] = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT];
+const KINDS: [RecordType; 5] = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT, RecordType::PTR];
 
 /// How many names there are, then where each begins, then the names in order, each with its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct Data<'z> {
     srv: &'z [u8],
     /// A length of four octets and the text each.
     txt: &'z [u8],
+    /// A length octet and the path each.
+    ptr: &'z [u8],
 }
 
 /// A service as it is held.
@@ -117,17 +119,17 @@ impl Tree {
         let at_most = reader.u16();
         let code = reader.take(1)[0];
         let why = (code != u8::MAX).then(|| Reason { code, text: reader.text() });
-        let [a, aaaa, srv, txt] = [0; 4].map(|_| {
+        let [a, aaaa, srv, txt, ptr] = [0; 5].map(|_| {
             let len = reader.u32();
             reader.take(len)
         });
-        Data { ttl, at_most, why, a, aaaa, srv, txt }
+        Data { ttl, at_most, why, a, aaaa, srv, txt, ptr }
     }
 }
 
 fn put_node(octets: &mut Vec<u8>, owner: &LowerName, node: Node) {
     let empty = node.is_empty();
-    let Node { ttl, a, aaaa, srv, txt, at_most, why_empty } = node;
+    let Node { ttl, a, aaaa, srv, txt, ptr, at_most, why_empty } = node;
     octets.extend(if empty { 0 } else { ttl.min(crate::node::MAX_TTL) }.to_be_bytes());
     octets.extend(at_most.filter(|_| !empty).map_or(0, NonZero::get).to_be_bytes());
     match why_empty {
@@ -154,6 +156,8 @@ fn put_node(octets: &mut Vec<u8>, owner: &LowerName, node: Node) {
         put_u32(octets, text.len());
         octets.extend(text.as_bytes());
     });
+    let names = ptr.iter().map(|name| Name::from(canonical(name))).collect();
+    put_all(octets, &sorted(names), |octets, name: &Name| put_text(octets, Path::new(name, 0).octets()));
 }
 
 /// Items behind the number of octets that they take.
@@ -185,6 +189,7 @@ impl<'z> Data<'z> {
             RecordType::AAAA => self.aaaa,
             RecordType::SRV => self.srv,
             RecordType::TXT => self.txt,
+            RecordType::PTR => self.ptr,
             _ => &[],
         }
         .is_empty()
@@ -224,6 +229,12 @@ impl<'z> Data<'z> {
                 relative: reader.text(),
             })
         })
+    }
+
+    pub(crate) fn ptr(&self) -> impl Iterator<Item = Path> + use<'z> {
+        let mut reader = Reader(self.ptr);
+        std::iter::from_fn(move || (!reader.0.is_empty()).then(|| reader.text()))
+            .filter_map(|name| Path::root().below(0, name))
     }
 
     pub(crate) fn txt(&self) -> impl Iterator<Item = &'z [u8]> + use<'z> {

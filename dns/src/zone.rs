@@ -409,6 +409,9 @@ impl fmt::Display for Zone {
             for txt in data.txt() {
                 writeln!(f, "{name} {ttl} IN TXT {}", String::from_utf8_lossy(txt))?;
             }
+            for ptr in data.ptr() {
+                writeln!(f, "{name} {ttl} IN PTR {}", ptr.to_name())?;
+            }
         }
         Ok(())
     }

@@ -427,7 +427,10 @@ fn a_query_allocates_nothing() {
     let target = n("h1.web.demo.global.");
     let srv = vec![crate::node::Srv { priority: 0, weight: 1, port: 80, target: target.clone() }];
     let of_web = [
-        (n("_http._tcp.web.demo.global."), Node { srv, txt: vec!["x".repeat(300)], ..Node::default() }),
+        (
+            n("_http._tcp.web.demo.global."),
+            Node { srv, txt: vec!["x".repeat(300)], ptr: vec![target.clone()], ..Node::default() },
+        ),
         (target, Node { aaaa: vec!["fd00::1".parse().unwrap()], ..Node::default() }),
     ];
     zone.remove(&n("web.demo.global."));
@@ -443,6 +446,7 @@ fn a_query_allocates_nothing() {
         ("many.demo.global.", RecordType::A, 200),
         ("_http._tcp.web.demo.global.", RecordType::SRV, 1),
         ("_http._tcp.web.demo.global.", RecordType::TXT, 1),
+        ("_http._tcp.web.demo.global.", RecordType::PTR, 1),
         ("_http._tcp.web.demo.global.", RecordType::ANY, 1),
         ("far.demo.global.", RecordType::A, 0),
         ("absent.demo.global.", RecordType::A, 0),

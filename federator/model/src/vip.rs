@@ -51,6 +51,18 @@ const IMPOSSIBLE_V6: [&str; 4] = ["::/127", "::ffff:0:0/96", "fe80::/10", "ff00:
 // === impl VipRanges ===
 
 impl VipRanges {
+    /// The range of IPv4.
+    #[must_use]
+    pub fn v4(&self) -> Ipv4Net {
+        self.v4
+    }
+
+    /// The range of IPv6.
+    #[must_use]
+    pub fn v6(&self) -> Ipv6Net {
+        self.v6
+    }
+
     /// Both ranges, checked.
     ///
     /// # Errors

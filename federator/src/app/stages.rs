@@ -264,6 +264,7 @@ impl Stages {
             longest_ttl: config.dns.longest_ttl,
             servers: config.dns.addresses.clone(),
             shared: config.dns.forward_unknown,
+            vips: config.vips,
             negative_ttl: config.dns.negative_ttl,
             min_answers: config.dns.min_answers,
             max_answers: config.dns.max_answers,

@@ -1,17 +1,19 @@
-//! The zones that are served, kept equal to a View: the fleet's own, one a cluster for what that has, and one for each
-//! alias outside of these. What a name means is for [`names`] to say; here is only the keeping of the zones.
+//! The zones that are served, kept equal to a View: the fleet's own, one a cluster for what that has, one for each alias
+//! outside of these, and those of virtual addresses in reverse. What a name means is for [`names`] to say; here is only the keeping of the zones.
 
 pub mod names;
+mod reverse;
 
 use super::{Cursor, aliases::Named};
 use crate::{config::rules::ImportRules, gather::Gathered};
 use dns::{Apex, Name, Node, Zone, ZoneError};
 use model::{
-    export::{AnswerMode, Host, per_cluster},
+    export::{AnswerMode, Host, Kind, per_cluster},
     merge::Service,
     name::{ClusterId, ServiceKey},
     reach::{Networks, Place},
     view::View,
+    vip::{Vip, VipRanges},
 };
 use names::Namer;
 use std::{
@@ -31,10 +33,12 @@ const DNS_VERSION: (&str, u32) = ("1.0.0", 28_800);
 /// Below this label of the zone is what is below the zone: who knows services by `<svc>.<ns>.svc` need not think anew.
 const MIRROR: &str = "svc";
 
-/// What zones are counted as, by the number that each is given: the fleet's own, those of clusters, and aliases.
-pub const GROUPS: [&str; 3] = ["fleet", "cluster", "alias"];
+/// What zones are counted as, by the number that each is given: the fleet's own, those of clusters, aliases, and addresses
+/// in reverse.
+pub const GROUPS: [&str; 4] = ["fleet", "cluster", "alias", "reverse"];
 const CLUSTER: u8 = 1;
 const ALIAS: u8 = 2;
+const REVERSE: u8 = 3;
 
 /// What a zone projection needs to know.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ pub struct Config {
     pub longest_ttl: u32,
     /// The addresses of the zone's server.
     pub servers: Vec<IpAddr>,
+    /// Where virtual addresses come from.
+    pub vips: VipRanges,
     /// Whether others know names in the zone too.
     pub shared: bool,
     /// Seconds the answer that there is none may be kept.
@@ -80,6 +86,7 @@ pub struct Zones {
 struct Placed {
     clusters: Vec<ClusterId>,
     aliases: Vec<Host>,
+    vip: Option<Vip>,
 }
 
 /// The zones of one answer mode.
@@ -92,6 +99,8 @@ struct Mode {
     clusters: BTreeMap<ClusterId, Zone>,
     /// Aliases outside of the fleet's zone.
     aliases: BTreeMap<Host, Zone>,
+    /// Virtual addresses in reverse, by their apexes.
+    reverse: BTreeMap<String, Zone>,
     /// All of them, as they are handed out.
     served: dns::Zones,
 }
@@ -138,6 +147,12 @@ impl Zones {
         zone.set(&apex.primary, server(&config))?;
         let (version, ttl) = DNS_VERSION;
         zone.set(&version_name, Node { ttl, txt: vec![version.to_owned()], ..Node::default() })?;
+        let mut reverse = BTreeMap::new();
+        for text in reverse::apexes(&config.vips) {
+            let mut zone = Zone::new(Apex { name: name(&format!("{text}."))?, ..apex.clone() })?;
+            zone.set_group(REVERSE);
+            reverse.insert(text, zone);
+        }
         let mode = |mode| {
             let namer = Namer {
                 place: config.place.clone(),
@@ -151,7 +166,9 @@ impl Zones {
             let mut served = dns::Zones::default();
             served.set_version(VERSION);
             served.set(Arc::new(zone.clone()));
-            (mode, Mode { namer, zone: zone.clone(), clusters: BTreeMap::new(), aliases: BTreeMap::new(), served })
+            reverse.values().for_each(|zone| served.set(Arc::new(zone.clone())));
+            let (clusters, aliases, reverse) = (BTreeMap::new(), BTreeMap::new(), reverse.clone());
+            (mode, Mode { namer, zone: zone.clone(), clusters, aliases, reverse, served })
         };
         let modes = modes.into_iter().map(mode).collect();
         let serial = config.serial;
@@ -236,7 +253,8 @@ struct Fresh<'a> {
 impl Placed {
     fn new(service: &Service, named: &Named) -> Self {
         let clusters = service.exports.iter().map(|(cluster, _)| cluster.clone()).collect();
-        Self { clusters, aliases: named.held.clone() }
+        let vip = service.vip.filter(|_| service.kind == Kind::ClusterIp);
+        Self { clusters, aliases: named.held.clone(), vip }
     }
 }
 
@@ -288,11 +306,16 @@ impl Mode {
                 None => _ = name(alias.as_str()).map(|owner| self.zone.remove(&owner)),
             }
         }
+        for address in before.vip.filter(|_| before.vip != now.vip).into_iter().flat_map(reverse::names) {
+            if let Some((_, zone)) = around(&mut self.reverse, &address) {
+                name(&address).map(|owner| zone.remove(&owner));
+            }
+        }
     }
 
     /// Sets all names of a service anew.
     fn put(&mut self, fresh: &Fresh<'_>, Change { key, service, now, .. }: &Change) {
-        let Self { namer, zone, clusters, aliases, .. } = self;
+        let Self { namer, zone, clusters, aliases, reverse, .. } = self;
         let Some(owner) = namer.owner(key) else { return };
         let Some(service) = service.as_deref() else {
             zone.remove(&owner);
@@ -302,6 +325,12 @@ impl Mode {
         for cluster in &now.clusters {
             if let Some((zone, owner)) = clusters.get_mut(cluster).zip(name(&per_cluster(key, cluster))) {
                 set(zone, &owner, namer.part_at(fresh.networks, service, cluster, &owner));
+            }
+        }
+        for address in now.vip.into_iter().flat_map(reverse::names) {
+            if let Some(((_, zone), at)) = around(reverse, &address).zip(name(&address)) {
+                let node = Node { ttl: namer.ttl, ptr: vec![owner.clone()], ..Node::default() };
+                set(zone, &at, vec![(at.clone(), node)]);
             }
         }
         for alias in &now.aliases {
@@ -321,7 +350,11 @@ impl Mode {
         let touched = || changes.iter().flat_map(|Change { before, now, .. }| [before, now]);
         let mut clusters: BTreeSet<ClusterId> = touched().flat_map(|placed| placed.clusters.iter().cloned()).collect();
         let mut aliases: BTreeSet<Host> = touched().flat_map(|placed| placed.aliases.iter().cloned()).collect();
+        let vips = touched().filter_map(|placed| placed.vip).flat_map(reverse::names);
+        let mut reversed: BTreeSet<String> =
+            vips.filter_map(|address| around(&mut self.reverse, &address).map(|(apex, _)| apex.clone())).collect();
         if turned {
+            reversed.extend(self.reverse.keys().cloned());
             clusters.extend(self.clusters.keys().cloned());
             aliases.extend(self.aliases.keys().cloned());
         }
@@ -332,8 +365,14 @@ impl Mode {
         };
         clusters.iter().for_each(|id| _ = self.clusters.get_mut(id).map(&mut serve));
         aliases.iter().for_each(|host| _ = self.aliases.get_mut(host).map(&mut serve));
+        reversed.iter().for_each(|apex| _ = self.reverse.get_mut(apex).map(&mut serve));
         serve(&mut self.zone);
     }
+}
+
+/// The zone that a name is in.
+fn around<'a>(zones: &'a mut BTreeMap<String, Zone>, name: &str) -> Option<(&'a String, &'a mut Zone)> {
+    zones.iter_mut().find(|(apex, _)| name.strip_suffix(&***apex).is_some_and(|rest| rest.ends_with('.')))
 }
 
 /// What the zone's server has, which may have no address that is known.

@@ -7,7 +7,7 @@ use model::{
     merge::{Parts, merge},
     reach::Networks,
     view::{Cluster, View},
-    vip::Vip,
+    vip::{Vip, VipRanges},
 };
 
 const ALL: [AnswerMode; 3] = AnswerMode::ALL;
@@ -357,6 +357,7 @@ impl Bed {
             ttl: 5,
             longest_ttl: 3600,
             servers: vec!["192.0.2.53".parse().expect("an address")],
+            vips: VipRanges::new("240.64.0.0/16".parse().expect("v4"), "fd66::/64".parse().expect("v6")).expect("good"),
             shared: false,
             negative_ttl: 1,
             min_answers: 2,
@@ -412,6 +413,33 @@ dns-version.global. 28800 IN TXT 1.0.0
 ns.global. 5 IN A 192.0.2.53
 ";
     assert_eq!(bed.zone().to_string(), golden);
+}
+
+#[test]
+fn virtual_addresses_have_names_in_reverse() {
+    let mut bed = Bed::new(6);
+    let reverse = |bed: &mut Bed, service: Option<&Service>| {
+        let view = &mut bed.gathered.view;
+        view.raise_revision(view.revision() + 1);
+        view.set_service(&key("demo/web"), service.cloned());
+        bed.zones.update(&bed.gathered);
+        let of_mode = &bed.zones.modes[&AnswerMode::Vip].reverse;
+        let lines =
+            of_mode.values().flat_map(|zone| zone.to_string().lines().map(ToOwned::to_owned).collect::<Vec<_>>());
+        lines.filter(|line| line.contains(" PTR ")).collect::<Vec<_>>()
+    };
+    let mut service = merge(&key("demo/web"), &parts(&[("east", plain("10.0.0.1"))])).expect("exported");
+    let v6 = format!("1.{}6.6.d.f.ip6.arpa.", "0.".repeat(27));
+    let ptr = |name: &str| format!("{name} 5 IN PTR web.demo.global.");
+    assert_eq!(reverse(&mut bed, Some(&service)), [ptr(&v6), ptr("1.0.64.240.in-addr.arpa.")]);
+    service.vip = service.vip.map(|vip| Vip { v4: "240.64.0.2".parse().expect("an address"), ..vip });
+    assert_eq!(reverse(&mut bed, Some(&service)), [ptr(&v6), ptr("2.0.64.240.in-addr.arpa.")]);
+    // What has none, and what is not there any more, has no name.
+    service.kind = Kind::Headless;
+    assert_eq!(reverse(&mut bed, Some(&service)), Vec::<String>::new());
+    service.kind = Kind::ClusterIp;
+    assert_eq!(reverse(&mut bed, Some(&service)).len(), 2);
+    assert_eq!(reverse(&mut bed, None), Vec::<String>::new());
 }
 
 #[test]
