@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::ensure;
-use harness::{Agent, Fleet, RecordType, ResponseCode, Result, SOON, eventually};
+use harness::{Agent, Cluster, Fleet, RecordType, ResponseCode, Result, SOON, eventually};
+use hickory_proto::rr::Name;
 use serde_json::json;
 
 use crate::federation::{answers, pods};
@@ -49,10 +50,11 @@ fn every_name_of_a_service_leads_to_its_part_of_it() -> Result {
 
         // An alias is a zone of its own, for as long as somebody asks for it.
         says(&agent, "shop.example.com", None).await?;
-        let annotate = |alias: &str| -> Result {
+        let annotate_in = |cluster: &Cluster, annotation: &str| -> Result {
             let service = ["annotate", "service", "web", "--namespace", &*ns];
-            east.kubectl(service.into_iter().chain([alias]))?.done().map(|_| ())
+            cluster.kubectl(service.into_iter().chain([annotation]))?.done().map(|_| ())
         };
+        let annotate = |alias: &str| annotate_in(east, alias);
         annotate("federator.io/aliases=shop.example.com")?;
         says(&agent, "shop.example.com", Some(&near)).await?;
         says(&agent, "east.shop.example.com", Some(&far)).await?;
@@ -60,6 +62,30 @@ fn every_name_of_a_service_leads_to_its_part_of_it() -> Result {
         ensure!(soa.authoritative && soa.answers.len() == 1, "{soa}");
         annotate("federator.io/aliases-")?;
         says(&agent, "shop.example.com", None).await?;
+
+        // A service may say how it is answered, and its virtual address leads back to it.
+        let own = format!("web.{ns}.global");
+        let vips = agent.vip_dns().udp(&own, RecordType::A).await?.addresses();
+        for cluster in [here, east] {
+            annotate_in(cluster, "federator.io/dns-mode=vip")?;
+            annotate_in(cluster, "federator.io/dns-ttl=30")?;
+        }
+        says(&agent, &own, Some(&vips)).await?;
+        eventually(SOON, "it may be kept for 30 s", async || {
+            let reply = agent.dig(&own, RecordType::A).await?;
+            ensure!(reply.answers.iter().all(|answer| answer.ttl == 30), "{reply}");
+            Ok(())
+        })
+        .await?;
+        for vip in vips {
+            let reply = agent.dig(&Name::from(vip).to_string(), RecordType::PTR).await?;
+            let leads_back = reply.answers.iter().map(|answer| &*answer.data).eq([format!("{own}.")]);
+            ensure!(reply.authoritative && leads_back, "{reply}");
+        }
+        for cluster in [here, east] {
+            annotate_in(cluster, "federator.io/dns-mode-")?;
+        }
+        says(&agent, &own, Some(&near)).await?;
 
         // Where there are not enough here, others help out.
         here.scale(&ns, "web", 1).await?;
