@@ -1,5 +1,6 @@
 //! The zones that are served, kept equal to a View: the fleet's own, one a cluster for what that has, one for each alias
-//! outside of these, and those of virtual addresses in reverse. What a name means is for [`names`] to say; here is only the keeping of the zones.
+//! outside of these, and those of virtual addresses in reverse. What a name means is for [`names`] to say; here is only the
+//! keeping of the zones.
 
 pub mod names;
 mod reverse;
