@@ -12,11 +12,7 @@ use hickory_resolver::{
     lookup::Lookup,
     net::{DnsError, NetError, NoRecords},
 };
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
 
 /// What is answered over UDP without EDNS, and what goes through every path with it.
@@ -28,9 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// Asks other servers.
 #[derive(Clone)]
 pub struct Forwarder {
-    servers: Arc<[SocketAddr]>,
-    /// Made by the first question, within the runtime; `None` when there can be none.
-    resolver: Arc<OnceLock<Option<TokioResolver>>>,
+    resolver: TokioResolver,
     /// One for each question under way.
     seats: Arc<Semaphore>,
 }
@@ -39,9 +33,11 @@ pub struct Forwarder {
 
 impl Forwarder {
     /// Asks these, `most` questions at a time.
-    #[must_use]
-    pub fn new(servers: &[SocketAddr], most: usize) -> Self {
-        Self { servers: servers.into(), resolver: Arc::default(), seats: Arc::new(Semaphore::new(most)) }
+    ///
+    /// # Errors
+    /// Why nobody can be asked.
+    pub fn new(servers: &[SocketAddr], most: usize) -> Result<Self, NetError> {
+        Ok(Self { resolver: resolver(servers)?, seats: Arc::new(Semaphore::new(most)) })
     }
 
     async fn answer(self, asked: Message, transport: Transport) -> Option<Vec<u8>> {
@@ -78,19 +74,11 @@ impl Forwarder {
             reply.metadata.response_code = ResponseCode::ServFail;
             return;
         };
-        let made = self.resolver.get_or_init(|| {
-            resolver(&self.servers)
-                .inspect_err(|error| {
-                    tracing::warn!(%error, "no resolver for names of others");
-                })
-                .ok()
-        });
-        let told = match made {
-            Some(resolver) if question.query_class() == DNSClass::IN => {
-                let lookup = resolver.lookup(question.name().clone(), question.query_type());
-                timeout(PATIENCE, lookup).await.unwrap_or(Err(NetError::Timeout))
-            }
-            _ => Err(NetError::from("cannot be asked")),
+        let told = if question.query_class() == DNSClass::IN {
+            let lookup = self.resolver.lookup(question.name().clone(), question.query_type());
+            timeout(PATIENCE, lookup).await.unwrap_or(Err(NetError::Timeout))
+        } else {
+            Err(NetError::from("another class"))
         };
         let (rcode, answers, authorities) = said(told);
         reply.metadata.response_code = rcode;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use futures::future::try_join_all;
 use harness::{Expected, Load, Process, RecordType, Resolver, ResponseCode, Result, SOON, eventually};
+use tokio::time::timeout;
 
 use crate::bed::{AGENTS, Bed, PAYMENTS, PAYMENTS_ADDRESSES, RESOLVER, resolves, set};
 use crate::manual;
@@ -109,24 +110,34 @@ async fn nobody_notices_agents_that_are_started_anew() -> Result {
     load.stop().await?.flawless(ANSWERS).with_context(|| server.logs())
 }
 
-/// What it knew, it finds beside it; what is asked meanwhile waits for that, and is not refused.
+/// What it knew it finds in its snapshot, or sees anew; what is asked meanwhile waits for that, and is not refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_starts_answers_before_it_would_refuse() -> Result {
-    let bed = Bed::new("first")?;
-    let (agent, resolver) = (bed.launch(AGENTS[0], 5353, &[])?, bed.agent_dns(AGENTS[0]));
-    for _ in 0..5 {
-        let mut silent = 0;
-        let first = loop {
-            // Nothing is there to be asked until the process has bound its sockets.
-            match resolver.udp(PAYMENTS, RecordType::A).await {
-                Ok(reply) => break reply,
-                Err(_) => silent += 1,
-            }
-            ensure!(silent < 1000, "{}", agent.logs());
-        };
-        ensure!(first.addresses() == set(&PAYMENTS_ADDRESSES), "{first}");
-        agent.kill()?;
-        agent.start()?;
+    for remembers in [true, false] {
+        let bed = Bed::new(if remembers { "remembers" } else { "forgets" })?;
+        let snapshots = bed.path("snapshots");
+        let kept = format!("snapshot.directory={}", snapshots.display());
+        let settings: &[&str] = if remembers { &[&kept] } else { &[] };
+        let (agent, resolver) = (bed.launch(AGENTS[0], 5353, settings)?, bed.agent_dns(AGENTS[0]));
+        for _ in 0..5 {
+            // Without a pause: what is wrong at first is not wrong for long.
+            let first = timeout(SOON, async {
+                loop {
+                    if let Ok(reply) = resolver.udp(PAYMENTS, RecordType::A).await {
+                        break reply;
+                    }
+                }
+            });
+            let first = first.await.with_context(|| agent.logs())?;
+            ensure!(first.addresses() == set(&PAYMENTS_ADDRESSES), "{first}");
+            eventually(SOON, "it has written down what it knows", async || {
+                ensure!(!remembers || std::fs::read_dir(&snapshots)?.next().is_some());
+                Ok(())
+            })
+            .await?;
+            agent.kill()?;
+            agent.start()?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The listeners of the configuration: who may ask, what is counted, and who is asked for names that are not ours.
 
-use super::Ended;
+use super::{AppError, Ended};
 use crate::{config::Dns, forward::Forwarder, project::dns::GROUPS};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -26,22 +26,28 @@ pub(super) struct Answers {
 
 impl Answers {
     /// As the configuration says; what is counted goes to `registry`.
-    pub(super) fn new(config: &Dns, registry: &mut Registry) -> Self {
+    ///
+    /// # Errors
+    /// [`AppError`], when nobody can be asked for names of others.
+    pub(super) fn new(config: &Dns, registry: &mut Registry) -> Result<Self, AppError> {
         let limits = &config.limits;
         let rate = limits.client_queries.map(dns::Rate::new);
         let policy = dns::Policy { allow: config.allow.clone(), forwarders: limits.forwarders.clone(), rate };
-        let forwarder = || Arc::new(Forwarder::new(&config.forward, limits.forwarded)) as _;
-        Self {
+        let elsewhere: Option<Arc<dyn dns::Elsewhere>> = match &*config.forward {
+            [] => None,
+            servers => Some(Arc::new(Forwarder::new(servers, limits.forwarded).context("dns.forward")?)),
+        };
+        Ok(Self {
             policy: Arc::new(policy),
             limits: dns::Limits {
                 tcp_connections: limits.connections,
                 tcp_per_client: limits.client_connections,
                 tcp_idle: limits.idle,
             },
-            elsewhere: (!config.forward.is_empty()).then(forwarder),
+            elsewhere,
             metrics: dns::Metrics::register(registry.sub_registry_with_prefix("dns"), &GROUPS),
             logs: config.query_log,
-        }
+        })
     }
 
     /// Answers from the current zones until shutdown. What is asked before they are `complete` waits for a moment: most often

@@ -117,7 +117,7 @@ pub(super) async fn start(
     let news = (gathered.clone(), rules.import.clone(), named);
     let complete = CancellationToken::new();
     let ready = stages.project(&config, news, (served.clone(), complete.clone()), (desired, missing))?;
-    let answers = Answers::new(&config.dns, &mut registry);
+    let answers = Answers::new(&config.dns, &mut registry)?;
     for (socket, mode) in sockets {
         let (answers, zones, shutdown) = (answers.clone(), served[&mode].clone(), shutdown.clone());
         let complete = complete.clone();
