@@ -10,10 +10,12 @@ use hickory_proto::rr::{DNSClass, RecordType};
 use crate::node::{ExtendedError, Reason};
 use crate::query::{Body, Query, Question};
 use crate::zone::{Found, Zone};
-use crate::zones::Zones;
+use crate::zones::{Stale, Zones};
 
-/// The OPCODE of a query (RFC 1035, section 4.1.1).
+/// OPCODEs: of a query (RFC 1035, section 4.1.1), of a NOTIFY (RFC 1996), and of an UPDATE (RFC 2136).
 const QUERY: u8 = 0;
+const NOTIFY: u8 = 4;
+const UPDATE: u8 = 5;
 
 const NOT_READY: Reason<'_> = reason(ExtendedError::NotReady, "zone not complete yet");
 /// For who is not to be answered.
@@ -22,6 +24,8 @@ const NOT_OURS: Reason<'_> = reason(ExtendedError::NotAuthoritative, "no zone of
 const NO_TRANSFER: Reason<'_> = reason(ExtendedError::NotSupported, "no zone transfer");
 const NO_CLASS: Reason<'_> = reason(ExtendedError::NotSupported, "no such class");
 const NO_OPCODE: Reason<'_> = reason(ExtendedError::NotSupported, "queries only");
+const STALE: Reason<'_> = reason(ExtendedError::StaleAnswer, "the last known state");
+const STALE_ABSENCE: Reason<'_> = reason(ExtendedError::StaleAnswer, "not in the last known state");
 
 /// What to say.
 pub(crate) struct Answer<'z, 'q> {
@@ -61,8 +65,10 @@ pub(crate) fn answer<'z, 'q>(zones: &'z Zones, query: &'q Query<'_>) -> Answer<'
     if edns.is_some_and(|edns| edns.version > 0) {
         return Answer::empty(ResponseCode::BADVERS, None);
     }
-    if query.op_code != QUERY {
-        return Answer::empty(ResponseCode::NotImp, Some(NO_OPCODE));
+    match query.op_code {
+        QUERY => {}
+        NOTIFY | UPDATE => return refused(NO_OPCODE),
+        _ => return Answer::empty(ResponseCode::NotImp, Some(NO_OPCODE)),
     }
     // RFC 9619: a query has one question.
     let Some(Body { question: Some(question), .. }) = &query.body else {
@@ -71,7 +77,7 @@ pub(crate) fn answer<'z, 'q>(zones: &'z Zones, query: &'q Query<'_>) -> Answer<'
     match (question.class, question.kind) {
         (DNSClass::IN, RecordType::AXFR | RecordType::IXFR) => refused(NO_TRANSFER),
         (DNSClass::IN, _) => match zones.find(&question.path) {
-            Some(zone) => Answer { zone: Some(zone), ..inside(zone, question) },
+            Some(zone) => Answer { zone: Some(zone), ..aged(zones.stale(), inside(zone, question)) },
             // Health probes ask for the root, and are not to wait for anybody.
             None => Answer { is_foreign: question.path.labels() > 0, ..refused(NOT_OURS) },
         },
@@ -102,6 +108,19 @@ impl<'z, 'q> Answer<'z, 'q> {
     }
 }
 
+/// What stale data says (RFC 8767; RFC 8914, section 4.4): a name that is absent may be there by now.
+fn aged<'z, 'q>(stale: Option<Stale>, answer: Answer<'z, 'q>) -> Answer<'z, 'q> {
+    let is_of_apex = matches!(answer.answers, Some(RrSet::Soa(_) | RrSet::Ns(_)));
+    match (stale, answer.rcode) {
+        (None, _) | (_, ResponseCode::ServFail) => answer,
+        (Some(_), ResponseCode::NXDomain) => {
+            Answer { is_foreign: answer.is_foreign, ..Answer::empty(ResponseCode::ServFail, Some(STALE_ABSENCE)) }
+        }
+        (Some(Stale::Fails), _) if !is_of_apex => Answer::empty(ResponseCode::ServFail, Some(STALE)),
+        (Some(_), _) => Answer { why: answer.why.or(Some(STALE)), ..answer },
+    }
+}
+
 /// The question's name is the zone's to answer.
 fn inside<'z, 'q>(zone: &'z Zone, question: &'q Question<'_>) -> Answer<'z, 'q> {
     let Some(found) = zone.find(&question.path) else {
@@ -123,9 +142,11 @@ fn inside<'z, 'q>(zone: &'z Zone, question: &'q Question<'_>) -> Answer<'z, 'q> 
         RecordType::NS => found.is_apex.then_some(RrSet::Ns(zone)),
         kind => found.data.filter(|data| data.has(kind)).map(|_| RrSet::Data(zone, kind, found)),
     });
+    let why = found.data.and_then(|data| data.why);
     match set {
         Some(set) => Answer::positive(set),
-        None => Answer::negative(zone, ResponseCode::NoError, found.data.and_then(|data| data.why)),
+        None if why.is_some_and(|why| why.is_failure()) => Answer::empty(ResponseCode::ServFail, why),
+        None => Answer::negative(zone, ResponseCode::NoError, why),
     }
 }
 

@@ -10,7 +10,7 @@
 //! | Question | Answer |
 //! |---|---|
 //! | a known owner, a type it has | the data; SRV and NS carry the addresses of their targets in the zone |
-//! | a known owner, another type | NODATA with SOA, and the owner's [`Why`] as an extended error |
+//! | a known owner, another type | NODATA with SOA, and the owner's [`Why`] as an extended error; SERVFAIL where that says it is not known |
 //! | a name with nothing but descendants | NODATA with SOA |
 //! | any other name under an apex | NXDOMAIN with SOA, or what an [`Elsewhere`] says where the zone is shared; SERVFAIL while it is not complete |
 //! | the apex: SOA, NS | the zone's own |
@@ -20,9 +20,11 @@
 //! | AXFR, IXFR | REFUSED |
 //! | class CH, `version.bind`, `version.server` TXT | the version given to [`Zones::set_version`] |
 //! | other names of class CH, other classes | REFUSED |
-//! | an opcode other than QUERY | NOTIMP |
+//! | NOTIFY, UPDATE | REFUSED |
+//! | another opcode than QUERY | NOTIMP |
 //! | no question, several questions | FORMERR |
 //! | EDNS of a version above 0 | BADVERS |
+//! | any name under an apex while the zones are [`Stale`] | the same with an extended error, or SERVFAIL; SERVFAIL instead of NXDOMAIN |
 //!
 //! # Whose rules
 //!
@@ -77,4 +79,4 @@ pub use reply::{Asked, Replied, reply};
 pub use responder::{Elsewhere, Pending, Responder};
 pub use server::{Limits, ServeError};
 pub use zone::{Apex, Zone, ZoneError};
-pub use zones::Zones;
+pub use zones::{Stale, Zones};

@@ -38,7 +38,8 @@ pub struct Node {
     pub ptr: Vec<Name>,
     /// Most records in one answer; none for all. Of more, each answer has others, all of them equally often.
     pub at_most: Option<NonZero<u16>>,
-    /// Says why a question for a type that is missing here gets NODATA.
+    /// Says why a question for a type that is missing here gets NODATA; or SERVFAIL, where it is
+    /// [`ExtendedError::NotReady`] or [`ExtendedError::NetworkError`]: what is not known is not told to be absent.
     pub why_empty: Option<Why>,
 }
 
@@ -90,6 +91,15 @@ pub enum ExtendedError {
     NotSupported = 21,
     /// Those who know cannot be reached.
     NetworkError = 23,
+}
+
+// === impl Reason ===
+
+impl Reason<'_> {
+    /// Whether it says that data is not known, rather than absent.
+    pub(crate) fn is_failure(self) -> bool {
+        [ExtendedError::NotReady as u8, ExtendedError::NetworkError as u8].contains(&self.code)
+    }
 }
 
 // === impl Why ===

@@ -25,6 +25,16 @@ pub struct Zones {
     /// How many labels apexes have, the most first, and how many have so many.
     depths: Vec<(usize, usize)>,
     version: Option<Arc<str>>,
+    stale: Option<Stale>,
+}
+
+/// What data answers that is older than it should be. None of it says that a name does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// What there was, with an extended error that says so.
+    Answers,
+    /// SERVFAIL, so that whoever asks tries another server; only the apex is answered.
+    Fails,
 }
 
 impl Zones {
@@ -64,6 +74,15 @@ impl Zones {
     /// The text that `version.bind` and `version.server` answer in class CH; without one they are refused.
     pub fn set_version(&mut self, version: &str) {
         self.version = Some(version[..version.floor_char_boundary(MAX_VERSION)].into());
+    }
+
+    /// What the zones say while they are older than they should be; `None` where they are not.
+    pub fn set_stale(&mut self, stale: Option<Stale>) {
+        self.stale = stale;
+    }
+
+    pub(crate) fn stale(&self) -> Option<Stale> {
+        self.stale
     }
 
     /// The zone that `path` belongs to.

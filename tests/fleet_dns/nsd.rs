@@ -5,7 +5,7 @@
 //! - A truncated reply is empty, where NSD puts in what fits.
 //! - An extended error says why, and the OPT record has the size that we recommend.
 //! - NSD adds addresses of targets only where there is room in the smallest message; we do where there is room.
-//! - Opcodes are not asked with: what we do not know is NOTIMP, and NSD does not answer some of it.
+//! - Opcodes are not asked with: NOTIFY and UPDATE are refused, what we do not know is NOTIMP, and NSD does not answer some of it.
 //! - The DO bit of a query in an unknown version of EDNS is copied (RFC 3225), and NSD does not.
 //! - Class CH is asked for other things, and of a class that nobody has NSD does not say the question again.
 

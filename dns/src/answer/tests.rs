@@ -38,6 +38,13 @@ fn zones(complete: bool) -> Zones {
                 ..Node::default()
             },
         ),
+        (
+            "unknown.demo.global.",
+            Node {
+                why_empty: Some(Why::new(ExtendedError::NetworkError, "nobody says where it is")),
+                ..Node::default()
+            },
+        ),
         ("_revision.global.", Node { txt: vec!["revision=7".into()], ..Node::default() }),
     ];
     let mut global = Zone::new(apex("global.")).unwrap();
@@ -154,6 +161,33 @@ fn what_is_not_there() {
     check("*.demo.global. A", &nxdomain());
     // RFC 8914: the absence explained.
     check("far.demo.global. A", &format!("{} (15 other network, no gateway known)", nodata()));
+    // What is not known is not absent, and nobody is to remember it.
+    check("unknown.demo.global. A", "ServFail (23 nobody says where it is)");
+}
+
+/// RFC 8767: stale data is better than none, unless who serves it is told otherwise; and an absence is not data.
+#[test]
+fn what_stale_data_says() {
+    let mut zones = zones(true);
+    let web = "NoError aa web.demo.global. 5 A 10.1.0.1, 10.1.0.2";
+    let absent = "ServFail (3 not in the last known state)";
+    for (stale, name, nothing) in [
+        (Stale::Answers, format!("{web} (3 the last known state)"), format!("{} (3 the last known state)", nodata())),
+        (Stale::Fails, "ServFail (3 the last known state)".to_owned(), "ServFail (3 the last known state)".to_owned()),
+    ] {
+        zones.set_stale(Some(stale));
+        check_in(&zones, "web.demo.global. A", &name);
+        check_in(&zones, "web.demo.global. AAAA", &nothing);
+        check_in(&zones, "demo.global. A", &nothing);
+        check_in(&zones, "absent.demo.global. A", absent);
+        check_in(&zones, "unknown.demo.global. A", "ServFail (23 nobody says where it is)");
+        check_in(&zones, "global. SOA", &format!("NoError aa {} (3 the last known state)", SOA.replacen(" 3 ", " 60 ", 1)));
+        check_in(&zones, "example.com. A", "Refused (20 no zone of this server)");
+        check_in(&zones, ". NS", "Refused (20 no zone of this server)");
+    }
+    zones.set_stale(None);
+    check_in(&zones, "web.demo.global. A", web);
+    check_in(&zones, "absent.demo.global. A", &nxdomain());
 }
 
 #[test]
@@ -207,8 +241,8 @@ fn messages_that_are_no_query() {
         message.edns.as_mut().unwrap().set_version(version);
         assert_eq!(text(&ask(&zones, &message)), expected, "{op_code:?} {questions:?} {version}");
     };
-    check(OpCode::Notify, std::slice::from_ref(&web), 0, "NotImp (21 queries only)");
-    check(OpCode::Update, &[], 0, "NotImp (21 queries only)");
+    check(OpCode::Notify, std::slice::from_ref(&web), 0, "Refused (21 queries only)");
+    check(OpCode::Update, &[], 0, "Refused (21 queries only)");
     check(OpCode::Unknown(15), &[], 0, "NotImp (21 queries only)");
     // RFC 9619.
     check(OpCode::Query, &[], 0, "FormErr");

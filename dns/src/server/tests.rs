@@ -228,14 +228,14 @@ async fn negatives_refusals_and_versions() {
     let mut notify = query("global.", RecordType::SOA);
     notify.metadata.op_code = OpCode::Notify;
     for reply in bed.both(&notify).await {
-        assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
+        assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
     }
     let text = bed.metrics();
     for (zone, kind, rcode, transport) in [
         ("none", "NS", "REFUSED", "udp"),
         ("fleet", "A", "NXDOMAIN", "tcp"),
         ("none", "A", "BADVERS", "tcp"),
-        ("none", "SOA", "NOTIMP", "udp"),
+        ("none", "SOA", "REFUSED", "udp"),
     ] {
         let labels = format!(r#"zone="{zone}",type="{kind}",rcode="{rcode}",transport="{transport}""#);
         assert!(text.contains(&format!("dns_replies_total{{{labels}}} 1\n")), "{labels} in {text}");
