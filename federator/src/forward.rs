@@ -1,7 +1,7 @@
 //! Names that are not ours, asked of other servers: a question comes as a message, is looked up, and leaves as one. How many
 //! are under way at once is bounded, and who comes when there are too many is told so at once. Knows no zone of ours.
 
-use crate::observe::resolve::names::resolver;
+use crate::lookup::names::resolver;
 use dns::{Elsewhere, Pending, Transport};
 use hickory_proto::{
     op::{Edns, Message, MessageType, Query, ResponseCode},

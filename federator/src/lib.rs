@@ -33,6 +33,7 @@ pub mod condition;
 pub mod config;
 pub mod forward;
 pub mod kubernetes;
+pub mod lookup;
 pub mod membership;
 pub mod shutdown;
 pub mod snapshot;

@@ -194,7 +194,7 @@ fn a_gateway_that_is_a_host_name_is_followed_to_its_addresses() -> Result {
             agent.wait_until(&format!("`{expected}` is said of the name"), holds).await
         };
         leads_through(east, &ns, &host, &[GATEWAY]).await?;
-        says("lb.outside.example: no gateway can have the address 127.0.0.9").await?;
+        says("lb.outside.example: no endpoint can have the address 127.0.0.9").await?;
 
         namer.say(&[("lb.outside.example", "192.0.2.12"), ("lb.outside.example", "192.0.2.11")])?;
         leads_through(east, &ns, &host, &["192.0.2.11", "192.0.2.12"]).await?;

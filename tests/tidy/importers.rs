@@ -22,7 +22,7 @@ const RULES: [Rule; 8] = [
     },
     Rule {
         what: &["hickory_resolver"],
-        only_in: &["federator/src/forward", "federator/src/observe/resolve/names"],
+        only_in: &["federator/src/forward", "federator/src/lookup/names"],
         why: "a stage is told answers, and does not know who gave them",
     },
     Rule {
