@@ -22,7 +22,7 @@ use crate::{
 };
 use model::{cluster::Meta, name::ClusterId, reach::Place, tracked::Tracked};
 use std::collections::BTreeMap;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// The last word of every stage.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Sources {
     pub gathered: watch::Receiver<Gathered>,
     /// Whether DNS answers what is known. It learns what was gathered a moment later.
     pub ready: watch::Receiver<bool>,
+    /// Since when nobody has confirmed that what is known is the state of the store.
+    pub unconfirmed: watch::Receiver<Option<Instant>>,
     /// What of it is imported.
     pub import: watch::Receiver<ImportRules>,
     /// How a shared store is looked after.

@@ -8,6 +8,7 @@ mod one;
 mod projection;
 mod rules;
 mod stages;
+mod staleness;
 
 pub(crate) use stages::clock;
 

@@ -35,6 +35,7 @@ pub mod forward;
 pub mod kubernetes;
 pub mod lookup;
 pub mod membership;
+pub mod serial;
 pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;

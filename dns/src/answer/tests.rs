@@ -181,7 +181,11 @@ fn what_stale_data_says() {
         check_in(&zones, "demo.global. A", &nothing);
         check_in(&zones, "absent.demo.global. A", absent);
         check_in(&zones, "unknown.demo.global. A", "ServFail (23 nobody says where it is)");
-        check_in(&zones, "global. SOA", &format!("NoError aa {} (3 the last known state)", SOA.replacen(" 3 ", " 60 ", 1)));
+        check_in(
+            &zones,
+            "global. SOA",
+            &format!("NoError aa {} (3 the last known state)", SOA.replacen(" 3 ", " 60 ", 1)),
+        );
         check_in(&zones, "example.com. A", "Refused (20 no zone of this server)");
         check_in(&zones, ". NS", "Refused (20 no zone of this server)");
     }

@@ -6,7 +6,7 @@ mod networks;
 pub use networks::{Entrance, Networks};
 
 use crate::{
-    export::{Health, Member},
+    export::{Address, Health, Member},
     locality::Network,
     merge::Service,
     name::ClusterId,
@@ -104,7 +104,7 @@ pub enum Reason<'a> {
     NoMutualTls(&'a Network),
     /// They are not ready.
     NotReady,
-    /// They are host names, and nobody looks them up here.
+    /// They are host names of which no address is known.
     HostName,
 }
 
@@ -247,14 +247,13 @@ impl<'a> Offer<'a> {
         self.usable.is_empty() && self.through.is_empty()
     }
 
-    /// What somebody can use who looks no host name up.
+    /// Leaves out endpoints of which it is not known where they are: host names without an address.
     #[must_use]
-    pub fn with_addresses(mut self) -> Self {
-        let (addresses, hosts) =
-            self.usable.into_iter().partition(|usable| usable.member.endpoint.address.ip().is_some());
-        self.usable = addresses;
-        let hosts: Vec<Usable<'a>> = hosts;
-        hosts.iter().for_each(|usable| self.leave_out(usable.cluster, Reason::HostName));
+    pub fn located(mut self, is_known: impl Fn(&Address) -> bool) -> Self {
+        let (usable, lost): (Vec<_>, Vec<Usable<'a>>) =
+            self.usable.into_iter().partition(|usable| is_known(&usable.member.endpoint.address));
+        self.usable = usable;
+        lost.iter().for_each(|usable| self.leave_out(usable.cluster, Reason::HostName));
         self
     }
 
@@ -309,7 +308,7 @@ impl fmt::Display for Reason<'_> {
                 write!(f, "on network {network}, whose gateways pass mutual TLS only, and without a sidecar")
             }
             Self::NotReady => f.write_str("not ready"),
-            Self::HostName => f.write_str("host names, which are not looked up here"),
+            Self::HostName => f.write_str("host names of which no address is known"),
         }
     }
 }

@@ -142,6 +142,7 @@ mod tests {
                 place,
                 gathered: watch::Sender::new(Gathered { complete, ..Gathered::default() }).subscribe(),
                 ready: watch::Sender::new(answered).subscribe(),
+                unconfirmed: watch::Sender::default().subscribe(),
                 import: watch::Sender::new(ImportRules::default()).subscribe(),
                 upkeep: watch::Sender::default().subscribe(),
                 own: watch::Sender::default().subscribe(),

@@ -21,14 +21,20 @@ type ReadOwn = fn(&Own) -> i64;
 
 impl Collector for Stages {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Sources { gathered, ready, own, emitted, snapshot, .. } = &self.0;
+        let Sources { gathered, ready, unconfirmed, own, emitted, snapshot, .. } = &self.0;
         let (gathered, emitted) = (gathered.borrow().clone(), emitted.borrow().clone());
         let view = &gathered.view;
-        let gauges: [(&str, &str, i64); 9] = [
+        let unconfirmed = unconfirmed.borrow().map_or(0, |since| count(since.elapsed().as_secs()));
+        let gauges: [(&str, &str, i64); 10] = [
             ("revision", "Largest store revision in the View", count(view.revision())),
             ("local_revision", "Changes taken from own observation, not from the store", count(gathered.local)),
             ("ready", "Whether what is asked for is answered", i64::from(*ready.borrow())),
             ("complete", "Whether absent names can be said not to exist", i64::from(gathered.complete)),
+            (
+                "unconfirmed_seconds",
+                "Time for which nobody has confirmed that what is known is the store's",
+                unconfirmed,
+            ),
             ("clusters", "Clusters in the View", size(view.clusters().len())),
             ("services", "Services in the View", size(view.services().len())),
             ("quarantined_records", "Records that cannot be used", size(gathered.quarantined.len())),

@@ -1,7 +1,7 @@
 //! The last stage before the consumers: every View that is gathered becomes the zones that are served and the
 //! objects that are desired.
 
-use super::Ended;
+use super::{Ended, staleness::Staleness};
 use crate::{
     config::rules::ImportRules,
     emit::{
@@ -9,6 +9,10 @@ use crate::{
         object::{Desired, ObjectKey},
     },
     gather::Gathered,
+    lookup::{
+        at,
+        chase::{Chased, Wanted},
+    },
     project::{
         dns::Zones,
         objects::{Conditions, Objects},
@@ -17,7 +21,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use model::{export::AnswerMode, tracked::Tracked};
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Projections, and where their results go.
@@ -33,7 +37,14 @@ pub(super) struct Projection {
     pub(super) missing: watch::Sender<Conditions>,
     /// Whether every listener answers what is known.
     pub(super) ready: watch::Sender<bool>,
-    /// Cancelled when everything was seen.
+    /// The host names that endpoints have, and what these were said to have.
+    pub(super) wanted: watch::Sender<Wanted>,
+    pub(super) chased: watch::Receiver<Chased>,
+    pub(super) staleness: Staleness,
+    /// Since when nobody has confirmed what is known.
+    pub(super) unconfirmed: watch::Sender<Option<Instant>>,
+    pub(super) serial: watch::Sender<u32>,
+    /// Cancelled when everything was seen, and host names were looked up.
     pub(super) complete: CancellationToken,
 }
 
@@ -46,10 +57,21 @@ impl Projection {
             let rules = self.rules.borrow_and_update().clone();
             self.zones.set_rules(rules.clone());
             self.objects.set_rules(rules);
+            self.zones.set_chased(self.chased.borrow_and_update().clone());
+            self.staleness.see(&now.store, Instant::now());
+            self.zones.set_stale(self.staleness.stale(Instant::now()));
             for (mode, zones) in self.zones.update(&now) {
                 self.served[&mode].store(Arc::new(zones));
             }
-            if now.complete {
+            self.unconfirmed.send_replace(self.staleness.since());
+            self.serial.send_replace(self.zones.serial());
+            let wanted = self.zones.wanted();
+            self.wanted.send_if_modified(|known| {
+                let is_new = known.sequence() != wanted.sequence();
+                *known = wanted.clone();
+                is_new
+            });
+            if now.complete && !self.complete.is_cancelled() && self.zones.is_settled() {
                 self.complete.cancel();
             }
             self.ready.send_if_modified(|ready| std::mem::replace(ready, now.is_ready()) != now.is_ready());
@@ -74,6 +96,8 @@ impl Projection {
                 },
                 Ok(()) = self.rules.changed() => {}
                 Ok(()) = self.named.changed() => {}
+                Ok(()) = self.chased.changed() => {}
+                () = at(self.staleness.due(Instant::now())) => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use super::{
     listeners::Answers,
     projection::Projection,
     rules::Rules,
+    staleness::Staleness,
 };
 use crate::{
     api::{self, Sources, metrics},
@@ -24,6 +25,7 @@ use crate::{
         client::connector,
         kubeconfig::{self, Access},
     },
+    lookup::{chase, names::Names as Resolvers},
     membership::{self, registrar::Names, roster::Roster},
     ownership::{self, caretaker},
     project::{
@@ -34,6 +36,7 @@ use crate::{
         self,
         seeds::{Seeds, Sown},
     },
+    serial,
     snapshot::{self, Begun, Loaded, format::Identity},
     store::{Store, Upkeep, embedded::Embedded, etcd::Etcd},
 };
@@ -46,7 +49,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// For how long agents that know a store by heart may say so, when one that does not finds it empty: more than it takes
@@ -116,7 +119,9 @@ pub(super) async fn start(
     let entry_conditions = missing.subscribe();
     let news = (gathered.clone(), rules.import.clone(), named);
     let complete = CancellationToken::new();
-    let ready = stages.project(&config, news, (served.clone(), complete.clone()), (desired, missing))?;
+    let serial = stages.count(&config).await;
+    let shows = (served.clone(), complete.clone());
+    let (ready, unconfirmed) = stages.project(&config, serial, news, shows, (desired, missing))?;
     let answers = Answers::new(&config.dns, &mut registry)?;
     for (socket, mode) in sockets {
         let (answers, zones, shutdown) = (answers.clone(), served[&mode].clone(), shutdown.clone());
@@ -130,6 +135,7 @@ pub(super) async fn start(
         place: place(&config),
         gathered: gathered.clone(),
         ready,
+        unconfirmed,
         import: rules.import,
         upkeep,
         own,
@@ -246,9 +252,38 @@ impl Stages {
         });
     }
 
+    /// The serial to begin with, raised by who projects.
+    async fn count(&mut self, config: &Config) -> watch::Sender<u32> {
+        let directory = config.snapshot.as_ref().map(|snapshot| &*snapshot.directory);
+        let (first, reserve) = serial::begin(directory, seconds()).await;
+        let serial = watch::Sender::new(first);
+        if let Some(reserve) = reserve {
+            let counted = serial.subscribe();
+            self.others.spawn(async move {
+                serial::keep(reserve, counted).await;
+                Ok("serial")
+            });
+        }
+        serial
+    }
+
+    /// Looks up host names of endpoints.
+    fn chase(&mut self, config: &Config) -> (watch::Sender<chase::Wanted>, watch::Receiver<chase::Chased>) {
+        let (wanted, names) = watch::channel(chase::Wanted::new());
+        let (told, chased) = watch::channel(chase::Chased::new());
+        let resolvers = Resolvers::new(&config.dns.nameservers);
+        self.others.spawn(async move {
+            chase::run(|host| resolvers.clone().look_up(host), names, told).await;
+            Ok("lookup")
+        });
+        (wanted, chased)
+    }
+
+    #[expect(clippy::type_complexity, reason = "channels, each named where it comes from")]
     fn project(
         &mut self,
         config: &Config,
+        serial: watch::Sender<u32>,
         (gathered, rules, named): (
             watch::Receiver<Gathered>,
             watch::Receiver<ImportRules>,
@@ -256,7 +291,7 @@ impl Stages {
         ),
         (served, complete): (BTreeMap<AnswerMode, Arc<ArcSwap<dns::Zones>>>, CancellationToken),
         (desired, missing): (watch::Sender<Tracked<ObjectKey, Desired>>, watch::Sender<objects::Conditions>),
-    ) -> Result<watch::Receiver<bool>, AppError> {
+    ) -> Result<(watch::Receiver<bool>, watch::Receiver<Option<Instant>>), AppError> {
         let zones_config = zones::Config {
             place: place(config),
             zone: config.zone.clone(),
@@ -268,7 +303,7 @@ impl Stages {
             negative_ttl: config.dns.negative_ttl,
             min_answers: config.dns.min_answers,
             max_answers: config.dns.max_answers,
-            serial: first_serial(),
+            serial: *serial.borrow(),
         };
         let objects_config = objects::Config {
             place: place(config),
@@ -288,9 +323,26 @@ impl Stages {
         }
         let (ready, is_ready) = watch::channel(false);
         let objects = Objects::new(objects_config);
-        let projection = Projection { zones, served, objects, rules, named, desired, missing, ready, complete };
+        let (wanted, chased) = self.chase(config);
+        let (unconfirmed, since) = watch::channel(None);
+        let projection = Projection {
+            zones,
+            served,
+            objects,
+            rules,
+            named,
+            wanted,
+            chased,
+            staleness: Staleness::new(config.dns.stale),
+            unconfirmed,
+            serial,
+            desired,
+            missing,
+            ready,
+            complete,
+        };
         self.others.spawn(projection.run(gathered));
-        Ok(is_ready)
+        Ok((is_ready, since))
     }
 
     async fn emit(
@@ -395,8 +447,8 @@ fn new_id() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
-/// Seconds since 1970: larger than any serial of an earlier process that changed less than once a second on average.
-fn first_serial() -> u32 {
+/// Seconds since 1970, as far as they go into a serial.
+fn seconds() -> u32 {
     let now = clock().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(now.as_secs() & u64::from(u32::MAX)).unwrap_or_default()
 }

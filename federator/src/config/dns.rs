@@ -1,6 +1,6 @@
 //! How names are answered, and to whom, as checked. What the fields do is described where they are [typed](file::Dns).
 
-use super::{ConfigError, field, file};
+use super::{ConfigError, field, file, gateways::nameservers};
 use ipnet::IpNet;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -33,6 +33,10 @@ pub struct Dns {
     pub forward: Vec<SocketAddr>,
     /// Whether they are asked for names in the zone that the fleet does not have.
     pub forward_unknown: bool,
+    /// Who is asked for the addresses of endpoints that are host names; empty for those of the machine.
+    pub nameservers: Vec<SocketAddr>,
+    /// For how long the store may be lost until what is known counts as stale, and whether nothing is answered then.
+    pub stale: (Duration, file::Stale),
     /// Whether each query is logged.
     pub query_log: bool,
 }
@@ -94,6 +98,8 @@ impl Dns {
             limits: Limits::new(typed.limits),
             forward: typed.forward,
             forward_unknown,
+            nameservers: nameservers("dns.nameservers", &typed.nameservers)?,
+            stale: (Duration::from_secs(typed.stale_after_seconds.into()), typed.stale),
             query_log: typed.query_log,
         })
     }

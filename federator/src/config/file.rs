@@ -303,6 +303,13 @@ pub struct Dns {
     pub forward: Vec<SocketAddr>,
     /// What becomes of names in the zone that the fleet does not have.
     pub unknown: Unknown,
+    /// Who is asked for the addresses of endpoints that are host names, as `address` or `address:port`; none for those of
+    /// `/etc/resolv.conf`.
+    pub nameservers: Vec<String>,
+    /// Seconds for which the store may be lost until what is known counts as stale.
+    pub stale_after_seconds: u32,
+    /// What is answered then.
+    pub stale: Stale,
     /// Whether each query is logged.
     pub query_log: bool,
 }
@@ -316,6 +323,17 @@ pub enum Unknown {
     Nxdomain,
     /// Who is asked for names that are not ours is asked for them too.
     Forward,
+}
+
+/// What is answered while the store is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stale {
+    /// What was known last, with an extended error that says so.
+    #[default]
+    Known,
+    /// SERVFAIL.
+    Servfail,
 }
 
 /// What a client may ask of a listener.
@@ -523,6 +541,9 @@ impl Default for Dns {
             limits: DnsLimits::default(),
             forward: Vec::new(),
             unknown: Unknown::default(),
+            nameservers: Vec::new(),
+            stale_after_seconds: 30,
+            stale: Stale::default(),
             query_log: false,
         }
     }

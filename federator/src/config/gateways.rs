@@ -25,7 +25,7 @@ impl Gateways {
             file::GatewayMode::Workload => Mode::Workload,
             file::GatewayMode::Gateway => Mode::Gateway,
         };
-        Ok(Self { mode, nameservers: nameservers(&typed.nameservers)? })
+        Ok(Self { mode, nameservers: nameservers("gateways.nameservers", &typed.nameservers)? })
     }
 }
 
@@ -40,11 +40,11 @@ pub(super) fn gateways(at: &str, typed: &[String]) -> Result<Vec<(Address, u16)>
 }
 
 /// Name servers, as `address`, `address:port` or `[address]:port`.
-fn nameservers(typed: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
+pub(super) fn nameservers(at: &str, typed: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
     let refuse = |(n, text): (usize, &String)| {
         let reason = format!("`{text}` is no name server: give an address, and behind a colon a port");
         let parsed = with_port(text, DNS, |text: &str| text.parse::<IpAddr>().ok());
-        parsed.map(SocketAddr::from).ok_or_else(|| field(format!("gateways.nameservers[{n}]"), reason))
+        parsed.map(SocketAddr::from).ok_or_else(|| field(format!("{at}[{n}]"), reason))
     };
     typed.iter().enumerate().map(refuse).collect()
 }

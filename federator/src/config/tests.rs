@@ -48,7 +48,7 @@ fn everything_can_be_said() {
          import: {{namespaces: {{allow: [shop]}}, clusters: {{deny: ['lab-*']}}, services: {{allow: ['shop/*']}}}}\n\
          store: {{etcd: {{endpoints: ['http://etcd:2379'], root: /r, leaseSeconds: 7}}}}\n\
          dns: {{ttl: 1, negativeTtl: 2, listeners: [{{address: '127.0.0.1:0', mode: vip}}],\n\
-         \x20 limits: {{clientQueries: 100, clientConnections: 20, forwarders: [10.0.0.10/32]}}}}\n\
+         \x20 nameservers: [192.0.2.55], stale: servfail, staleAfterSeconds: 9, limits: {{clientQueries: 100, clientConnections: 20, forwarders: [10.0.0.10/32]}}}}\n\
          emit: {{kubernetes: {{}}, namespace: mesh}}\n\
          gateways: {{mode: workload, nameservers: [192.0.2.53, '192.0.2.54:5353', '2001:db8::53', '[2001:db8::54]:5353']}}\n\
          vips: {{ipv4: 10.8.0.0/16, ipv6: 'fd00::/64'}}\n\
@@ -76,6 +76,8 @@ fn everything_can_be_said() {
     assert_eq!((limits.client_queries, limits.client_connections), (NonZero::new(100), NonZero::new(20)));
     let addresses: Vec<String> = config.dns.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["127.0.0.1"]);
+    assert_eq!(config.dns.nameservers, ["192.0.2.55:53".parse().unwrap()]);
+    assert_eq!(config.dns.stale, (Duration::from_secs(9), file::Stale::Servfail));
     let servers: Vec<String> = config.gateways.nameservers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:5353"]);
     assert_eq!(config.gateways.mode, model::reach::Mode::Workload);
@@ -104,6 +106,7 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
     refuse("dns: {unknown: forward}\n", "field `dns.unknown`: `forward` needs servers in `dns.forward`");
     let asks_itself = "dns: {listeners: [{address: '127.0.0.1:53'}], forward: ['127.0.0.1:53']}\n";
     refuse(asks_itself, "field `dns.forward`: `127.0.0.1:53` is one of `dns.listeners`");
+    refuse("dns: {nameservers: [ns.example]}\n", "field `dns.nameservers[0]`: `ns.example` is no name server");
     refuse("zone: a..b\n", "field `zone`");
     refuse("zone: ''\n", "field `zone`");
     refuse("emit: {kubernetes: {}, directory: d}\n", "field `emit`: give");

@@ -2,21 +2,27 @@
 //! outside of these, and those of virtual addresses in reverse. What a name means is for [`names`] to say; here is only the
 //! keeping of the zones.
 
+pub mod located;
 pub mod names;
 mod reverse;
 
 use super::{Cursor, aliases::Named};
-use crate::{config::rules::ImportRules, gather::Gathered};
-use dns::{Apex, Name, Node, Zone, ZoneError};
+use crate::{
+    config::rules::ImportRules,
+    gather::Gathered,
+    lookup::chase::{Chased, Wanted},
+};
+use dns::{Apex, Name, Node, Stale, Zone, ZoneError};
+use located::{Hosts, hosts_of};
 use model::{
     export::{AnswerMode, Host, Kind, per_cluster},
     merge::Service,
     name::{ClusterId, ServiceKey},
-    reach::{Networks, Place},
+    reach::Place,
     view::View,
     vip::{Vip, VipRanges},
 };
-use names::Namer;
+use names::{Around, Namer};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
@@ -77,6 +83,7 @@ pub struct Zones {
     modes: BTreeMap<AnswerMode, Mode>,
     /// Where services have names beside their own.
     placed: HashMap<ServiceKey, Placed>,
+    hosts: Hosts,
     revision_name: Name,
     serial: u32,
     is_complete: bool,
@@ -88,6 +95,8 @@ struct Placed {
     clusters: Vec<ClusterId>,
     aliases: Vec<Host>,
     vip: Option<Vip>,
+    /// The host names of its endpoints that are to be looked up.
+    hosts: BTreeSet<Arc<str>>,
 }
 
 /// The zones of one answer mode.
@@ -179,6 +188,7 @@ impl Zones {
             cursor: Cursor::default(),
             modes,
             placed: HashMap::new(),
+            hosts: Hosts::default(),
             revision_name,
             serial,
             is_complete: false,
@@ -190,21 +200,41 @@ impl Zones {
         self.cursor.set_rules(rules);
     }
 
+    /// Sets what is known of host names, from the next update on.
+    pub fn set_chased(&mut self, chased: Chased) {
+        self.cursor.touch(self.hosts.learn(chased));
+    }
+
+    /// The host names that endpoints have.
+    #[must_use]
+    pub fn wanted(&self) -> &Wanted {
+        self.hosts.wanted()
+    }
+
+    /// Whether something is known of each of them.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.hosts.is_settled()
+    }
+
     /// Brings the zones to what was gathered, and hands them out.
     pub fn update(&mut self, gathered: &Gathered) -> BTreeMap<AnswerMode, dns::Zones> {
         let due = self.cursor.advance(&gathered.view);
         self.serial = self.serial.wrapping_add(1);
         let mut changes = Vec::with_capacity(due.services.len());
         for (key, service) in due.services {
-            let placed = service.as_deref().map(|service| Placed::new(service, &self.cursor.named(service)));
+            let placed =
+                service.as_deref().map(|service| Placed::new(service, &self.cursor.named(service), &self.config.zone));
             let before = match placed.clone() {
                 Some(placed) => self.placed.insert(key.clone(), placed),
                 None => self.placed.remove(&key),
             };
-            changes.push(Change { key, service, before: before.unwrap_or_default(), now: placed.unwrap_or_default() });
+            let (before, now) = (before.unwrap_or_default(), placed.unwrap_or_default());
+            self.hosts.set(&key, &before.hosts, &now.hosts);
+            changes.push(Change { key, service, before, now });
         }
-        let fresh =
-            Fresh { apex: &self.apex, networks: &due.networks, complete: gathered.complete, serial: self.serial };
+        let around = Around { networks: &due.networks, located: &self.hosts };
+        let fresh = Fresh { apex: &self.apex, around, complete: gathered.complete, serial: self.serial };
         let revision = revision_text(gathered);
         let turned = std::mem::replace(&mut self.is_complete, gathered.complete) != gathered.complete;
         for mode in self.modes.values_mut() {
@@ -219,6 +249,17 @@ impl Zones {
             mode.serve(&fresh, turned, &changes);
         }
         self.served()
+    }
+
+    /// Sets what answers say because of their age, from the next update on.
+    pub fn set_stale(&mut self, stale: Option<Stale>) {
+        self.modes.values_mut().for_each(|mode| mode.served.set_stale(stale));
+    }
+
+    /// The serial of the last update.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.serial
     }
 
     /// What is handed out at the moment.
@@ -244,7 +285,7 @@ struct Change {
 /// What all zones have in common in one update.
 struct Fresh<'a> {
     apex: &'a Apex,
-    networks: &'a Networks,
+    around: Around<'a>,
     complete: bool,
     serial: u32,
 }
@@ -252,10 +293,13 @@ struct Fresh<'a> {
 // === impl Placed ===
 
 impl Placed {
-    fn new(service: &Service, named: &Named) -> Self {
+    /// Host names in the fleet's own zone lead back here, where they could be what they lead to: nobody looks them up.
+    fn new(service: &Service, named: &Named, zone: &str) -> Self {
         let clusters = service.exports.iter().map(|(cluster, _)| cluster.clone()).collect();
         let vip = service.vip.filter(|_| service.kind == Kind::ClusterIp);
-        Self { clusters, aliases: named.held.clone(), vip }
+        let is_ours = |host: &str| host.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let hosts = hosts_of(service).filter(|host| !is_ours(host)).cloned().collect();
+        Self { clusters, aliases: named.held.clone(), vip, hosts }
     }
 }
 
@@ -322,10 +366,10 @@ impl Mode {
             zone.remove(&owner);
             return;
         };
-        set(zone, &owner, namer.names_at(fresh.networks, service, &owner));
+        set(zone, &owner, namer.names_at(fresh.around, service, &owner));
         for cluster in &now.clusters {
             if let Some((zone, owner)) = clusters.get_mut(cluster).zip(name(&per_cluster(key, cluster))) {
-                set(zone, &owner, namer.part_at(fresh.networks, service, cluster, &owner));
+                set(zone, &owner, namer.part_at(fresh.around, service, cluster, &owner));
             }
         }
         for address in now.vip.into_iter().flat_map(reverse::names) {
@@ -336,7 +380,7 @@ impl Mode {
         }
         for alias in &now.aliases {
             let Some(owner) = name(alias.as_str()) else { continue };
-            let names = namer.names_at(fresh.networks, service, &owner);
+            let names = namer.names_at(fresh.around, service, &owner);
             if alias.is_under(&namer.zone) {
                 set(zone, &owner, names);
             } else if let Some(mut apex) = fresh.zone(alias.as_str(), ALIAS) {

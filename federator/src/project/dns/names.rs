@@ -10,9 +10,13 @@
 //! port numbers are right for that answer; else at one name an endpoint, `<host>.<cluster>.<svc>.<ns>.<zone>`, with the
 //! number that endpoint listens on.
 //!
+//! An endpoint that is a host name is at the addresses that this has, for as long as that was said to be so. While nobody has
+//! said what it has, a name that has nothing else fails: it is not known to be empty.
+//!
 //! `<cluster>.<svc>.<ns>.<zone>` is what one cluster has of the service. Nothing of that has a virtual address, so it answers
 //! the ClusterIP or endpoints where the service itself answers virtual ones.
 
+use super::located::{Hosts as Located, hosts_of};
 use dns::{ExtendedError, Name, Node, Srv, Why};
 use model::{
     export::{AnswerMode, Head, Kind, Port},
@@ -66,6 +70,22 @@ const MAX_ADDRESSES: usize = 1000;
 /// Most SRV records of one name, by the same measure: each carries a whole name, uncompressed.
 const MAX_TARGETS: usize = 400;
 
+/// What the answers of a service depend on beside itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// Which endpoints are in reach.
+    pub networks: &'a Networks,
+    /// Where those are that are host names.
+    pub located: &'a Located,
+}
+
+/// An endpoint at one of its addresses: a host name may have several.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    usable: &'a Usable<'a>,
+    address: IpAddr,
+}
+
 /// Addresses by family.
 #[derive(Default)]
 struct Addresses {
@@ -78,21 +98,21 @@ struct Addresses {
 impl Namer {
     /// All names of a service, the service's own first, then what each cluster has of it.
     #[must_use]
-    pub fn names(&self, networks: &Networks, service: &Service) -> Vec<(Name, Node)> {
-        self.owner(&service.key).map(|owner| self.names_at(networks, service, &owner)).unwrap_or_default()
+    pub fn names(&self, around: Around<'_>, service: &Service) -> Vec<(Name, Node)> {
+        self.owner(&service.key).map(|owner| self.names_at(around, service, &owner)).unwrap_or_default()
     }
 
     /// The same with `owner` as the service's own name.
     #[must_use]
-    pub fn names_at(&self, networks: &Networks, service: &Service, owner: &Name) -> Vec<(Name, Node)> {
-        let namer = self.suited(service);
+    pub fn names_at(&self, around: Around<'_>, service: &Service, owner: &Name) -> Vec<(Name, Node)> {
+        let namer = self.suited(around.located, service);
         let mut hosts = Hosts::new();
-        let mut names = namer.named(networks, Named { service, owner, is_part: false }, &mut hosts);
+        let mut names = namer.named(around, Named { service, owner, is_part: false }, &mut hosts);
         for (cluster, _) in &service.exports {
             let of_part = part(service, cluster).zip(child(cluster.as_str(), owner));
             if let Some((part, owner)) = of_part {
                 let named = Named { service: &part, owner: &owner, is_part: true };
-                names.extend(namer.named(networks, named, &mut hosts));
+                names.extend(namer.named(around, named, &mut hosts));
             }
         }
         names.extend(hosts.into_iter().map(|(name, all)| (name, namer.node(all.into_iter().collect(), None))));
@@ -103,15 +123,15 @@ impl Namer {
     #[must_use]
     pub fn part_at(
         &self,
-        networks: &Networks,
+        around: Around<'_>,
         service: &Service,
         cluster: &ClusterId,
         owner: &Name,
     ) -> Vec<(Name, Node)> {
-        let namer = self.suited(service);
+        let namer = self.suited(around.located, service);
         let mut hosts = Hosts::new();
         let Some(part) = part(service, cluster) else { return Vec::new() };
-        let mut names = namer.named(networks, Named { service: &part, owner, is_part: true }, &mut hosts);
+        let mut names = namer.named(around, Named { service: &part, owner, is_part: true }, &mut hosts);
         names.extend(hosts.into_iter().map(|(name, all)| (name, namer.node(all.into_iter().collect(), None))));
         names
     }
@@ -122,8 +142,8 @@ impl Namer {
         name(&service.host(&self.zone))
     }
 
-    /// With what a service asks of its answers.
-    fn suited(&self, service: &Service) -> Cow<'_, Self> {
+    /// With what a service asks of its answers, and for no longer than its endpoints are known.
+    fn suited(&self, located: &Located, service: &Service) -> Cow<'_, Self> {
         let mut namer = Cow::Borrowed(self);
         if let Some(mode) = service.answers.mode {
             namer.to_mut().mode = mode;
@@ -131,11 +151,14 @@ impl Namer {
         if let Some(ttl) = service.answers.ttl {
             namer.to_mut().ttl = ttl.min(self.longest_ttl);
         }
+        if let Some(ttl) = located.ttl(service).filter(|ttl| *ttl < namer.ttl) {
+            namer.to_mut().ttl = ttl;
+        }
         namer
     }
 
     /// The names without those of endpoints, which go to `hosts`.
-    fn named(&self, networks: &Networks, named: Named<'_>, hosts: &mut Hosts) -> Vec<(Name, Node)> {
+    fn named(&self, around: Around<'_>, named: Named<'_>, hosts: &mut Hosts) -> Vec<(Name, Node)> {
         let Named { service, is_part, .. } = named;
         if service.kind == Kind::ClusterIp {
             let fixed = match self.mode {
@@ -153,8 +176,10 @@ impl Namer {
                 return self.with_fixed(named, addresses, own);
             }
         }
-        let offer = offer(networks, &self.place, service, Asker::Plain).with_addresses();
-        self.with_endpoints(networks, named, &offer, hosts)
+        let Around { networks, located } = around;
+        let offer = offer(networks, &self.place, service, Asker::Plain);
+        let offer = offer.located(|address| located.addresses(address).is_some_and(|all| !all.is_empty()));
+        self.with_endpoints(around, named, &offer, hosts)
     }
 
     /// The Service here, while it has ready endpoints here.
@@ -180,7 +205,7 @@ impl Namer {
 
     fn with_endpoints(
         &self,
-        networks: &Networks,
+        around: Around<'_>,
         named: Named<'_>,
         offer: &Offer<'_>,
         hosts: &mut Hosts,
@@ -188,39 +213,51 @@ impl Namer {
         let Named { service, owner, .. } = named;
         let headless = service.kind == Kind::Headless;
         let at_most = Some(self.max_answers).filter(|_| !headless);
-        let (direct, mapped): (Vec<&Usable<'_>>, Vec<&Usable<'_>>) =
-            offer.usable.iter().partition(|usable| headless || listens_on_own_ports(service, usable));
-        let one_target = mapped.is_empty() && !headless && !direct.is_empty();
-        let chosen = if headless { direct } else { self.nearest(networks, direct) };
-        let addresses: Addresses = chosen.iter().filter_map(|usable| usable.member.endpoint.address.ip()).collect();
-        let serves = |usable: &&&Usable<'_>| service.ports.iter().any(|port| usable.member.target(port).is_some());
-        let why = addresses.is_empty().then(|| {
-            let elsewhere = mapped.iter().filter(serves).count();
-            why_empty(offer, elsewhere, mapped.len() - elsewhere)
+        let all = offer.usable.iter().flat_map(|usable| {
+            let addresses = around.located.addresses(&usable.member.endpoint.address).unwrap_or_default();
+            addresses.iter().map(move |&address| At { usable, address })
         });
-        let mut names = vec![(owner.clone(), Node { at_most, ..self.node(addresses, why) })];
+        let all: Vec<At<'_>> = all.collect();
+        let (direct, mapped): (Vec<At<'_>>, Vec<At<'_>>) =
+            all.iter().partition(|at| headless || listens_on_own_ports(service, at.usable));
+        let one_target = mapped.is_empty() && !headless && !direct.is_empty();
+        let chosen = if headless { direct } else { self.nearest(around.networks, direct) };
+        let addresses: Addresses = chosen.iter().map(|at| at.address).collect();
+        let serves = |at: &&At<'_>| service.ports.iter().any(|port| at.usable.member.target(port).is_some());
+        let is_unknown = hosts_of(service).any(|host| around.located.awaits(host));
+        let why_none = addresses.is_empty().then(|| {
+            let elsewhere = mapped.iter().filter(serves).count();
+            let listen = "listen on other port numbers than the service's: ask for SRV";
+            let none = mapped.len() - elsewhere;
+            why_empty(offer, is_unknown, [(elsewhere, listen), (none, "serve none of the service's ports")])
+        });
+        let mut names = vec![(owner.clone(), Node { at_most, ..self.node(addresses, why_none) })];
         for port in &*service.ports {
-            let everywhere = || offer.usable.iter().all(|usable| usable.member.target(port).is_some());
+            let everywhere = || all.iter().all(|at| at.usable.member.target(port).is_some());
             if one_target && everywhere() {
                 let srv = Srv { priority: 0, weight: 1, port: port.number, target: owner.clone() };
                 names.extend(self.srv(owner, port, vec![srv], None));
                 continue;
             }
-            let serving = offer.usable.iter().filter(|usable| usable.member.target(port).is_some()).collect();
-            let serving = if headless { serving } else { self.nearest(networks, serving) };
+            let serving = all.iter().copied().filter(|at| at.usable.member.target(port).is_some()).collect();
+            let serving = if headless { serving } else { self.nearest(around.networks, serving) };
             let mut targets = Vec::new();
-            for usable in serving.into_iter().take(MAX_TARGETS) {
-                let number = usable.member.target(port);
-                let Some((number, (target, address))) = number.zip(host(named, usable)) else { continue };
-                hosts.entry(target.clone()).or_default().insert(address);
+            for at in serving.into_iter().take(MAX_TARGETS) {
+                let Some((number, target)) = at.usable.member.target(port).zip(host(named, at)) else { continue };
+                hosts.entry(target.clone()).or_default().insert(at.address);
                 targets.push(Srv { priority: 0, weight: 1, port: number, target });
             }
-            names.extend(self.srv(owner, port, targets, at_most));
+            let why_none =
+                targets.is_empty().then(|| why_empty(offer, is_unknown, [(all.len(), "do not serve this port")]));
+            names.extend(
+                self.srv(owner, port, targets, at_most)
+                    .map(|(name, node)| (name, Node { why_empty: why_none, ..node })),
+            );
         }
         // Pods of a headless service have names, whether or not a port leads to them.
-        for usable in offer.usable.iter().filter(|_| headless && named.is_part) {
-            if let Some((name, address)) = host(named, usable) {
-                hosts.entry(name).or_default().insert(address);
+        for at in all.iter().copied().filter(|_| headless && named.is_part) {
+            if let Some(name) = host(named, at) {
+                hosts.entry(name).or_default().insert(at.address);
             }
         }
         names
@@ -228,10 +265,10 @@ impl Namer {
 
     /// Of endpoints those of this cluster; with those of its region, where these are too few, and with all, where these are
     /// too few again.
-    fn nearest<'a, 'b>(&self, networks: &Networks, all: Vec<&'b Usable<'a>>) -> Vec<&'b Usable<'a>> {
+    fn nearest<'a>(&self, networks: &Networks, all: Vec<At<'a>>) -> Vec<At<'a>> {
         let region_of = |cluster: &ClusterId| networks.locality(cluster).map_or("", |locality| &*locality.region);
         let here = region_of(&self.place.cluster);
-        let level = |usable: &Usable<'_>| {
+        let level = |At { usable, .. }: &At<'_>| {
             let own = &*usable.member.endpoint.locality.region;
             let region = if own.is_empty() { region_of(usable.cluster) } else { own };
             match *usable.cluster == self.place.cluster {
@@ -241,20 +278,19 @@ impl Namer {
             }
         };
         let is_enough = |level_of_all: u8| {
-            let taken = all.iter().filter(|usable| level(usable) <= level_of_all);
-            let is_v4 = |usable: &&&Usable<'_>| usable.member.endpoint.address.ip().is_some_and(|ip| ip.is_ipv4());
-            let v4 = taken.clone().filter(is_v4).count();
+            let taken = all.iter().filter(|at| level(at) <= level_of_all);
+            let v4 = taken.clone().filter(|at| at.address.is_ipv4()).count();
             let families = [v4, taken.count() - v4];
             // Of a family that there is, there are enough; who has both is not two.
             families.iter().all(|count| *count == 0 || *count >= self.min_answers) && families != [0, 0]
         };
         let farthest = (0..2).find(|level| is_enough(*level)).unwrap_or(2);
-        all.into_iter().filter(|usable| level(usable) <= farthest).collect()
+        all.into_iter().filter(|at| level(at) <= farthest).collect()
     }
 
-    /// `_port._protocol.<svc>…`; a port without a name has none.
+    /// `_port._protocol.<svc>…`; a port without a name has none, and one that nobody serves has it in vain.
     fn srv(&self, owner: &Name, port: &Port, srv: Vec<Srv>, at_most: Option<NonZero<u16>>) -> Option<(Name, Node)> {
-        if port.name.is_empty() || srv.is_empty() {
+        if port.name.is_empty() {
             return None;
         }
         let (port, protocol) = (format!("_{}", port.name), port.protocol.srv_label());
@@ -274,12 +310,11 @@ fn part(service: &Service, cluster: &ClusterId) -> Option<Service> {
     merge(&service.key, &Parts { exports, ..Parts::default() })
 }
 
-/// The name of an endpoint, and its address.
-fn host(named: Named<'_>, usable: &Usable<'_>) -> Option<(Name, IpAddr)> {
-    let address = usable.member.endpoint.address.ip()?;
+/// The name of an endpoint.
+fn host(named: Named<'_>, At { usable, address }: At<'_>) -> Option<Name> {
     let label = host_label(&usable.member.endpoint.hostname, address);
     let above = if named.is_part { None } else { Some(child(usable.cluster.as_str(), named.owner)?) };
-    Some((child(&label, above.as_ref().unwrap_or(named.owner))?, address))
+    child(&label, above.as_ref().unwrap_or(named.owner))
 }
 
 /// A name with one label more; `None` when it is too long for DNS.
@@ -299,18 +334,14 @@ fn listens_on_own_ports(service: &Service, usable: &Usable<'_>) -> bool {
     served.peek().is_some() && served.all(|(number, target)| number == target)
 }
 
-/// Why a known name has no address to give, for whoever reads `dig`: of the endpoints that could be reached, some
-/// serve a port of the service elsewhere, and some serve none of its ports.
-fn why_empty(offer: &Offer<'_>, elsewhere: usize, none: usize) -> Why {
+/// Why a known name has nothing to give, for whoever reads `dig`: what could not be used, and what so many of the others do.
+/// It may be that nobody knows.
+fn why_empty<const N: usize>(offer: &Offer<'_>, is_unknown: bool, others: [(usize, &str); N]) -> Why {
     let mut reasons: Vec<String> = offer.left_out.iter().map(ToString::to_string).collect();
-    if elsewhere > 0 {
-        reasons.push(format!("{elsewhere} endpoints listen on other port numbers than the service's: ask for SRV"));
-    }
-    if none > 0 {
-        reasons.push(format!("{none} endpoints serve none of the service's ports"));
-    }
+    let others = others.into_iter().filter(|(endpoints, _)| *endpoints > 0);
+    reasons.extend(others.map(|(endpoints, what)| format!("{endpoints} endpoints {what}")));
     let text = if reasons.is_empty() { "no endpoints".to_owned() } else { reasons.join("; ") };
-    Why::new(ExtendedError::Other, text)
+    Why::new(if is_unknown { ExtendedError::NetworkError } else { ExtendedError::Other }, text)
 }
 
 /// The host label of an endpoint: its own, else its address with dashes.
@@ -348,3 +379,6 @@ impl FromIterator<IpAddr> for Addresses {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,25 @@
-//! What each name answers in each mode, as one text a name; and which names move when something changes.
+//! Which names move when something changes, and what zones say of themselves.
 
 use super::*;
-use crate::testing::{configured, export, head, headless, id, key, meta, plain, slice};
+use crate::{
+    lookup::chase::Located,
+    testing::{configured, export, headless, id, key, meta, plain, slice},
+};
 use model::{
-    export::{Answers, Export, Head},
+    export::{Export, Head},
     merge::{Parts, merge},
-    reach::Networks,
     view::{Cluster, View},
     vip::{Vip, VipRanges},
 };
 
-const ALL: [AnswerMode; 3] = AnswerMode::ALL;
+pub(super) const ALL: [AnswerMode; 3] = AnswerMode::ALL;
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place { cluster: id("here"), network: meta("", "n1").network, mode: Default::default() }
 }
 
 /// `here` and `east` are on `n1`, `south` is on `n2`.
-fn view() -> View {
+pub(super) fn view() -> View {
     let mut view = View::default();
     for (cluster, network) in [("here", "n1"), ("east", "n1"), ("south", "n2")] {
         set_network(&mut view, cluster, network);
@@ -25,12 +27,12 @@ fn view() -> View {
     view
 }
 
-fn set_network(view: &mut View, cluster: &str, network: &str) {
+pub(super) fn set_network(view: &mut View, cluster: &str, network: &str) {
     let known = Cluster { meta: Some(meta("", network)), ..Cluster::default() };
     view.set_cluster(&id(cluster), Some(known));
 }
 
-fn parts(exports: &[(&str, Arc<Export>)]) -> Parts {
+pub(super) fn parts(exports: &[(&str, Arc<Export>)]) -> Parts {
     let exports = exports.iter().map(|(cluster, export)| (id(cluster), export.clone()));
     Parts {
         exports: exports.collect(),
@@ -39,308 +41,10 @@ fn parts(exports: &[(&str, Arc<Export>)]) -> Parts {
     }
 }
 
-/// The names of `demo/web` as `name: address… number@target… (why)`, without `.demo.global.` at any end.
-fn names(mode: AnswerMode, parts: &Parts) -> Vec<String> {
-    let (min_answers, max_answers) = (2, NonZero::new(32).expect("some"));
-    let namer =
-        Namer { place: place(), zone: "global".into(), ttl: 5, longest_ttl: 3600, mode, min_answers, max_answers };
-    let short = |name: &Name| name.to_string().replace(".demo.global.", "");
-    let service = merge(&key("demo/web"), parts).expect("somebody exports it");
-    let shown = |(name, node): (Name, Node)| {
-        let mut text = format!("{}:", short(&name));
-        node.a.iter().for_each(|a| text += &format!(" {a}"));
-        node.aaaa.iter().for_each(|aaaa| text += &format!(" {aaaa}"));
-        for srv in &node.srv {
-            text += &format!(" {}@{}", srv.port, short(&srv.target));
-        }
-        if let Some(why) = &node.why_empty {
-            text += &format!(" ({})", why.text());
-        }
-        text
-    };
-    namer.names(&Networks::new(&view()), &service).into_iter().map(shown).collect()
-}
-
 /// Whether a text is about what one cluster has, and not about an endpoint.
-fn is_of_part(text: &str) -> bool {
+pub(super) fn is_of_part(text: &str) -> bool {
     let name = text.split(['.', ':']).find(|label| !label.starts_with('_')).unwrap_or_default();
     ["here", "east", "south"].contains(&name)
-}
-
-fn check(modes: &[AnswerMode], exports: &[(&str, Arc<Export>)], expected: &[&str]) {
-    for mode in modes {
-        let mut names = names(*mode, &parts(exports));
-        names.retain(|text| !is_of_part(text));
-        assert_eq!(names, expected, "{mode:?}");
-    }
-}
-
-/// The same of what each cluster has.
-fn check_parts(modes: &[AnswerMode], exports: &[(&str, Arc<Export>)], expected: &[&str]) {
-    for mode in modes {
-        let mut names = names(*mode, &parts(exports));
-        names.retain(|text| is_of_part(text));
-        assert_eq!(names, expected, "{mode:?}");
-    }
-}
-
-#[test]
-fn endpoints_that_listen_where_clients_dial() {
-    let modes = [AnswerMode::Endpoints];
-    check(
-        &modes,
-        &[("east", plain("10.0.0.1 10.0.0.2-")), ("here", plain("10.0.0.3 fd00::3"))],
-        &["web: 10.0.0.1 10.0.0.3 fd00::3", "_http._tcp.web: 80@web"],
-    );
-    // A port without a name has no SRV.
-    let unnamed = export(head(":80"), [slice(":80", "10.0.0.1")]);
-    check(&modes, &[("east", unnamed)], &["web: 10.0.0.1"]);
-    // Draining ones are better than none.
-    check(&modes, &[("east", plain("10.0.0.1~ 10.0.0.2-"))], &["web: 10.0.0.1", "_http._tcp.web: 80@web"]);
-}
-
-/// Whichever listener is asked; the oldest export is heard.
-#[test]
-fn a_service_may_say_how_it_is_answered() {
-    let asking = |mode, created| {
-        let mut export = (*plain("10.0.0.1")).clone();
-        let answers = Answers { mode: Some(mode), ttl: Some(30) };
-        export.head = Arc::new(Head { answers, created, ..(*export.head).clone() });
-        Arc::new(export)
-    };
-    let (east, here) = (asking(AnswerMode::Vip, 1), asking(AnswerMode::Endpoints, 2));
-    check(
-        &ALL,
-        &[("east", east.clone()), ("here", here.clone())],
-        &["web: 240.64.0.1 fd66::1", "_http._tcp.web: 80@web"],
-    );
-    let service = merge(&key("demo/web"), &parts(&[("east", east), ("here", here)])).expect("exported");
-    let (min_answers, max_answers) = (2, NonZero::new(32).expect("some"));
-    let namer = Namer {
-        place: place(),
-        zone: "global".into(),
-        ttl: 5,
-        longest_ttl: 3600,
-        mode: AnswerMode::Endpoints,
-        min_answers,
-        max_answers,
-    };
-    let names = namer.names(&Networks::new(&view()), &service);
-    assert!(names.iter().all(|(_, node)| node.ttl == 30), "{names:?}");
-}
-
-#[test]
-fn endpoints_that_listen_elsewhere_are_found_by_srv_alone() {
-    let mapped = |address| export(head("http:80"), [slice("http:8080", address)]);
-    check(
-        &[AnswerMode::Endpoints],
-        &[("east", mapped("10.0.0.1 fd00::1"))],
-        &[
-            "web: (2 endpoints listen on other port numbers than the service's: ask for SRV)",
-            "_http._tcp.web: 8080@10-0-0-1.east.web 8080@fd00-0-0-0-0-0-0-1.east.web",
-            "10-0-0-1.east.web: 10.0.0.1",
-            "fd00-0-0-0-0-0-0-1.east.web: fd00::1",
-        ],
-    );
-    // With both kinds the name has those that can be dialled, and SRV has all.
-    check(
-        &[AnswerMode::Endpoints],
-        &[("east", mapped("10.0.0.1")), ("here", plain("10.0.0.2"))],
-        &[
-            "web: 10.0.0.2",
-            "_http._tcp.web: 8080@10-0-0-1.east.web 80@10-0-0-2.here.web",
-            "10-0-0-1.east.web: 10.0.0.1",
-            "10-0-0-2.here.web: 10.0.0.2",
-        ],
-    );
-}
-
-#[test]
-fn srv_of_a_port_leads_to_endpoints_that_serve_it() {
-    let two = export(head("http:80 admin:90"), [slice("http:80 admin:90", "10.0.0.1")]);
-    check(
-        &[AnswerMode::Endpoints],
-        &[("east", two.clone()), ("here", plain("10.0.0.2"))],
-        &[
-            "web: 10.0.0.1 10.0.0.2",
-            "_http._tcp.web: 80@web",
-            "_admin._tcp.web: 90@10-0-0-1.east.web",
-            "10-0-0-1.east.web: 10.0.0.1",
-        ],
-    );
-    // Nobody in reach serves it.
-    check(
-        &[AnswerMode::Endpoints],
-        &[("here", plain("10.0.0.2")), ("south", two)],
-        &["web: 10.0.0.2", "_http._tcp.web: 80@web"],
-    );
-}
-
-#[test]
-fn a_contested_port_leads_to_clusters_that_have_it() {
-    let of = |ports, targets, address| export(head(ports), [slice(targets, address)]);
-    let modes = [AnswerMode::Endpoints];
-    // `east` is the oldest, by its id. In `here` the name is that of another number, or the number has another name.
-    let east = ("east", of("http:80", "http:80", "10.0.0.1"));
-    check(
-        &modes,
-        &[east.clone(), ("here", of("http:81", "http:81", "10.0.0.2"))],
-        &["web: 10.0.0.1", "_http._tcp.web: 80@10-0-0-1.east.web", "10-0-0-1.east.web: 10.0.0.1"],
-    );
-    check(
-        &modes,
-        &[east.clone(), ("here", of("web:80", "web:80", "10.0.0.2"))],
-        &["web: 10.0.0.1 10.0.0.2", "_http._tcp.web: 80@web"],
-    );
-    check(
-        &modes,
-        &[("east", of("http:80", "http:80", "10.0.0.1-")), ("here", of("http:81", "http:81", "10.0.0.2"))],
-        &["web: (1 endpoints of east: not ready; 1 endpoints serve none of the service's ports)"],
-    );
-    // The ClusterIP here has the ports of the Service here.
-    let mut own = (*of("http:80 admin:91", "http:80 admin:91", "10.0.0.2")).clone();
-    own.head = Arc::new(Head { cluster_ips: vec!["10.96.0.1".parse().expect("an address")], ..(*own.head).clone() });
-    check(
-        &[AnswerMode::Cluster],
-        &[("east", of("web:80 admin:90 more:70", "web:80", "10.0.0.1")), ("here", Arc::new(own))],
-        &["web: 10.96.0.1", "_web._tcp.web: 80@web"],
-    );
-}
-
-#[test]
-fn a_known_name_without_addresses_says_why() {
-    let modes = [AnswerMode::Endpoints];
-    check(&modes, &[("east", export(head("http:80"), []))], &["web: (no endpoints)"]);
-    check(&modes, &[("east", plain("10.0.0.1-"))], &["web: (1 endpoints of east: not ready)"]);
-    check(
-        &modes,
-        &[("south", plain("10.2.0.1 10.2.0.2"))],
-        &["web: (2 endpoints of south: on network n2, and no gateway into it is known)"],
-    );
-    let without_vip = Parts { vip: None, ..parts(&[("east", plain("10.0.0.1"))]) };
-    assert_eq!(names(AnswerMode::Vip, &without_vip)[0], "web: (no virtual address yet)");
-}
-
-#[test]
-fn host_names_are_left_out_with_a_reason() {
-    let modes = [AnswerMode::Endpoints];
-    check(
-        &modes,
-        &[("east", plain("db.example"))],
-        &["web: (1 endpoints of east: host names, which are not looked up here)"],
-    );
-    check(&modes, &[("east", plain("db.example 10.0.0.1"))], &["web: 10.0.0.1", "_http._tcp.web: 80@web"]);
-}
-
-#[test]
-fn an_address_in_two_slices_is_one_record() {
-    let moving = export(head("http:80"), [slice("http:80", "10.0.0.1~"), slice("http:80", "10.0.0.1 10.0.0.2-")]);
-    check(&[AnswerMode::Endpoints], &[("east", moving)], &["web: 10.0.0.1", "_http._tcp.web: 80@web"]);
-}
-
-#[test]
-fn fixed_addresses() {
-    let with_ip = |endpoints: &str| {
-        let mut own = (*plain(endpoints)).clone();
-        let mut head = (*own.head).clone();
-        head.cluster_ips = vec!["10.96.0.1".parse().expect("an address")];
-        own.head = Arc::new(head);
-        Arc::new(own)
-    };
-    let mapped = export(head("http:80"), [slice("http:8080", "10.0.0.1")]);
-    let srv = "_http._tcp.web: 80@web";
-    check(&[AnswerMode::Vip], &[("east", mapped)], &["web: 240.64.0.1 fd66::1", srv, "10-0-0-1.east.web: 10.0.0.1"]);
-    let (modes, east) = ([AnswerMode::Cluster], ("east", plain("10.0.0.1")));
-    check(&modes, &[("here", with_ip("10.0.0.9")), east.clone()], &["web: 10.96.0.1", srv]);
-    // Nothing is ready here.
-    check(&modes, &[("here", with_ip("10.0.0.9-")), east.clone()], &["web: 10.0.0.1", srv]);
-    check(&modes, &[east], &["web: 10.0.0.1", srv]);
-}
-
-#[test]
-fn a_headless_service_answers_its_endpoints_in_every_mode() {
-    let pods =
-        export(headless("db:5432"), [slice("db:5432", "db-0=10.0.0.1 10.0.0.2"), slice("db:5432", "db-0=fd00::1")]);
-    check(
-        &ALL,
-        &[("east", pods)],
-        &[
-            "web: 10.0.0.1 10.0.0.2 fd00::1",
-            "_db._tcp.web: 5432@db-0.east.web 5432@10-0-0-2.east.web 5432@db-0.east.web",
-            "10-0-0-2.east.web: 10.0.0.2",
-            "db-0.east.web: 10.0.0.1 fd00::1",
-        ],
-    );
-}
-
-#[test]
-fn what_one_cluster_has_of_a_service_has_a_name() {
-    let with_ip = |endpoints: &str| {
-        let mut own = (*plain(endpoints)).clone();
-        own.head =
-            Arc::new(Head { cluster_ips: vec!["10.96.0.1".parse().expect("an address")], ..(*own.head).clone() });
-        Arc::new(own)
-    };
-    let exports = [("here", with_ip("10.0.0.1")), ("east", plain("10.1.0.1")), ("south", plain("10.2.0.1"))];
-    let far = "south.web: (1 endpoints of south: on network n2, and no gateway into it is known)";
-    let east = ["east.web: 10.1.0.1", "_http._tcp.east.web: 80@east.web"];
-    let here = |ip| [format!("here.web: {ip}"), "_http._tcp.here.web: 80@here.web".to_owned()];
-    let expected = |ip| here(ip).into_iter().chain(east.map(str::to_owned)).chain([far.to_owned()]).collect::<Vec<_>>();
-    let check = |modes: &[AnswerMode], ip| {
-        let mut all = expected(ip);
-        all.sort_by_key(|text| ["east", "here", "south"].map(|cluster| text.contains(cluster)).map(|is| !is));
-        check_parts(modes, &exports, &all.iter().map(String::as_str).collect::<Vec<_>>());
-    };
-    check(&[AnswerMode::Endpoints], "10.0.0.1");
-    // Nothing of one cluster has a virtual address.
-    check(&[AnswerMode::Vip, AnswerMode::Cluster], "10.96.0.1");
-    // By its own word, whatever the service is to all.
-    let pods = export(headless(""), [slice("", "db-0=10.1.0.1 10.1.0.2-")]);
-    check_parts(&ALL, &[("east", pods)], &["east.web: 10.1.0.1"]);
-    let pods = export(headless(""), [slice("", "db-0=10.1.0.1")]);
-    assert_eq!(
-        names(AnswerMode::Vip, &parts(&[("east", pods)])),
-        ["web: 10.1.0.1", "east.web: 10.1.0.1", "db-0.east.web: 10.1.0.1"]
-    );
-}
-
-#[test]
-fn the_nearest_answer_while_there_are_enough() {
-    let place = |region: &str| model::cluster::Meta {
-        locality: model::locality::Locality::new(region, "", ""),
-        ..meta("", "n1")
-    };
-    let mut view = view();
-    for (cluster, region) in [("here", "eu"), ("east", "eu"), ("west", "us")] {
-        view.set_cluster(&id(cluster), Some(Cluster { meta: Some(place(region)), ..Cluster::default() }));
-    }
-    let networks = Networks::new(&view);
-    let answered = |exports: &[(&str, &str)]| {
-        let all: Vec<_> = exports.iter().map(|(cluster, endpoints)| (*cluster, plain(endpoints))).collect();
-        let service = merge(&key("demo/web"), &parts(&all)).expect("somebody exports it");
-        let namer = Namer {
-            place: self::place(),
-            zone: "global".into(),
-            ttl: 5,
-            longest_ttl: 3600,
-            mode: AnswerMode::Endpoints,
-            min_answers: 2,
-            max_answers: NonZero::new(32).expect("some"),
-        };
-        let (_, node) = namer.names(&networks, &service).swap_remove(0);
-        assert_eq!(node.at_most, NonZero::new(32));
-        let v4 = node.a.iter().map(ToString::to_string);
-        v4.chain(node.aaaa.iter().map(ToString::to_string)).collect::<Vec<_>>().join(" ")
-    };
-    let (east, west) = (("east", "10.1.0.1 10.1.0.2"), ("west", "10.2.0.1 10.2.0.2"));
-    assert_eq!(answered(&[("here", "10.0.0.1 10.0.0.2"), east, west]), "10.0.0.1 10.0.0.2");
-    assert_eq!(answered(&[("here", "10.0.0.1 10.0.0.2-"), east, west]), "10.1.0.1 10.1.0.2 10.0.0.1");
-    assert_eq!(answered(&[east, west]), "10.1.0.1 10.1.0.2");
-    assert_eq!(answered(&[("here", "10.0.0.1"), west]), "10.0.0.1 10.2.0.1 10.2.0.2");
-    assert_eq!(answered(&[west]), "10.2.0.1 10.2.0.2");
-    // One with an address of each family is one.
-    assert_eq!(answered(&[("here", "10.0.0.1 fd00::1"), east]), "10.1.0.1 10.1.0.2 10.0.0.1 fd00::1");
-    assert_eq!(answered(&[("here", "10.0.0.1 10.0.0.2 fd00::1 fd00::2"), east]), "10.0.0.1 10.0.0.2 fd00::1 fd00::2");
 }
 
 /// Zones of one View that changes.
@@ -465,6 +169,32 @@ fn a_change_moves_its_own_names_the_serial_and_the_revision() {
     assert!(bed.lines().iter().all(|line| line.contains("api.demo.global.")));
     bed.set("demo/api", &[]);
     assert!(bed.lines().is_empty());
+}
+
+/// A new answer moves the services whose endpoints have that name, and no others.
+#[test]
+fn an_endpoint_follows_its_host_name() {
+    let mut bed = Bed::new(1);
+    let of_east = |bed: &mut Bed, endpoints: &str| bed.set("demo/web", &[("east", plain(endpoints))]);
+    of_east(&mut bed, "db.example");
+    bed.set("demo/api", &[("east", plain("10.0.0.9 web.demo.global"))]);
+    let mut chased = Chased::new();
+    let told = |last| Located { addresses: Arc::new([IpAddr::from([192, 0, 2, last])]), ttl: 60 };
+    let lines = |bed: &mut Bed| bed.lines().into_iter().filter(|line| line.contains(" A ")).collect::<Vec<_>>();
+    let api = "api.demo.global. 5 IN A 10.0.0.9";
+    assert_eq!(lines(&mut bed), [api]);
+    // What is in the zone itself could lead to itself.
+    let wanted = |bed: &Bed| bed.zones.wanted().iter().map(|(host, ())| host.to_string()).collect::<Vec<_>>();
+    assert_eq!((wanted(&bed), bed.zones.is_settled()), (vec!["db.example".to_owned()], false));
+    for last in [7, 8] {
+        chased.set("db.example".into(), Some(told(last)));
+        bed.zones.set_chased(chased.clone());
+        assert_eq!(lines(&mut bed), [api, &format!("web.demo.global. 5 IN A 192.0.2.{last}")]);
+        assert!(bed.zones.is_settled());
+    }
+    of_east(&mut bed, "10.0.0.1");
+    assert_eq!(lines(&mut bed), [api, "web.demo.global. 5 IN A 10.0.0.1"]);
+    assert_eq!(wanted(&bed), Vec::<String>::new());
 }
 
 #[test]
