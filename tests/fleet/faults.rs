@@ -241,3 +241,53 @@ fn an_agent_that_starts_where_nothing_answers_knows_what_it_knew() -> Result {
         Ok(())
     })
 }
+
+#[test]
+fn what_is_known_is_stale_when_the_store_is_gone_for_long() -> Result {
+    Fleet::exclusive(async |fleet| {
+        let ns = fleet.namespace("stale").await?;
+        let east = fleet.cluster("east");
+        east.deploy(&ns, "web", 2, 8080).await?;
+        let right = pods(east, &ns, "web").await?;
+        let begin = async |cluster: &str, stale: &str| {
+            let agent = fleet.agent(cluster).config(|config| {
+                config["dns"]["stale"] = stale.into();
+                config["dns"]["staleAfterSeconds"] = 1.into();
+            });
+            let agent = agent.start().await?;
+            agent.ready().await?;
+            anyhow::Ok(agent)
+        };
+        let (knows, fails) = (begin("east", "known").await?, begin("west", "servfail").await?);
+        let (name, nobody) = (format!("web.{ns}.global"), format!("nobody.{ns}.global"));
+        let says = async |agent: &Agent, name: &str, code: ResponseCode, pods: &BTreeSet<IpAddr>, is_stale: bool| {
+            eventually(SOON, &format!("{} says {code} of {name}, stale: {is_stale}", agent.url()), async || {
+                let reply = agent.dig(name, RecordType::A).await?;
+                ensure!(reply.code == code && reply.addresses() == *pods, "{reply}");
+                ensure!(reply.extended_error.as_ref().is_some_and(|(code, _)| *code == 3) == is_stale, "{reply}");
+                Ok(())
+            })
+            .await
+        };
+        let none = BTreeSet::new();
+        for agent in [&knows, &fails] {
+            says(agent, &name, ResponseCode::NoError, &right, false).await?;
+            says(agent, &nobody, ResponseCode::NXDomain, &none, false).await?;
+        }
+        fleet.store().etcd().kill()?;
+        says(&knows, &name, ResponseCode::NoError, &right, true).await?;
+        says(&fails, &name, ResponseCode::ServFail, &none, true).await?;
+        for agent in [&knows, &fails] {
+            says(agent, &nobody, ResponseCode::ServFail, &none, true).await?;
+            let metrics = agent.metrics().await?;
+            let age = metrics.lines().find_map(|line| line.strip_prefix("federator_unconfirmed_seconds "));
+            ensure!(age.and_then(|age| age.parse::<u64>().ok()).is_some_and(|age| age >= 1), "{metrics}");
+        }
+        fleet.store().etcd().start()?;
+        for agent in [&knows, &fails] {
+            says(agent, &name, ResponseCode::NoError, &right, false).await?;
+            says(agent, &nobody, ResponseCode::NXDomain, &none, false).await?;
+        }
+        Ok(())
+    })
+}

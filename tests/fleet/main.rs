@@ -15,6 +15,7 @@ mod faults;
 mod federation;
 mod fleets;
 mod gateways;
+mod hosts;
 mod install;
 mod istio;
 mod judge;
