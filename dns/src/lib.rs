@@ -37,6 +37,7 @@
 //! | 3225 | the DO bit is copied, although nothing here is signed |
 //! | 6891 | EDNS(0); the OPT record stays in truncated answers; BADVERS |
 //! | 7766 | TCP connections are kept, pipelined and closed when idle |
+//! | 7828 | over TCP, how long a connection may be silent, for clients that ask |
 //! | 8020 | NXDOMAIN means that nothing exists below either, hence the empty non-terminals |
 //! | 8482 | minimal answers to ANY |
 //! | 8914 | extended errors |

@@ -17,6 +17,9 @@ const QUESTION_TAIL: usize = 4;
 /// The TYPE of the OPT record (RFC 6891, section 6.1.1).
 const OPT: u16 = 41;
 
+/// The option by which a client asks how long its connection may be silent (RFC 7828, section 3.1).
+pub(crate) const KEEPALIVE: u16 = 11;
+
 /// The first two bits of a pointer to a name elsewhere (RFC 1035, section 4.1.4).
 const POINTER: u8 = 0b1100_0000;
 
@@ -60,6 +63,8 @@ pub(crate) struct Edns {
     pub(crate) version: u8,
     /// DO, to be given back (RFC 3225, section 3).
     pub(crate) dnssec_ok: bool,
+    /// Whether the client asks how long its connection may be silent (RFC 7828).
+    pub(crate) keepalive: bool,
 }
 
 // === impl Query ===
@@ -175,16 +180,17 @@ fn name(octets: &[u8]) -> Option<usize> {
 // === impl Edns ===
 
 impl Edns {
-    /// From an OPT record (RFC 6891, section 6.1.2). Options are not looked at, but have to be some: a client's subnet
-    /// (RFC 7871) makes no difference here.
+    /// From an OPT record (RFC 6891, section 6.1.2). Other options than one are not looked at, but have to be some: a
+    /// client's subnet (RFC 7871) makes no difference here.
     fn read(record: &Record<'_>) -> Option<Self> {
-        let mut options = record.data;
+        let (mut options, mut keepalive) = (record.data, false);
         while !options.is_empty() {
-            let ([_, _, l0, l1], rest) = options.split_first_chunk::<4>()?;
+            let ([o0, o1, l0, l1], rest) = options.split_first_chunk::<4>()?;
+            keepalive |= u16::from_be_bytes([*o0, *o1]) == KEEPALIVE;
             options = rest.get(u16::from_be_bytes([*l0, *l1]).into()..)?;
         }
         let [_, version, flags, _] = record.ttl;
-        record.is_root.then_some(Self { payload: record.class, version, dnssec_ok: flags & 0x80 != 0 })
+        record.is_root.then_some(Self { payload: record.class, version, dnssec_ok: flags & 0x80 != 0, keepalive })
     }
 }
 

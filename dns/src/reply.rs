@@ -6,10 +6,10 @@ use hickory_proto::rr::{DNSClass, RecordType};
 
 use crate::answer::{Answer, PROHIBITED, RrSet, answer};
 use crate::metrics::Transport;
-use crate::node::MAX_CHARACTER_STRING;
+use crate::node::{MAX_CHARACTER_STRING, Reason};
 use crate::path::Path;
 use crate::policy::Admission;
-use crate::query::{Edns, HEADER, Query, Question};
+use crate::query::{Edns, HEADER, KEEPALIVE, Query, Question};
 use crate::tree::{Data, Target};
 use crate::zone::{Found, Zone};
 use crate::zones::Zones;
@@ -43,6 +43,8 @@ pub struct Asked {
     pub transport: Transport,
     /// What may become of it.
     pub admission: Admission,
+    /// Tenths of a second for which its connection may be silent, which clients may ask for (RFC 7828); over UDP none.
+    pub keep: u16,
     /// A random number, by which some of very many records are chosen.
     pub throw: u32,
 }
@@ -66,7 +68,7 @@ pub struct Replied {
 /// header.
 pub fn reply(zones: &Zones, message: &[u8], asked: Asked, out: &mut Vec<u8>) -> Option<Replied> {
     let query = Query::read(message)?;
-    let Asked { transport, admission, throw } = asked;
+    let Asked { transport, admission, keep, throw } = asked;
     let answer = match admission {
         Admission::Answered => answer(zones, &query),
         Admission::Slowed => Answer::empty(ResponseCode::NoError, None),
@@ -78,7 +80,7 @@ pub fn reply(zones: &Zones, message: &[u8], asked: Asked, out: &mut Vec<u8>) -> 
         Transport::Tcp => u16::MAX,
     };
     let is_slowed = admission == Admission::Slowed;
-    let mut reply = Reply { begin: out.len(), limit: limit.into(), is_slowed, throw, out };
+    let mut reply = Reply { begin: out.len(), limit: limit.into(), is_slowed, keep, throw, out };
     Some(reply.write(&query, &answer, edns))
 }
 
@@ -91,6 +93,7 @@ struct Reply<'o> {
     limit: usize,
     /// Whether all of it is for another time.
     is_slowed: bool,
+    keep: u16,
     throw: u32,
 }
 
@@ -108,14 +111,16 @@ impl Reply<'_> {
         }
         // OPT comes last and is always there (RFC 6891, section 7).
         let why = answer.why.filter(|_| edns.is_some());
-        self.limit -= edns.map_or(0, |_| OPT) + why.map_or(0, |why| OPTION + 2 + why.text.len());
+        let keep = edns.filter(|edns| edns.keepalive && self.keep > 0).map(|_| self.keep);
+        self.limit -= edns.map_or(0, |_| OPT);
+        self.limit -= why.map_or(0, |why| OPTION + 2 + why.text.len()) + keep.map_or(0, |_| OPTION + 2);
         let end_of_question = self.out.len();
         let sections = self.sections(answer, question).ok();
         if sections.is_none() {
             self.out.truncate(end_of_question);
         }
         if let Some(edns) = edns {
-            self.opt(answer, edns);
+            self.opt(answer.rcode, edns, why, keep);
         }
         // Copies id, opcode, RD and CD; RA stays 0, there is no recursion.
         let truncated = sections.is_none() || self.is_slowed;
@@ -301,17 +306,22 @@ impl Reply<'_> {
     }
 
     /// The OPT record, for which there is always room.
-    fn opt(&mut self, answer: &Answer<'_, '_>, asked: Edns) {
+    fn opt(&mut self, rcode: ResponseCode, asked: Edns, why: Option<Reason<'_>>, keep: Option<u16>) {
         let [k0, k1] = u16::from(RecordType::OPT).to_be_bytes();
         let [p0, p1] = MAX_PAYLOAD.to_be_bytes();
         let flags = u8::from(asked.dnssec_ok) << 7;
-        self.out.extend_from_slice(&[0, k0, k1, p0, p1, answer.rcode.high(), 0, flags, 0]);
-        let Some(why) = answer.why else { return self.out.extend_from_slice(&[0, 0]) };
-        let len = 2 + count(why.text.len());
-        for number in [len + count(OPTION), EXTENDED_ERROR, len, why.code.into()] {
-            self.out.extend_from_slice(&number.to_be_bytes());
+        self.out.extend_from_slice(&[0, k0, k1, p0, p1, rcode.high(), 0, flags, 0, 0, 0]);
+        let begin = self.out.len();
+        let mut put = |numbers: &[u16]| numbers.iter().for_each(|number| self.out.extend(number.to_be_bytes()));
+        if let Some(keep) = keep {
+            put(&[KEEPALIVE, 2, keep]);
         }
-        self.out.extend_from_slice(why.text);
+        if let Some(why) = why {
+            put(&[EXTENDED_ERROR, 2 + count(why.text.len()), why.code.into()]);
+            self.out.extend_from_slice(why.text);
+        }
+        let options = count(self.out.len() - begin).to_be_bytes();
+        self.out[begin - 2..begin].copy_from_slice(&options);
     }
 }
 

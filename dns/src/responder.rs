@@ -36,6 +36,15 @@ pub struct Responder {
     pub logs: bool,
 }
 
+/// Where a message came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    pub(crate) transport: Transport,
+    /// Tenths of a second for which its connection may be silent; over UDP none.
+    pub(crate) keep: u16,
+}
+
 /// Who knows names that are in none of the zones.
 pub trait Elsewhere: Send + Sync {
     /// The answer to a message, or none if it is to have none. Begins nothing before it is polled.
@@ -59,12 +68,13 @@ pub(crate) enum Response {
 
 impl Responder {
     /// Adds the answer to a message to `out`.
-    pub(crate) fn respond(&self, message: &[u8], client: IpAddr, transport: Transport, out: &mut Vec<u8>) -> Response {
+    pub(crate) fn respond(&self, message: &[u8], client: Client, out: &mut Vec<u8>) -> Response {
+        let Client { address, transport, keep } = client;
         let throw = (self.throw)();
         let begun = throw.is_multiple_of(TIMED).then(Instant::now);
         let begin = out.len();
-        let admission = self.policy.admit(client, transport);
-        let replied = reply(&self.zones.load(), message, Asked { transport, admission, throw }, out);
+        let admission = self.policy.admit(address, transport);
+        let replied = reply(&self.zones.load(), message, Asked { transport, admission, keep, throw }, out);
         let Some(replied) = replied else {
             self.metrics.dropped();
             return Response::Silent;
@@ -78,7 +88,7 @@ impl Responder {
         }
         self.metrics.replied(transport, admission, replied, begun.map(|begun| begun.elapsed()));
         if self.logs {
-            log(message, client, transport, replied);
+            log(message, address, transport, replied);
         }
         Response::Replied
     }

@@ -7,7 +7,7 @@
 
 use std::future::ready;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::metrics::Transport;
-use crate::responder::{Responder, Response};
+use crate::responder::{Client, Responder, Response};
 use crate::seats::Seats;
 
 /// A client that does not take its answer for so long is gone.
@@ -57,7 +57,7 @@ pub(crate) struct Listener {
 
 struct Connection {
     stream: TcpStream,
-    client: IpAddr,
+    client: Client,
     responder: Responder,
     idle: Duration,
     shutdown: CancellationToken,
@@ -120,6 +120,11 @@ impl Listener {
         }
     }
 
+    /// What a client is told when it asks (RFC 7828, section 3.1), in tenths of a second.
+    fn keep(&self) -> u16 {
+        u16::try_from(self.idle.as_millis() / 100).unwrap_or(u16::MAX)
+    }
+
     fn admit(&self, (stream, peer): (TcpStream, SocketAddr), tasks: &mut JoinSet<()>) {
         // A closed connection is tried elsewhere within milliseconds; one that waits costs its client a timeout.
         let Some(seat) = self.seats.take(peer.ip()) else {
@@ -129,7 +134,7 @@ impl Listener {
         let open = self.responder.metrics.open();
         let connection = Connection {
             stream,
-            client: peer.ip(),
+            client: Client { address: peer.ip(), transport: Transport::Tcp, keep: self.keep() },
             responder: self.responder.clone(),
             idle: self.idle,
             shutdown: self.shutdown.clone(),
@@ -222,7 +227,7 @@ impl Connection {
             at += 2 + length;
             let begin = self.replies.len();
             self.replies.extend_from_slice(&[0; 2]);
-            match self.responder.respond(message, self.client, Transport::Tcp, &mut self.replies) {
+            match self.responder.respond(message, self.client, &mut self.replies) {
                 Response::Replied => {}
                 Response::Silent => {
                     self.replies.truncate(begin);

@@ -11,7 +11,8 @@ use crate::zone::Apex;
 use crate::zones::Zones;
 
 /// A message that came over TCP.
-pub(crate) const OVER_TCP: Asked = Asked { transport: Transport::Tcp, admission: Admission::Answered, throw: 0 };
+pub(crate) const OVER_TCP: Asked =
+    Asked { transport: Transport::Tcp, admission: Admission::Answered, keep: 300, throw: 0 };
 
 /// A name by its text.
 pub(crate) fn n(name: &str) -> Name {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::metrics::Transport;
-use crate::responder::{Pending, Responder, Response};
+use crate::responder::{Client, Pending, Responder, Response};
 
 /// The largest datagram: what is longer than any query that could be answered is still read whole.
 const DATAGRAM: usize = 65_535;
@@ -128,9 +128,10 @@ impl Socket {
         peer: &SocketAddrAny,
         reply: &mut Vec<u8>,
     ) -> Option<Pending> {
-        let client = SocketAddr::try_from(peer.clone()).ok()?.ip();
+        let address = SocketAddr::try_from(peer.clone()).ok()?.ip();
+        let client = Client { address, transport: Transport::Udp, keep: 0 };
         reply.clear();
-        match responder.respond(query, client, Transport::Udp, reply) {
+        match responder.respond(query, client, reply) {
             Response::Replied => self.send(reply, peer),
             Response::Silent => {}
             Response::Elsewhere(pending) => return Some(pending),

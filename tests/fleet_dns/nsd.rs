@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Services, each with an address or some, a port or two, and endpoints with names.
 const SERVICES: u16 = 400;
+
+/// Names as nobody gives them.
+const ODD: u8 = 60;
 
 /// Types of which there is something, and others.
 const KINDS: [u16; 19] = [1, 28, 33, 16, 6, 2, 1, 28, 33, 5, 12, 15, 35, 43, 46, 48, 64, 65, 257];
@@ -92,16 +94,39 @@ fn zone(random: &mut Rng) -> (Zone, Vec<Name>) {
         let (_, errors) = zone.set_all(&name(&owner), nodes).unwrap();
         assert_eq!(errors, []);
     }
+    for number in 0..ODD {
+        let owner = odd_name(random, number);
+        let a = vec![[10, 255, 0, number].into()];
+        zone.set(&owner, Node { ttl: 5, a, ..Node::default() }).unwrap();
+        names.push(owner);
+    }
     zone.set_serial(7);
     zone.set_complete(true);
     (zone, names)
 }
 
-/// The zone as a file: texts in quotes.
-fn zone_file(zone: &Zone) -> String {
-    let line = |line: &str| match line.split_once(" TXT ") {
-        Some((head, text)) => format!("{head} TXT \"{text}\"\n"),
-        None => format!("{line}\n"),
+/// A name of any octets, dots and spaces and upper case among them, and as long as a name can be.
+fn odd_name(random: &mut Rng, number: u8) -> Name {
+    let mut label = |len| (0..len).map(|_| random.u8(..)).collect::<Vec<_>>();
+    // With a length before each label, and the root's behind: 255 octets with `global.`, or fewer.
+    let labels = match number % 3 {
+        0 => vec![label(63), label(63), label(63), label(54)],
+        1 => vec![label(1), label(63)],
+        _ => vec![vec![b'.', b'A' + number % 26, b' ', b'\\'], vec![b'*', b'*'], label(8)],
+    };
+    Name::from_labels(labels.into_iter().chain([b"global".to_vec()])).unwrap()
+}
+
+/// The zone as a file: texts in quotes, and of odd names every octet as a number.
+fn zone_file(zone: &Zone, names: &[Name]) -> String {
+    let odd: BTreeMap<String, &Name> = names.iter().map(|name| (name.to_lowercase().to_string(), name)).collect();
+    let line = |line: &str| match (line.split_once(" TXT "), line.split_once(" 5 IN A 10.255.")) {
+        (Some((head, text)), _) => format!("{head} TXT \"{text}\"\n"),
+        (_, Some((owner, last))) => {
+            let octets = odd[owner].iter().map(|label| label.iter().map(|octet| format!("\\{octet:03}")).collect());
+            format!("{}. 5 IN A 10.255.{last}\n", octets.collect::<Vec<String>>().join("."))
+        }
+        (None, None) => format!("{line}\n"),
     };
     zone.to_string().lines().map(line).collect()
 }
@@ -109,16 +134,17 @@ fn zone_file(zone: &Zone) -> String {
 /// A name that is there, is not, or is somewhere around, in any case.
 fn some_name(random: &mut Rng, names: &[Name]) -> Name {
     let known = &names[random.usize(..names.len())];
-    let text = match random.u8(..10) {
-        0..5 => known.to_string(),
-        5 => format!("x.{known}"),
-        6 => known.base_name().to_string(),
-        7 => known.base_name().base_name().to_string(),
-        8 => format!("s{}.n{}.global.", random.u16(..2 * SERVICES), random.u8(..30)),
-        _ => ["example.com.", ".", "xglobal.", "com.global.example.", "*.n1.global."][random.usize(..5)].to_owned(),
+    let name = match random.u8(..10) {
+        0..5 => known.clone(),
+        5 => known.prepend_label("x").unwrap_or_else(|_| known.clone()),
+        6 => known.base_name(),
+        7 => known.base_name().base_name(),
+        8 => name(&format!("s{}.n{}.global.", random.u16(..2 * SERVICES), random.u8(..30))),
+        _ => name(["example.com.", ".", "xglobal.", "com.global.example.", "*.n1.global."][random.usize(..5)]),
     };
-    let cased = text.chars().map(|c| if random.bool() { c.to_ascii_uppercase() } else { c });
-    Name::from_str(&cased.collect::<String>()).unwrap()
+    let mut cased = |octet: &u8| if random.bool() { octet.to_ascii_uppercase() } else { octet.to_ascii_lowercase() };
+    let labels = name.iter().map(|label| label.iter().map(&mut cased).collect::<Vec<_>>());
+    Name::from_labels(labels.collect::<Vec<_>>()).unwrap()
 }
 
 fn some_query(random: &mut Rng, id: u16, names: &[Name]) -> Message {
@@ -201,7 +227,7 @@ async fn both_answer_alike() -> Result {
     let mut random = Rng::with_seed(SEED);
     let (zone, names) = zone(&mut random);
     let directory = tempfile::TempDir::new()?;
-    let file = zone_file(&zone);
+    let file = zone_file(&zone, &names);
     let nsd = Nsd::start(&Parts::from_environment()?, directory.path(), free_port()?, 1, "global", &file)?;
     let probe = || {
         let mut message = Message::new(1, MessageType::Query, OpCode::Query);

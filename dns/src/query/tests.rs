@@ -119,7 +119,7 @@ fn of_further_records_only_opt_counts() {
     // A client's subnet, RFC 7871.
     opt.options_mut().insert(EdnsOption::Unknown(8, vec![0, 1, 24, 0, 192, 0, 2]));
     message.set_edns(opt);
-    assert_eq!(edns(&message), Some(Edns { payload: 1400, version: 3, dnssec_ok: true }));
+    assert_eq!(edns(&message), Some(Edns { payload: 1400, version: 3, dnssec_ok: true, keepalive: false }));
 }
 
 #[test]

@@ -107,7 +107,7 @@ proptest! {
         }
         for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65_535)] {
             let mut out = b"before".to_vec();
-            let asked = Asked { transport, admission, throw };
+            let asked = Asked { transport, admission, keep: 300, throw };
             let replied = reply(&zones, &octets, asked, &mut out);
             prop_assert_eq!(replied.is_none(), octets[2] & 0x80 != 0);
             let reply = &out[6..];

@@ -15,7 +15,7 @@ use super::*;
 use crate::metrics::{Metrics, Transport};
 use crate::node::{ExtendedError, Node, Why};
 use crate::policy::{Policy, Rate};
-use crate::responder::{Elsewhere, Pending, Response};
+use crate::responder::{Client, Elsewhere, Pending, Response};
 use crate::testing::{apex, n};
 use crate::zone::Zone;
 use crate::zones::Zones;
@@ -439,7 +439,7 @@ fn a_query_allocates_nothing() {
     let zones = Arc::new(ArcSwap::from_pointee(Zones::new([Arc::new(zone)])));
     let responder = Responder { throw: || 7, ..responder(zones, Metrics::default()) };
     let mut out = Vec::with_capacity(65_535);
-    let client = "127.0.0.1".parse().unwrap();
+    let address = "127.0.0.1".parse().unwrap();
     for (name, kind, answers) in [
         ("h1.web.demo.global.", RecordType::AAAA, 1),
         ("H1.Web.Demo.svc.global.", RecordType::AAAA, 1),
@@ -459,7 +459,10 @@ fn a_query_allocates_nothing() {
             // The first load on a thread sets something up, and so does what is counted for the first time.
             let mut respond = || {
                 out.clear();
-                assert!(matches!(responder.respond(&query, client, transport, &mut out), Response::Replied));
+                assert!(matches!(
+                    responder.respond(&query, Client { address, transport, keep: 300 }, &mut out),
+                    Response::Replied
+                ));
             };
             respond();
             let counted = allocation_counter::measure(&mut respond);

@@ -67,7 +67,7 @@ pub(crate) fn judge(octets: &[u8]) {
         (Transport::Udp, Admission::Slowed),
         (Transport::Tcp, Admission::Prohibited),
     ] {
-        let asked = Asked { transport, admission, throw: 7 };
+        let asked = Asked { transport, admission, keep: 300, throw: 7 };
         let mut out = Vec::new();
         // How others read it, where they can.
         let theirs = Message::from_vec(octets).ok();
@@ -119,7 +119,7 @@ fn agree(theirs: &Message, read: &Message, admission: Admission) {
         && admission == Admission::Answered
     {
         let mut out = Vec::new();
-        let asked = Asked { transport: Transport::Tcp, admission, throw: 7 };
+        let asked = Asked { transport: Transport::Tcp, admission, keep: 300, throw: 7 };
         reply(&ZONES, &whole, asked, &mut out).expect("a reply");
         assert!(!is_broken(&Message::from_vec(&out).expect("a message")), "{theirs:?}");
     }
