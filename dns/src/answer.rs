@@ -76,12 +76,12 @@ pub(crate) fn answer<'z, 'q>(zones: &'z Zones, query: &'q Query<'_>) -> Answer<'
     };
     match (question.class, question.kind) {
         (DNSClass::IN, RecordType::AXFR | RecordType::IXFR) => refused(NO_TRANSFER),
-        (DNSClass::IN, _) => match zones.find(&question.path) {
+        (DNSClass::IN, _) => match zones.find(question.path) {
             Some(zone) => Answer { zone: Some(zone), ..aged(zones.stale(), inside(zone, question)) },
             // Health probes ask for the root, and are not to wait for anybody.
             None => Answer { is_foreign: question.path.labels() > 0, ..refused(NOT_OURS) },
         },
-        (DNSClass::CH, kind) => match zones.version(&question.path) {
+        (DNSClass::CH, kind) => match zones.version(question.path) {
             Some(version) if matches!(kind, RecordType::TXT | RecordType::ANY) => {
                 Answer::positive(RrSet::Version(version))
             }
@@ -123,7 +123,7 @@ fn aged<'z, 'q>(stale: Option<Stale>, answer: Answer<'z, 'q>) -> Answer<'z, 'q> 
 
 /// The question's name is the zone's to answer.
 fn inside<'z, 'q>(zone: &'z Zone, question: &'q Question<'_>) -> Answer<'z, 'q> {
-    let Some(found) = zone.find(&question.path) else {
+    let Some(found) = zone.find(question.path) else {
         return if zone.is_complete() {
             Answer { is_foreign: zone.is_shared(), ..Answer::negative(zone, ResponseCode::NXDomain, None) }
         } else {

@@ -48,6 +48,7 @@
 //! Read on in [`Node`] and [`Zone`] (what is held), [`reply()`] (what is said), [`Policy`] (to whom), [`Bound`] (how it gets
 //! out).
 
+mod depths;
 mod metrics;
 mod node;
 mod path;

@@ -17,9 +17,9 @@ const MAX_LABEL: usize = 63;
 #[derive(Clone, Copy)]
 pub(crate) struct Path {
     octets: [u8; MAX_OCTETS],
-    /// Where each label ends; zero stands before the first.
-    ends: [u8; MAX_LABELS + 1],
-    labels: usize,
+    /// How many of them there are, and how many labels.
+    len: u8,
+    labels: u8,
 }
 
 // === impl Path ===
@@ -27,7 +27,7 @@ pub(crate) struct Path {
 impl Path {
     /// No label at all.
     pub(crate) const fn root() -> Self {
-        Self { octets: [0; MAX_OCTETS], ends: [0; MAX_LABELS + 1], labels: 0 }
+        Self { octets: [0; MAX_OCTETS], len: 0, labels: 0 }
     }
 
     /// The labels of `name` without the topmost `above`.
@@ -37,47 +37,50 @@ impl Path {
         path
     }
 
-    /// The uncompressed name that a message has here, and how many octets it takes; `None` for anything else.
-    pub(crate) fn read(message: &[u8]) -> Option<(Self, usize)> {
-        let mut begins = [0; MAX_LABELS];
-        let (mut at, mut labels) = (0, 0);
+    /// Becomes the uncompressed name that a message has here, and says how many octets it takes; `None` for anything else. It
+    /// is a large thing, which is why it is not made here.
+    pub(crate) fn read(&mut self, message: &[u8]) -> Option<usize> {
+        let mut begins = [0_u8; MAX_LABELS];
+        let (mut end, mut labels) = (0_u8, 0_u8);
         loop {
-            let len = usize::from(*message.get(at)?);
+            let at = usize::from(end);
+            let len = *message.get(at)?;
             if len == 0 {
                 break;
             }
-            if len > MAX_LABEL || at + 1 + len > MAX_OCTETS {
+            if usize::from(len) > MAX_LABEL || at + 1 + usize::from(len) > MAX_OCTETS {
                 return None;
             }
-            begins[labels] = at;
-            labels += 1;
-            at += 1 + len;
+            begins[usize::from(labels)] = end;
+            (end, labels) = (end + 1 + len, labels + 1);
         }
-        let name = message.get(..at)?;
-        let mut path = Self::root();
-        let mut end = at;
-        for begin in begins[..labels].iter().rev() {
-            let label = &name[begin + 1..end];
-            path.push(label);
-            end = *begin;
+        let (mut at, mut above) = (0, usize::from(end));
+        for begin in begins[..usize::from(labels)].iter().rev().map(|begin| usize::from(*begin)) {
+            let label = message.get(begin..above)?;
+            self.octets[at..at + label.len()].copy_from_slice(label);
+            (at, above) = (at + label.len(), begin);
         }
-        Some((path, at + 1))
+        // No length is a letter.
+        self.octets[..at].make_ascii_lowercase();
+        (self.len, self.labels) = (end, labels);
+        Some(at + 1)
     }
 
     /// What `relative` is below the topmost `labels` of this; `None` when that is too long for a name.
     pub(crate) fn below(&self, labels: usize, relative: &[u8]) -> Option<Self> {
-        let mut path = *self;
-        path.labels = labels.min(self.labels);
-        if path.octets().len() + relative.len() > MAX_OCTETS {
-            return None;
-        }
-        each_label(relative).for_each(|label| path.push(label));
+        let above = self.above(labels);
+        let len = above.len() + relative.len();
+        let mut path = Self::root();
+        path.octets[..above.len()].copy_from_slice(above);
+        path.octets.get_mut(above.len()..len)?.copy_from_slice(relative);
+        path.len = u8::try_from(len).ok()?;
+        path.labels = u8::try_from(labels + each_label(relative).count()).ok()?;
         Some(path)
     }
 
     /// Adds a label at the lower end. What does not fit into a name is left out: names come from where they were checked.
     fn push(&mut self, label: &[u8]) {
-        let at = usize::from(self.ends[self.labels]);
+        let at = usize::from(self.len);
         let end = at + 1 + label.len();
         if label.len() > MAX_LABEL || end > MAX_OCTETS {
             return;
@@ -87,22 +90,22 @@ impl Path {
         self.octets[at + 1..end].copy_from_slice(label);
         self.octets[at + 1..end].make_ascii_lowercase();
         self.labels += 1;
-        self.ends[self.labels] = u8::try_from(end).unwrap_or_default();
+        self.len = u8::try_from(end).unwrap_or_default();
     }
 
     /// All labels.
     pub(crate) fn octets(&self) -> &[u8] {
-        self.above(self.labels)
+        &self.octets[..usize::from(self.len)]
     }
 
     /// How many labels there are.
     pub(crate) fn labels(&self) -> usize {
-        self.labels
+        self.labels.into()
     }
 
-    /// The topmost `labels`.
+    /// The topmost `labels`, or all where there are not so many.
     pub(crate) fn above(&self, labels: usize) -> &[u8] {
-        &self.octets[..usize::from(self.ends[labels])]
+        topmost(self.octets(), labels).unwrap_or(self.octets())
     }
 
     /// The same as a name, absolute.
@@ -114,11 +117,24 @@ impl Path {
 
     /// Writes it as an absolute name, uncompressed.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        for label in self.ends[..=self.labels].windows(2).rev() {
-            out.extend_from_slice(&self.octets[usize::from(label[0])..usize::from(label[1])]);
+        let begin = out.len();
+        out.resize(begin + self.octets().len() + 1, 0);
+        // From its end on, before the root.
+        let (mut at, mut rest) = (out.len() - 1, self.octets());
+        while let Some(label) = topmost(rest, 1).filter(|label| !label.is_empty()) {
+            out[at - label.len()..at].copy_from_slice(label);
+            (at, rest) = (at - label.len(), &rest[label.len()..]);
         }
-        out.push(0);
     }
+}
+
+/// The topmost `labels` of a path's octets; `None` where there are not so many.
+pub(crate) fn topmost(path: &[u8], labels: usize) -> Option<&[u8]> {
+    let mut end = 0;
+    for _ in 0..labels {
+        end += 1 + usize::from(*path.get(end)?);
+    }
+    path.get(..end)
 }
 
 /// The labels of a path's octets, from the top down, without their lengths.
@@ -156,9 +172,11 @@ mod tests {
             let theirs = Name::read(&mut decoder).ok();
             let compressed = |name: &Name| name.iter().map(|label| 1 + label.len()).sum::<usize>() + 1 != decoder.index();
             let theirs = theirs.filter(|name| !compressed(name));
-            let ours = Path::read(&message);
-            prop_assert_eq!(ours.map(|(_, octets)| octets), theirs.as_ref().map(|_| decoder.index()));
-            if let Some(((path, _), name)) = ours.zip(theirs) {
+            // Whatever it was before.
+            let mut path = Path::new(&n("some.other.name.altogether."), 0);
+            let ours = path.read(&message);
+            prop_assert_eq!(ours, theirs.as_ref().map(|_| decoder.index()));
+            if let Some(name) = theirs {
                 let expected = Path::new(&name, 0);
                 prop_assert_eq!(path.octets(), expected.octets());
                 let mut written = Vec::new();
@@ -177,6 +195,7 @@ mod tests {
         let host = path.below(2, b"\x01a\x01b").map(|path| path.octets().to_vec());
         assert_eq!(host.as_deref(), Some(&b"\x06global\x04demo\x01a\x01b"[..]));
         assert_eq!(ends(path.octets()), [0, 7, 12, 16]);
+        assert_eq!((topmost(path.octets(), 3), topmost(path.octets(), 4)), (Some(path.octets()), None));
         let long = n(&format!("{0}.{0}.{0}.", "a".repeat(62)));
         assert!(Path::new(&long, 0).below(3, &[62; 63]).is_some() && Path::new(&long, 0).below(3, &[65; 66]).is_none());
     }

@@ -50,7 +50,7 @@ pub(crate) struct Question<'m> {
     /// All of it as it came, with its case (0x20).
     pub(crate) octets: &'m [u8],
     /// The name.
-    pub(crate) path: Path,
+    pub(crate) path: &'m Path,
     pub(crate) kind: RecordType,
     pub(crate) class: DNSClass,
 }
@@ -70,8 +70,9 @@ pub(crate) struct Edns {
 // === impl Query ===
 
 impl<'m> Query<'m> {
-    /// Reads a message; `None` for one that is never answered: shorter than a header, or an answer itself.
-    pub(crate) fn read(message: &'m [u8]) -> Option<Self> {
+    /// Reads a message, and its question's name into `path`; `None` for one that is never answered: shorter than a header,
+    /// or an answer itself.
+    pub(crate) fn read(message: &'m [u8], path: &'m mut Path) -> Option<Self> {
         let (header, rest) = message.split_first_chunk::<HEADER>()?;
         let [id0, id1, flags, more, counts @ ..] = *header;
         if flags & 0x80 != 0 {
@@ -82,7 +83,7 @@ impl<'m> Query<'m> {
             op_code: flags >> 3 & 0xf,
             recursion_desired: flags & 1 != 0,
             checking_disabled: more & 0x10 != 0,
-            body: Body::read(rest, counts),
+            body: Body::read(rest, counts, path),
         })
     }
 }
@@ -91,13 +92,13 @@ impl<'m> Query<'m> {
 
 impl<'m> Body<'m> {
     /// `counts` are those of the four sections.
-    fn read(body: &'m [u8], counts: [u8; 8]) -> Option<Self> {
+    fn read(body: &'m [u8], counts: [u8; 8], path: &'m mut Path) -> Option<Self> {
         let (counts, _) = counts.as_chunks::<2>();
         let [questions, answers, authorities, additionals] = [0, 1, 2, 3].map(|at| u16::from_be_bytes(counts[at]));
         let mut rest = body;
         let mut question = None;
         if questions == 1 {
-            let (asked, behind) = Question::read(rest)?;
+            let (asked, behind) = Question::read(rest, path)?;
             (question, rest) = (Some(asked), behind);
         } else {
             for _ in 0..questions {
@@ -126,8 +127,8 @@ impl<'m> Body<'m> {
 // === impl Question ===
 
 impl<'m> Question<'m> {
-    fn read(octets: &'m [u8]) -> Option<(Self, &'m [u8])> {
-        let (path, len) = Path::read(octets)?;
+    fn read(octets: &'m [u8], path: &'m mut Path) -> Option<(Self, &'m [u8])> {
+        let len = path.read(octets)?;
         let (octets, rest) = octets.split_at_checked(len + QUESTION_TAIL)?;
         let number = |at: usize| u16::from_be_bytes([octets[at], octets[at + 1]]);
         let (kind, class) = (RecordType::from(number(len)), DNSClass::from(number(len + 2)));

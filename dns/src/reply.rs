@@ -11,7 +11,7 @@ use crate::path::Path;
 use crate::policy::Admission;
 use crate::query::{Edns, HEADER, KEEPALIVE, Query, Question};
 use crate::tree::{Data, Target};
-use crate::zone::{Found, Zone};
+use crate::zone::Zone;
 use crate::zones::Zones;
 
 /// What goes through every path without fragments (DNS flag day 2020).
@@ -67,7 +67,8 @@ pub struct Replied {
 /// Answers one message: adds the reply's octets to `out`. Adds nothing for what is never answered: an answer, or less than a
 /// header.
 pub fn reply(zones: &Zones, message: &[u8], asked: Asked, out: &mut Vec<u8>) -> Option<Replied> {
-    let query = Query::read(message)?;
+    let mut path = Path::root();
+    let query = Query::read(message, &mut path)?;
     let Asked { transport, admission, keep, throw } = asked;
     let answer = match admission {
         Admission::Answered => answer(zones, &query),
@@ -151,7 +152,7 @@ impl Reply<'_> {
     fn sections(&mut self, answer: &Answer<'_, '_>, question: Option<&Question<'_>>) -> Result<[u16; 3], Full> {
         let Some(set) = &answer.answers else {
             let Some((zone, question)) = answer.negative.zip(question) else { return Ok([0; 3]) };
-            self.negative(zone, &question.path)?;
+            self.negative(zone, question.path)?;
             return Ok([0, 1, 0]);
         };
         let begin_of_answers = self.out.len();
@@ -181,7 +182,10 @@ impl Reply<'_> {
                 self.record(QUESTION, RecordType::TXT, DNSClass::CH, 0, |out| write_text(out, version.as_bytes()))?;
                 Ok(1)
             }
-            RrSet::Data(_, kind @ (RecordType::A | RecordType::AAAA), found) => self.addresses(QUESTION, *kind, found),
+            RrSet::Data(_, kind @ (RecordType::A | RecordType::AAAA), found) => {
+                let Some(data) = &found.data else { return Ok(0) };
+                self.addresses(QUESTION, *kind, data)
+            }
             RrSet::Data(_, RecordType::SRV, found) => {
                 let Some(data) = found.data else { return Ok(0) };
                 let mut records = 0;
@@ -217,8 +221,7 @@ impl Reply<'_> {
     }
 
     /// All addresses of one family that a name has; `owner` is where the message has the name.
-    fn addresses(&mut self, owner: usize, kind: RecordType, found: &Found<'_, '_>) -> Result<u16, Full> {
-        let Some(data) = found.data else { return Ok(0) };
+    fn addresses(&mut self, owner: usize, kind: RecordType, data: &Data<'_>) -> Result<u16, Full> {
         let (throw, mut records) = (self.throw, 0);
         let mut put = |octets: &[u8]| {
             records += 1;
@@ -244,7 +247,7 @@ impl Reply<'_> {
         match set {
             RrSet::Ns(zone) => {
                 for server in zone.servers() {
-                    records += self.addresses_of(zone, server, at + RECORD_HEAD)?;
+                    records += self.addresses_of(within(zone, server), at + RECORD_HEAD)?;
                     at += RECORD_HEAD + server.octets().len() + 1;
                 }
             }
@@ -252,13 +255,19 @@ impl Reply<'_> {
                 let Some(data) = &found.data else { return Ok(0) };
                 let all = self.targets(data);
                 for (number, srv) in all.clone().enumerate() {
-                    let Some(target) = srv.path(found.path, found.owner) else { continue };
+                    let (host, len) = match found.beside(&srv) {
+                        Some((data, len)) => (Some(data), len),
+                        None => {
+                            let Some(target) = srv.path(found.path, found.owner) else { continue };
+                            (within(zone, &target), target.octets().len())
+                        }
+                    };
                     // They are in order of their numbers, so one target may come again only with others.
                     let is_again = |known: Target<'_>| known.octets != srv.octets && known.is_at(&srv);
                     if !all.clone().take(number).any(is_again) {
-                        records += self.addresses_of(zone, &target, at + RECORD_HEAD + srv.octets.len())?;
+                        records += self.addresses_of(host, at + RECORD_HEAD + srv.octets.len())?;
                     }
-                    at += RECORD_HEAD + srv.octets.len() + target.octets().len() + 1;
+                    at += RECORD_HEAD + srv.octets.len() + len + 1;
                 }
             }
             _ => {}
@@ -266,13 +275,11 @@ impl Reply<'_> {
         Ok(records)
     }
 
-    /// The addresses of a name that was written at `at`, if it is the zone's.
-    fn addresses_of(&mut self, zone: &Zone, name: &Path, at: usize) -> Result<u16, Full> {
-        let Some(found) = Some(name).filter(|name| zone.covers(name)).and_then(|name| zone.find(name)) else {
-            return Ok(0);
-        };
+    /// The addresses of a name that was written at `at`.
+    fn addresses_of(&mut self, host: Option<Data<'_>>, at: usize) -> Result<u16, Full> {
+        let Some(host) = host else { return Ok(0) };
         let owner = at - self.begin;
-        Ok(self.addresses(owner, RecordType::A, &found)? + self.addresses(owner, RecordType::AAAA, &found)?)
+        Ok(self.addresses(owner, RecordType::A, &host)? + self.addresses(owner, RecordType::AAAA, &host)?)
     }
 
     /// The SOA of a negative answer. Its owner is the end of the question's name.
@@ -323,6 +330,11 @@ impl Reply<'_> {
         let options = count(self.out.len() - begin).to_be_bytes();
         self.out[begin - 2..begin].copy_from_slice(&options);
     }
+}
+
+/// What a name holds, if it is the zone's.
+fn within<'z>(zone: &'z Zone, name: &Path) -> Option<Data<'z>> {
+    Some(name).filter(|name| zone.covers(name)).and_then(|name| zone.find(name))?.data
 }
 
 /// A text as character-strings (RFC 1035, section 3.3.14). An empty one is one; none at all would not be a TXT record.

@@ -257,6 +257,11 @@ impl Target<'_> {
         above.below(labels, self.relative)
     }
 
+    /// Its path below the owner of the tree, where it is there.
+    pub(crate) fn inside(&self) -> Option<&[u8]> {
+        self.is_inside.then_some(self.relative)
+    }
+
     /// Whether two of one tree have the same name.
     pub(crate) fn is_at(&self, other: &Self) -> bool {
         (self.is_inside, self.relative) == (other.is_inside, other.relative)

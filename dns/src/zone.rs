@@ -12,9 +12,10 @@ use std::sync::Arc;
 use hickory_proto::rr::{LowerName, Name, RecordType};
 use rpds::HashTrieMapSync;
 
+use crate::depths::Depths;
 use crate::node::{ExtendedError, Node, Why, canonical, sorted};
-use crate::path::{Path, ends};
-use crate::tree::{Data, Held, Tree};
+use crate::path::{Path, ends, topmost};
+use crate::tree::{Data, Held, Target, Tree};
 
 /// What one message carries over TCP: 65,535 octets less header, question, SOA and OPT at their largest.
 const MAX_RRSET: usize = 64_000;
@@ -55,6 +56,8 @@ pub struct Zone {
     mirror: Option<Box<[u8]>>,
     /// By their paths below the apex.
     names: HashTrieMapSync<Box<[u8]>, Entry>,
+    /// Of those that were set.
+    depths: Depths,
 }
 
 /// Why a zone or a node is not accepted. The zone is unchanged.
@@ -113,8 +116,23 @@ pub(crate) struct Found<'z, 'q> {
     /// How many of its labels are those of the owner that its data was set with.
     pub(crate) owner: usize,
     pub(crate) is_apex: bool,
+    /// Of that owner.
+    tree: Option<&'z Tree>,
     /// Absent for an empty non-terminal.
     pub(crate) data: Option<Data<'z>>,
+}
+
+// === impl Found ===
+
+impl<'z> Found<'z, '_> {
+    /// What a target holds that was set together with the name, and the octets of its path.
+    pub(crate) fn beside(&self, target: &Target<'_>) -> Option<(Data<'z>, usize)> {
+        let (tree, below) = self.tree.zip(target.inside())?;
+        match tree.find(below) {
+            Held::Data(data) => Some((data, self.path.above(self.owner).len() + below.len())),
+            Held::Above | Held::Nothing => None,
+        }
+    }
 }
 
 // === impl Zone ===
@@ -140,6 +158,7 @@ impl Zone {
             shared: false,
             mirror: None,
             names: HashTrieMapSync::new_sync().insert(Box::default(), Entry::default()),
+            depths: Depths::default(),
         })
     }
 
@@ -211,6 +230,9 @@ impl Zone {
         if known.and_then(|entry| entry.tree.as_ref()) == Some(&tree) {
             return false;
         }
+        if known.is_none_or(|entry| entry.tree.is_none()) {
+            self.depths.add(path.labels());
+        }
         let children = known.map(|entry| entry.children);
         let entry = Entry { tree: Some(tree), children: children.unwrap_or_default() };
         self.names.insert_mut(path.octets().into(), entry);
@@ -228,6 +250,7 @@ impl Zone {
             return false;
         };
         let children = entry.children;
+        self.depths.remove(path.labels());
         self.names.insert_mut(path.octets().into(), Entry { tree: None, children });
         self.prune(path.octets());
         true
@@ -303,36 +326,28 @@ impl Zone {
     /// What there is at a name that is covered; `None` when neither it nor a descendant was set.
     pub(crate) fn find<'q>(&self, path: &'q Path) -> Option<Found<'_, 'q>> {
         let apex = self.path();
-        let mut top = apex.labels();
-        let mut below = &path.octets()[apex.octets().len()..];
+        let below = &path.octets()[apex.octets().len()..];
         let is_apex = below.is_empty();
         let mirrored = self.mirror.as_deref().and_then(|label| below.strip_prefix(label));
-        if let Some(mirrored) = mirrored {
-            (top, below) = (top + 1, mirrored);
-            if below.is_empty() {
-                return Some(Found { path, owner: top, is_apex, data: None });
+        // Below the mirror there is nothing that is directly below the apex, but for names that have something below.
+        let (top, least, below) = match mirrored {
+            Some(below) => (apex.labels() + 1, 2, below),
+            None => (apex.labels(), 0, below),
+        };
+        let found = |owner, tree, data| Some(Found { path, owner, is_apex, tree, data });
+        for labels in self.depths.iter().filter(|labels| *labels >= least) {
+            let Some(owner) = topmost(below, labels) else { continue };
+            let Some(tree) = self.names.get(owner).and_then(|entry| entry.tree.as_ref()) else { continue };
+            match tree.find(&below[owner.len()..]) {
+                Held::Data(data) => return found(top + labels, Some(tree), Some(data)),
+                Held::Above => return found(top + labels, Some(tree), None),
+                Held::Nothing => {}
             }
         }
-        let begin = path.octets().len() - below.len();
-        let entry = self.names.get(below);
-        // Nearly every name that is asked for is an owner itself.
-        if let Some(Held::Data(data)) = entry.and_then(|entry| entry.tree.as_ref()).map(|tree| tree.find(&[])) {
-            let is_hidden = mirrored.is_some() && path.labels() == top + 1;
-            return Some(Found { path, owner: path.labels(), is_apex, data: Some(data) }).filter(|_| !is_hidden);
-        }
-        // What is directly below the apex is not below the mirror, and has nothing there either.
-        let top = if mirrored.is_some() { top + 2 } else { top };
-        let held = (top..=path.labels()).rev().find_map(|owner| {
-            let end = path.above(owner).len() - begin;
-            let tree = self.names.get(&below[..end])?.tree.as_ref()?;
-            match tree.find(&below[end..]) {
-                Held::Data(data) => Some((owner, Some(data))),
-                Held::Above => Some((owner, None)),
-                Held::Nothing => None,
-            }
-        });
-        let (owner, data) = held.or_else(|| entry.map(|_| (path.labels(), None)))?;
-        Some(Found { path, owner, is_apex, data })
+        // The apex of the mirror is one of them.
+        let entry = self.names.get(below)?;
+        let is_hidden = mirrored.is_some() && !below.is_empty() && entry.children == 0;
+        found(path.labels(), None, None).filter(|_| !is_hidden)
     }
 
     /// An entry came into being: its parent has one child more, and may come into being with it.

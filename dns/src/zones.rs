@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hickory_proto::rr::Name;
 use rpds::HashTrieMapSync;
 
+use crate::depths::Depths;
 use crate::path::Path;
 use crate::zone::Zone;
 
@@ -22,8 +23,8 @@ const MAX_VERSION: usize = 60;
 pub struct Zones {
     /// By their apexes.
     zones: HashTrieMapSync<Box<[u8]>, Arc<Zone>>,
-    /// How many labels apexes have, the most first, and how many have so many.
-    depths: Vec<(usize, usize)>,
+    /// Of the apexes.
+    depths: Depths,
     version: Option<Arc<str>>,
     stale: Option<Stale>,
 }
@@ -53,10 +54,7 @@ impl Zones {
         let is_new = !self.zones.contains_key(zone.path().octets());
         self.zones.insert_mut(zone.path().octets().into(), zone);
         if is_new {
-            match self.depths.binary_search_by(|(known, _)| labels.cmp(known)) {
-                Ok(at) => self.depths[at].1 += 1,
-                Err(at) => self.depths.insert(at, (labels, 1)),
-            }
+            self.depths.add(labels);
         }
     }
 
@@ -64,10 +62,7 @@ impl Zones {
     pub fn remove(&mut self, apex: &Name) {
         let path = Path::new(apex, 0);
         if self.zones.remove_mut(path.octets()) {
-            if let Some(depth) = self.depths.iter_mut().find(|(labels, _)| *labels == path.labels()) {
-                depth.1 -= 1;
-            }
-            self.depths.retain(|(_, zones)| *zones > 0);
+            self.depths.remove(path.labels());
         }
     }
 
@@ -87,7 +82,7 @@ impl Zones {
 
     /// The zone that `path` belongs to.
     pub(crate) fn find(&self, path: &Path) -> Option<&Zone> {
-        let depths = self.depths.iter().map(|(labels, _)| *labels).filter(|labels| *labels <= path.labels());
+        let depths = self.depths.iter().filter(|labels| *labels <= path.labels());
         depths.map(|labels| path.above(labels)).find_map(|apex| self.zones.get(apex)).map(|zone| &**zone)
     }
 

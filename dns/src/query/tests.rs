@@ -8,12 +8,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::{n, query};
 
-fn body(message: &[u8]) -> Option<Body<'_>> {
-    Query::read(message).expect("a query").body
+fn body<'m>(message: &'m [u8], path: &'m mut Path) -> Option<Body<'m>> {
+    Query::read(message, path).expect("a query").body
 }
 
 fn edns(message: &Message) -> Option<Edns> {
-    body(&message.to_vec().unwrap()).expect("it can be read").edns
+    body(&message.to_vec().unwrap(), &mut Path::root()).expect("it can be read").edns
 }
 
 proptest! {
@@ -40,7 +40,8 @@ proptest! {
             let at = at.index(octets.len());
             octets[at] = value;
         }
-        let ours = Query::read(&octets);
+        let mut path = Path::root();
+        let ours = Query::read(&octets, &mut path);
         let Ok(theirs) = Message::from_vec(&octets) else { return Ok(()) };
         if theirs.metadata.message_type == MessageType::Response {
             prop_assert!(ours.is_none());
@@ -74,7 +75,8 @@ proptest! {
     /// Whatever comes: no panic, and nothing is read beyond its end.
     #[test]
     fn any_octets_are_read_or_not(octets in prop::collection::vec(any::<u8>(), 0..200)) {
-        if let Some(Query { body: Some(Body { question: Some(question), .. }), .. }) = Query::read(&octets) {
+        let mut path = Path::root();
+        if let Some(Query { body: Some(Body { question: Some(question), .. }), .. }) = Query::read(&octets, &mut path) {
             prop_assert!(question.octets.len() <= octets.len() - HEADER);
         }
     }
@@ -84,9 +86,11 @@ proptest! {
 fn what_is_never_answered() {
     let mut message = query(&n("web.global."), RecordType::A);
     let whole = message.to_vec().unwrap();
-    assert!(Query::read(&whole[..HEADER - 1]).is_none() && Query::read(&[]).is_none());
+    assert!(
+        Query::read(&whole[..HEADER - 1], &mut Path::root()).is_none() && Query::read(&[], &mut Path::root()).is_none()
+    );
     message.metadata.message_type = MessageType::Response;
-    assert!(Query::read(&message.to_vec().unwrap()).is_none());
+    assert!(Query::read(&message.to_vec().unwrap(), &mut Path::root()).is_none());
 }
 
 #[test]
@@ -94,16 +98,16 @@ fn what_cannot_be_read_is_known_by_its_header() {
     let message = query(&n("web.global."), RecordType::A);
     let whole = message.to_vec().unwrap();
     for len in HEADER..whole.len() {
-        assert!(body(&whole[..len]).is_none(), "{len}");
+        assert!(body(&whole[..len], &mut Path::root()).is_none(), "{len}");
     }
-    assert!(body(&whole).is_some_and(|body| body.question.is_some()));
+    assert!(body(&whole, &mut Path::root()).is_some_and(|body| body.question.is_some()));
     // What comes behind it is nobody's.
-    assert!(body(&[&whole, &[0; 7][..]].concat()).is_some_and(|body| body.question.is_some()));
+    assert!(body(&[&whole, &[0; 7][..]].concat(), &mut Path::root()).is_some_and(|body| body.question.is_some()));
     // A name that points at itself, one that is no name, and one that is too long.
     let header = &whole[..HEADER];
     let long = [[63].as_slice(), &[b'a'; 63]].concat().repeat(4);
     for name in [&[0xc0, 12][..], &[0x40, 0], &[0x80, 0], &[&long[..], &[0]].concat()] {
-        assert!(body(&[header, name, &[0, 1, 0, 1]].concat()).is_none(), "{name:?}");
+        assert!(body(&[header, name, &[0, 1, 0, 1]].concat(), &mut Path::root()).is_none(), "{name:?}");
     }
 }
 
@@ -140,6 +144,6 @@ fn one_opt_record_at_the_root_and_with_whole_options() {
     ] {
         whole[11] = u8::try_from(records.len()).unwrap();
         let message = [whole.clone(), records.concat()].concat();
-        assert_eq!(body(&message).is_some(), is_read, "{records:?}");
+        assert_eq!(body(&message, &mut Path::root()).is_some(), is_read, "{records:?}");
     }
 }
