@@ -145,7 +145,7 @@ fn inside<'z, 'q>(zone: &'z Zone, question: &'q Question<'_>) -> Answer<'z, 'q> 
     let why = found.data.and_then(|data| data.why);
     match set {
         Some(set) => Answer::positive(set),
-        None if why.is_some_and(|why| why.is_failure()) => Answer::empty(ResponseCode::ServFail, why),
+        None if why.is_some_and(Reason::is_failure) => Answer::empty(ResponseCode::ServFail, why),
         None => Answer::negative(zone, ResponseCode::NoError, why),
     }
 }

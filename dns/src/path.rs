@@ -105,7 +105,7 @@ impl Path {
 
     /// The topmost `labels`, or all where there are not so many.
     pub(crate) fn above(&self, labels: usize) -> &[u8] {
-        topmost(self.octets(), labels).unwrap_or(self.octets())
+        topmost(self.octets(), labels).unwrap_or_else(|| self.octets())
     }
 
     /// The same as a name, absolute.
