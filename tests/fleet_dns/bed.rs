@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use harness::{
@@ -28,6 +28,9 @@ pub(crate) const PAYMENTS_ADDRESSES: [&str; 2] = ["10.1.0.1", "10.1.0.2"];
 /// A headless service with more endpoints than a datagram holds.
 pub(crate) const CROWD: &str = "crowd.shop.global";
 pub(crate) const CROWD_SIZE: u8 = 120;
+
+/// Started by `ip netns exec`, so the mount is its own.
+const WITH_ETC: &str = "mount --bind \"$1\" /etc && shift && exec \"$@\"";
 
 /// A place with a directory of manifests; all that was started there ends with what started it.
 #[derive(Debug)]
@@ -175,6 +178,17 @@ impl Bed {
     /// Runs a part to its end.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, part: &str, arguments: impl IntoIterator<Item = A>) -> Result<Said> {
         self.place.run(&self.parts.bin(part)?, arguments)
+    }
+
+    /// Runs a command that asks DNS by glibc, with this `resolv.conf`, and has what it prints.
+    pub(crate) fn with_resolv_conf(&self, resolv_conf: &str, command: &[&str]) -> Result<String> {
+        let etc = self.path("etc");
+        fs::create_dir_all(&etc)?;
+        self.write("etc/nsswitch.conf", "hosts: dns\n")?;
+        self.write("etc/resolv.conf", resolv_conf)?;
+        let arguments = ["-c".as_ref(), WITH_ETC.as_ref(), "with-etc".as_ref(), etc.as_os_str()];
+        let arguments = arguments.into_iter().chain(command.iter().map(OsStr::new));
+        self.place.run(Path::new("sh"), arguments)?.done()
     }
 }
 

@@ -26,8 +26,9 @@ const DOCUMENTED: u16 = 53;
 const UNCACHED: u16 = 54;
 const PLAIN: u16 = 55;
 
-/// Starts CoreDNS with all three; `failover`, as for agents that are started anew.
-async fn coredns(bed: &Bed, failover: bool) -> Result<Process> {
+/// The manual's stanza, the same without its cache, and without TCP either; `failover`, as for agents that are started
+/// anew.
+pub(crate) fn stanzas(failover: bool) -> Result<[String; 3]> {
     let [documented, forward] = &manual::stanzas("CoreDNS")[..] else { panic!("a stanza, and a part of another") };
     let between = |text: &str, from: &str| {
         let start = text.find(from).with_context(|| format!("no `{from}` in {text}"))?;
@@ -41,6 +42,12 @@ async fn coredns(bed: &Bed, failover: bool) -> Result<Process> {
     let uncached = documented.replace(&between(&documented, "    cache")?, "");
     let plain = uncached.replace("        force_tcp\n", "");
     ensure!(uncached != documented && plain != uncached, "{documented}");
+    Ok([documented, uncached, plain])
+}
+
+/// Starts CoreDNS with all three.
+async fn coredns(bed: &Bed, failover: bool) -> Result<Process> {
+    let [documented, uncached, plain] = stanzas(failover)?;
     let at = |stanza: &str, port: u16| stanza.replace("global:53", &format!("global:{port}"));
     let corefile = format!("{documented}{}{}", at(&uncached, UNCACHED), at(&plain, PLAIN));
     let corefile = bed.write("Corefile", &corefile)?;

@@ -10,6 +10,7 @@ mod dnsmasq;
 mod forward;
 mod manual;
 mod mcs;
+mod membership;
 mod ndots;
 mod nodelocal;
 mod nsd;

@@ -1,8 +1,5 @@
 //! How many queries one lookup of glibc is, with the `resolv.conf` that Kubernetes gives to pods.
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::ensure;
 use harness::{RecordType, Result, SOON, eventually};
 
@@ -11,9 +8,6 @@ use crate::manual;
 
 /// What pods of the namespace `shop` have, but for `ndots`.
 const SEARCH: &str = "nameserver 192.0.2.53\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\n";
-
-/// Started by `ip netns exec`, so the mount is its own.
-const LOOK_UP: &str = "mount --bind \"$1\" /etc && exec getent \"$2\" \"$3\"";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lookup_is_as_many_queries_as_the_manual_says() -> Result {
@@ -25,18 +19,13 @@ async fn a_lookup_is_as_many_queries_as_the_manual_says() -> Result {
     let cluster = format!("cluster.local:53 {{\n    log\n    file {} cluster.local\n}}\n", zone.display());
     let corefile = bed.write("Corefile", &(global + &cluster))?;
     let server = bed.start("coredns", ["-conf".as_ref(), corefile.as_os_str()]).await?;
-    let etc = bed.path("etc");
-    fs::create_dir(&etc)?;
-    bed.write("etc/nsswitch.conf", "hosts: dns\n")?;
 
     for (number, row) in manual::rows("What a name costs").iter().enumerate() {
         let [name, options, database, queries, of_zone] = &row[..] else { panic!("{row:?}") };
-        bed.write("etc/resolv.conf", &format!("{SEARCH}options {options}\n"))?;
         let marker = format!("marker-{number}.cluster.local.");
         let before = server.logs().lines().count();
-        let arguments = ["-c".as_ref(), LOOK_UP.as_ref(), "look-up".as_ref(), etc.as_os_str()];
-        let arguments = arguments.into_iter().chain([database.as_ref(), name.as_ref()]);
-        let said = bed.place().run(Path::new("sh"), arguments)?.done()?;
+        let resolv_conf = format!("{SEARCH}options {options}\n");
+        let said = bed.with_resolv_conf(&resolv_conf, &["getent", database, name])?;
         ensure!(said.contains("10.1.0.1") && said.contains("10.1.0.2"), "{row:?}: {said}");
         bed.resolver().udp(&marker, RecordType::A).await?;
         eventually(SOON, &format!("{row:?} are the queries"), async || {
