@@ -9,6 +9,7 @@ mod coredns;
 mod dnsmasq;
 mod flips;
 mod forward;
+mod kubedns;
 mod manual;
 mod mcs;
 mod membership;
