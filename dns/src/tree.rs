@@ -208,16 +208,17 @@ impl<'z> Data<'z> {
         self.aaaa.as_chunks().0
     }
 
-    /// Which of `all` records one answer has: those from the `throw`th on, around the end.
+    /// Which of `all` records one answer has, and in which order: those from the `throw`th on, around the end. Clients that
+    /// take the first are not to take the same one.
     pub(crate) fn part<T: Iterator + Clone>(
         &self,
         all: T,
         len: usize,
         throw: u32,
     ) -> impl Iterator<Item = T::Item> + Clone + use<'z, T> {
-        let most = Some(usize::from(self.at_most)).filter(|most| *most > 0 && *most < len);
-        let first = most.map_or(0, |_| usize::try_from(throw).unwrap_or_default() % len);
-        all.clone().skip(first).chain(all.take(first)).take(most.unwrap_or(len))
+        let most = Some(usize::from(self.at_most)).filter(|most| *most > 0).unwrap_or(len);
+        let first = usize::try_from(throw).unwrap_or_default() % len.max(1);
+        all.clone().skip(first).chain(all.take(first)).take(most)
     }
 
     pub(crate) fn srv(&self) -> impl Iterator<Item = Target<'z>> + Clone + use<'z> {

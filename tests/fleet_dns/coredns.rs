@@ -21,15 +21,16 @@ const ANSWERS: usize = 100;
 /// Connections of one query each, one after the other or at once: some hundreds.
 const CONNECTIONS: usize = 300;
 
-/// The manual's stanza, and the same at other ports with less in it.
+/// The manual's stanza, and the same at other ports with its line for newer versions, and with less in it.
 const DOCUMENTED: u16 = 53;
+const NEWER: u16 = 56;
 const UNCACHED: u16 = 54;
 const PLAIN: u16 = 55;
 
-/// The manual's stanza, the same without its cache, and without TCP either; `failover`, as for agents that are started
-/// anew.
-pub(crate) fn stanzas(failover: bool) -> Result<[String; 3]> {
-    let [documented, forward] = &manual::stanzas("CoreDNS")[..] else { panic!("a stanza, and a part of another") };
+/// The manual's stanza, the same without its cache, without TCP either, and with the line for newer versions; `failover`, as
+/// for agents that are started anew.
+pub(crate) fn stanzas(failover: bool) -> Result<[String; 4]> {
+    let [documented, forward, newer] = &manual::stanzas("CoreDNS")[..] else { panic!("a stanza, and parts of others") };
     let between = |text: &str, from: &str| {
         let start = text.find(from).with_context(|| format!("no `{from}` in {text}"))?;
         let end = text[start..].find("\n    }\n").context("no end")?;
@@ -41,22 +42,23 @@ pub(crate) fn stanzas(failover: bool) -> Result<[String; 3]> {
     };
     let uncached = documented.replace(&between(&documented, "    cache")?, "");
     let plain = uncached.replace("        force_tcp\n", "");
-    ensure!(uncached != documented && plain != uncached, "{documented}");
-    Ok([documented, uncached, plain])
+    let newer = documented.replace("        serve_stale 1h verify\n", newer);
+    ensure!(uncached != documented && plain != uncached && newer != documented, "{documented}");
+    Ok([documented, uncached, plain, newer])
 }
 
-/// Starts CoreDNS with all three.
+/// Starts CoreDNS with all of them.
 async fn coredns(bed: &Bed, failover: bool) -> Result<Process> {
-    let [documented, uncached, plain] = stanzas(failover)?;
+    let [documented, uncached, plain, newer] = stanzas(failover)?;
     let at = |stanza: &str, port: u16| stanza.replace("global:53", &format!("global:{port}"));
-    let corefile = format!("{documented}{}{}", at(&uncached, UNCACHED), at(&plain, PLAIN));
+    let corefile = [documented, at(&uncached, UNCACHED), at(&plain, PLAIN), at(&newer, NEWER)].concat();
     let corefile = bed.write("Corefile", &corefile)?;
     bed.start("coredns", ["-conf".as_ref(), corefile.as_os_str()]).await
 }
 
 /// All ways to ask.
-fn ways(bed: &Bed) -> [Resolver; 3] {
-    [DOCUMENTED, UNCACHED, PLAIN].map(|port| bed.place().resolver(bed.place().port(port)))
+fn ways(bed: &Bed) -> [Resolver; 4] {
+    [DOCUMENTED, UNCACHED, PLAIN, NEWER].map(|port| bed.place().resolver(bed.place().port(port)))
 }
 
 /// Waits until clients have had so many answers more.
@@ -64,7 +66,7 @@ async fn more_answers(load: &Load, what: &str) -> Result {
     let before = load.counts().right;
     eventually(SOON, what, async || {
         let counts = load.counts();
-        ensure!(counts.right >= before + ANSWERS * 3, "{counts}");
+        ensure!(counts.right >= before + ANSWERS * 4, "{counts}");
         Ok(())
     })
     .await
@@ -178,7 +180,7 @@ async fn what_was_asked_for_is_answered_when_all_agents_are_gone() -> Result {
     let bed = Bed::new("stale")?;
     let agents = [bed.agent(AGENTS[0], &["dns.ttl=1"]).await?, bed.agent(AGENTS[1], &["dns.ttl=1"]).await?];
     let _server = coredns(&bed, false).await?;
-    let [documented, uncached, _] = ways(&bed);
+    let [documented, uncached, ..] = ways(&bed);
     resolves(uncached, PAYMENTS, &PAYMENTS_ADDRESSES).await?;
     agents.iter().try_for_each(Process::kill)?;
     let reply = uncached.udp(PAYMENTS, RecordType::A).await?;
@@ -186,8 +188,8 @@ async fn what_was_asked_for_is_answered_when_all_agents_are_gone() -> Result {
     eventually(SOON, "the answer is one that has run out", async || {
         let reply = documented.udp(PAYMENTS, RecordType::A).await?;
         assert!(reply.addresses() == set(&PAYMENTS_ADDRESSES), "{reply}");
-        // An agent says 1 s, and CoreDNS of what has run out 5 s.
-        ensure!(reply.answers.iter().all(|answer| answer.ttl == 5), "{reply}");
+        // An agent says 1 s, and CoreDNS of what has run out none.
+        ensure!(reply.answers.iter().all(|answer| answer.ttl == 0), "{reply}");
         Ok(())
     })
     .await
@@ -207,7 +209,7 @@ async fn an_agent_takes_connections_as_they_come() -> Result {
         Ok(())
     }))
     .await?;
-    let [_, uncached, _] = ways(&bed);
+    let [_, uncached, ..] = ways(&bed);
     try_join_all((0..CONNECTIONS).map(async |number| {
         let reply = uncached.tcp(&format!("n{number}.shop.global"), RecordType::A).await?;
         ensure!(reply.code == ResponseCode::NXDomain && reply.soa.is_some(), "{reply}");

@@ -279,7 +279,6 @@ impl Stages {
         (wanted, chased)
     }
 
-    #[expect(clippy::type_complexity, reason = "channels, each named where it comes from")]
     fn project(
         &mut self,
         config: &Config,

@@ -126,7 +126,7 @@ mod tests {
             let world = seen.clone();
             async move {
                 *world.borrow_mut().asked.entry(host.clone()).or_default() += 1;
-                world.borrow().answers.get(&*host).cloned().unwrap_or(Answer::Failed("timed out".to_owned()))
+                world.borrow().answers.get(&*host).cloned().unwrap_or_else(|| Answer::Failed("timed out".to_owned()))
             }
         };
         let set = |host: &str, wanted: bool| want.send_modify(|all| _ = all.set(host.into(), wanted.then_some(())));
@@ -173,10 +173,11 @@ mod tests {
         let ask = move |_| {
             let world = seen.clone();
             async move {
-                let mut now = world.borrow_mut();
-                now.under_way += 1;
-                now.most = now.most.max(now.under_way);
-                drop(now);
+                {
+                    let mut now = world.borrow_mut();
+                    now.under_way += 1;
+                    now.most = now.most.max(now.under_way);
+                }
                 pass(1).await;
                 world.borrow_mut().under_way -= 1;
                 at_address("10.0.0.1", 300)
