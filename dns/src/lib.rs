@@ -53,6 +53,7 @@ mod metrics;
 mod node;
 mod path;
 mod policy;
+mod table;
 mod tree;
 mod zone;
 mod zones;

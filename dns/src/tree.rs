@@ -4,7 +4,6 @@
 //! A tree does not know where it hangs: its names are relative to its owner.
 
 use std::num::NonZero;
-use std::sync::Arc;
 
 use hickory_proto::rr::{LowerName, Name, RecordType};
 
@@ -15,8 +14,8 @@ use crate::path::Path;
 const KINDS: [RecordType; 5] = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT, RecordType::PTR];
 
 /// How many names there are, then where each begins, then the names in order, each with its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tree(Arc<[u8]>);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tree<'z>(&'z [u8]);
 
 /// What one name holds.
 #[derive(Debug, Clone, Copy)]
@@ -58,10 +57,10 @@ pub(crate) enum Held<'z> {
 
 // === impl Tree ===
 
-impl Tree {
+impl<'z> Tree<'z> {
     /// From names relative to the owner, which is absolute and in lower case, and the data of each. Of several nodes
     /// of one name the last counts.
-    pub(crate) fn compile(owner: &LowerName, mut nodes: Vec<(Path, Node)>) -> Self {
+    pub(crate) fn compile(owner: &LowerName, mut nodes: Vec<(Path, Node)>) -> Vec<u8> {
         nodes.reverse();
         nodes.sort_by(|(a, _), (b, _)| a.octets().cmp(b.octets()));
         nodes.dedup_by(|(a, _), (b, _)| a.octets() == b.octets());
@@ -74,11 +73,16 @@ impl Tree {
             put_text(&mut octets, path.octets());
             put_node(&mut octets, owner, node);
         }
-        Self(octets.into())
+        octets
+    }
+
+    /// What was compiled; `None` where that is nothing.
+    pub(crate) fn read(octets: &'z [u8]) -> Option<Self> {
+        (!octets.is_empty()).then_some(Self(octets))
     }
 
     /// What is at a path below the owner.
-    pub(crate) fn find(&self, path: &[u8]) -> Held<'_> {
+    pub(crate) fn find(self, path: &[u8]) -> Held<'z> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -96,23 +100,23 @@ impl Tree {
     }
 
     /// All names, relative to the owner, with what they hold.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Data<'_>)> {
-        (0..self.len()).map(|at| (self.path(at), self.data(at)))
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'z [u8], Data<'z>)> {
+        (0..self.len()).map(move |at| (self.path(at), self.data(at)))
     }
 
-    fn len(&self) -> usize {
-        Reader(&self.0).u32()
+    fn len(self) -> usize {
+        Reader(self.0).u32()
     }
 
-    fn begin(&self, at: usize) -> Reader<'_> {
+    fn begin(self, at: usize) -> Reader<'z> {
         Reader(&self.0[Reader(&self.0[4 + 4 * at..]).u32()..])
     }
 
-    fn path(&self, at: usize) -> &[u8] {
+    fn path(self, at: usize) -> &'z [u8] {
         self.begin(at).text()
     }
 
-    fn data(&self, at: usize) -> Data<'_> {
+    fn data(self, at: usize) -> Data<'z> {
         let mut reader = self.begin(at);
         reader.text();
         let ttl = u32::try_from(reader.u32()).unwrap_or_default();

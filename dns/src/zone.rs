@@ -10,11 +10,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hickory_proto::rr::{LowerName, Name, RecordType};
-use rpds::HashTrieMapSync;
 
 use crate::depths::Depths;
 use crate::node::{ExtendedError, Node, Why, canonical, sorted};
 use crate::path::{Path, ends, topmost};
+use crate::table::{Entry, Table};
 use crate::tree::{Data, Held, Target, Tree};
 
 /// What one message carries over TCP: 65,535 octets less header, question, SOA and OPT at their largest.
@@ -54,8 +54,9 @@ pub struct Zone {
     shared: bool,
     /// A label directly below the apex, as a path: below it there is what is two labels or more below the apex.
     mirror: Option<Box<[u8]>>,
-    /// By their paths below the apex.
-    names: HashTrieMapSync<Box<[u8]>, Entry>,
+    /// Names that exist, by their paths below the apex: because they were set, with what was set there and below; because
+    /// they have children; or because it is the apex.
+    names: Table,
     /// Of those that were set.
     depths: Depths,
 }
@@ -99,15 +100,6 @@ struct Head {
     servers: Box<[Path]>,
 }
 
-/// A name that exists: because it was set, because it has children, or because it is the apex.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Entry {
-    /// What was set here and below.
-    tree: Option<Tree>,
-    /// Entries directly below.
-    children: u32,
-}
-
 /// What there is at a name that exists.
 #[derive(Clone, Copy)]
 pub(crate) struct Found<'z, 'q> {
@@ -117,7 +109,7 @@ pub(crate) struct Found<'z, 'q> {
     pub(crate) owner: usize,
     pub(crate) is_apex: bool,
     /// Of that owner.
-    tree: Option<&'z Tree>,
+    tree: Option<Tree<'z>>,
     /// Absent for an empty non-terminal.
     pub(crate) data: Option<Data<'z>>,
 }
@@ -149,6 +141,8 @@ impl Zone {
             return Err(ZoneError::NoServer);
         }
         refuse_wildcard(&apex.name)?;
+        let mut names = Table::default();
+        names.insert(Entry::new(&[], 0, &[]));
         Ok(Self {
             head: Arc::new(Head::new(&apex)),
             apex: Arc::new(apex),
@@ -157,7 +151,7 @@ impl Zone {
             complete: false,
             shared: false,
             mirror: None,
-            names: HashTrieMapSync::new_sync().insert(Box::default(), Entry::default()),
+            names,
             depths: Depths::default(),
         })
     }
@@ -189,7 +183,7 @@ impl Zone {
     pub fn set(&mut self, owner: &Name, node: Node) -> Result<bool, ZoneError> {
         let path = self.relative(owner)?;
         fits(owner, &node)?;
-        Ok(self.put(&path, Tree::compile(&canonical(owner), vec![(Path::new(&Name::root(), 0), node)])))
+        Ok(self.put(&path, &Tree::compile(&canonical(owner), vec![(Path::new(&Name::root(), 0), node)])))
     }
 
     /// Lets `owner` and the names below it hold these and nothing else; they go together with [`Self::remove`]. It costs
@@ -222,20 +216,19 @@ impl Zone {
         if held.is_empty() {
             return Ok((self.remove(owner), errors));
         }
-        Ok((self.put(&path, Tree::compile(&key, held)), errors))
+        Ok((self.put(&path, &Tree::compile(&key, held)), errors))
     }
 
-    fn put(&mut self, path: &Path, tree: Tree) -> bool {
+    fn put(&mut self, path: &Path, tree: &[u8]) -> bool {
         let known = self.names.get(path.octets());
-        if known.and_then(|entry| entry.tree.as_ref()) == Some(&tree) {
+        if known.is_some_and(|entry| entry.held() == tree) {
             return false;
         }
-        if known.is_none_or(|entry| entry.tree.is_none()) {
+        if known.is_none_or(|entry| entry.held().is_empty()) {
             self.depths.add(path.labels());
         }
-        let children = known.map(|entry| entry.children);
-        let entry = Entry { tree: Some(tree), children: children.unwrap_or_default() };
-        self.names.insert_mut(path.octets().into(), entry);
+        let children = known.map(Entry::children);
+        self.names.insert(Entry::new(path.octets(), children.unwrap_or_default(), tree));
         if children.is_none() {
             self.announce(path.octets());
         }
@@ -246,12 +239,12 @@ impl Zone {
     /// a change.
     pub fn remove(&mut self, owner: &Name) -> bool {
         let Ok(path) = self.relative(owner) else { return false };
-        let Some(entry) = self.names.get(path.octets()).filter(|entry| entry.tree.is_some()) else {
+        let Some(entry) = self.names.get(path.octets()).filter(|entry| !entry.held().is_empty()) else {
             return false;
         };
-        let children = entry.children;
+        let idle = Entry::new(path.octets(), entry.children(), &[]);
         self.depths.remove(path.labels());
-        self.names.insert_mut(path.octets().into(), Entry { tree: None, children });
+        self.names.insert(idle);
         self.prune(path.octets());
         true
     }
@@ -337,7 +330,7 @@ impl Zone {
         let found = |owner, tree, data| Some(Found { path, owner, is_apex, tree, data });
         for labels in self.depths.iter().filter(|labels| *labels >= least) {
             let Some(owner) = topmost(below, labels) else { continue };
-            let Some(tree) = self.names.get(owner).and_then(|entry| entry.tree.as_ref()) else { continue };
+            let Some(tree) = self.names.get(owner).and_then(|entry| Tree::read(entry.held())) else { continue };
             match tree.find(&below[owner.len()..]) {
                 Held::Data(data) => return found(top + labels, Some(tree), Some(data)),
                 Held::Above => return found(top + labels, Some(tree), None),
@@ -346,7 +339,7 @@ impl Zone {
         }
         // The apex of the mirror is one of them.
         let entry = self.names.get(below)?;
-        let is_hidden = mirrored.is_some() && !below.is_empty() && entry.children == 0;
+        let is_hidden = mirrored.is_some() && !below.is_empty() && entry.children() == 0;
         found(path.labels(), None, None).filter(|_| !is_hidden)
     }
 
@@ -354,11 +347,11 @@ impl Zone {
     fn announce(&mut self, path: &[u8]) {
         for end in ends(path).into_iter().rev().skip(1) {
             let parent = &path[..end];
-            if let Some(entry) = self.names.get_mut(parent) {
-                entry.children += 1;
+            if let Some(entry) = self.names.get(parent) {
+                self.names.insert(entry.with_children(entry.children() + 1));
                 return;
             }
-            self.names.insert_mut(parent.into(), Entry { tree: None, children: 1 });
+            self.names.insert(Entry::new(parent, 1, &[]));
         }
     }
 
@@ -366,19 +359,21 @@ impl Zone {
     fn prune(&mut self, path: &[u8]) {
         let ends = ends(path);
         for (end, parent) in ends.iter().rev().zip(ends.iter().rev().skip(1)) {
-            if !self.names.get(&path[..*end]).is_some_and(Entry::is_idle) {
+            let is_idle = |entry: &Entry| entry.held().is_empty() && entry.children() == 0;
+            if !self.names.get(&path[..*end]).is_some_and(is_idle) {
                 return;
             }
-            self.names.remove_mut(&path[..*end]);
-            if let Some(parent) = self.names.get_mut(&path[..*parent]) {
-                parent.children -= 1;
+            self.names.remove(&path[..*end]);
+            if let Some(parent) = self.names.get(&path[..*parent]) {
+                self.names.insert(parent.with_children(parent.children() - 1));
             }
         }
     }
 
     /// Everything that is held, by name, with the owner that it was set with.
     fn owners(&self) -> Vec<(LowerName, Path, Data<'_>)> {
-        let trees = self.names.iter().filter_map(|(path, entry)| Some((path, entry.tree.as_ref()?)));
+        let entries = self.names.entries().into_iter();
+        let trees = entries.filter_map(|entry| Some((entry.path(), Tree::read(entry.held())?)));
         let names = trees.flat_map(|(path, tree)| {
             let owner = self.path().below(self.path().labels(), path);
             tree.iter().filter_map(move |(below, data)| {
@@ -438,7 +433,7 @@ impl fmt::Debug for Zone {
             .field("apex", &self.apex.name)
             .field("serial", &self.serial)
             .field("complete", &self.complete)
-            .field("names", &self.names.size())
+            .field("names", &self.names.len())
             .finish()
     }
 }
@@ -452,14 +447,6 @@ impl Head {
         let servers = sorted(apex.servers.iter().map(canonical).collect());
         let servers = servers.iter().map(|server| Path::new(server, 0)).collect();
         Self { path: Path::new(&apex.name, 0), names: names.into(), servers }
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    fn is_idle(&self) -> bool {
-        self.tree.is_none() && self.children == 0
     }
 }
 
