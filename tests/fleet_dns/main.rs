@@ -7,6 +7,7 @@ mod bed;
 mod checkers;
 mod coredns;
 mod dnsmasq;
+mod families;
 mod flips;
 mod forward;
 mod kubedns;
