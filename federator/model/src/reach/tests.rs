@@ -290,7 +290,7 @@ fn host_names_are_for_those_who_look_them_up() {
         [
             "east:10.0.0.1",
             "1 endpoints of east: not ready",
-            "1 endpoints of east: host names, which are not looked up here",
+            "1 endpoints of east: host names of which no address is known",
         ]
     );
 }
