@@ -58,6 +58,7 @@ fn no_answer_is_lost_when_agents_or_etcd_die() -> Result {
         let after = both().await?;
         assert_eq!(after.len(), 3);
         answers(east, &name, &after).await?;
+        answers(west, &name, &after).await?;
         for agent in &firsts {
             agent.start().await?;
         }

@@ -96,13 +96,7 @@ struct Addresses {
 // === impl Namer ===
 
 impl Namer {
-    /// All names of a service, the service's own first, then what each cluster has of it.
-    #[must_use]
-    pub fn names(&self, around: Around<'_>, service: &Service) -> Vec<(Name, Node)> {
-        self.owner(&service.key).map(|owner| self.names_at(around, service, &owner)).unwrap_or_default()
-    }
-
-    /// The same with `owner` as the service's own name.
+    /// All names of a service, `owner` first, which is the service's own, then what each cluster has of it.
     #[must_use]
     pub fn names_at(&self, around: Around<'_>, service: &Service, owner: &Name) -> Vec<(Name, Node)> {
         let namer = self.suited(around.located, service);

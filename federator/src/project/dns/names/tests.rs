@@ -19,7 +19,12 @@ const fn around<'a>(networks: &'a Networks, located: &'a Located) -> Around<'a> 
 fn names(mode: AnswerMode, parts: &Parts) -> Vec<String> {
     let service = merge(&key("demo/web"), parts).expect("somebody exports it");
     let (networks, located) = (Networks::new(&view()), Located::default());
-    namer(mode).names(around(&networks, &located), &service).into_iter().map(shown).collect()
+    names_of(&namer(mode), around(&networks, &located), &service).into_iter().map(shown).collect()
+}
+
+fn names_of(namer: &Namer, around: Around<'_>, service: &Service) -> Vec<(Name, Node)> {
+    let owner = namer.owner(&service.key).expect("its name fits");
+    namer.names_at(around, service, &owner)
 }
 
 fn namer(mode: AnswerMode) -> Namer {
@@ -90,7 +95,7 @@ fn a_service_may_say_how_it_is_answered() {
     );
     let service = merge(&key("demo/web"), &parts(&[("east", east), ("here", here)])).expect("exported");
     let (networks, located) = (Networks::new(&view()), Located::default());
-    let names = namer(AnswerMode::Endpoints).names(around(&networks, &located), &service);
+    let names = names_of(&namer(AnswerMode::Endpoints), around(&networks, &located), &service);
     assert!(names.iter().all(|(_, node)| node.ttl == 30), "{names:?}");
 }
 
@@ -293,7 +298,7 @@ fn the_nearest_answer_while_there_are_enough() {
             min_answers: 2,
             max_answers: NonZero::new(32).expect("some"),
         };
-        let (_, node) = namer.names(around(&networks, &Located::default()), &service).swap_remove(0);
+        let (_, node) = names_of(&namer, around(&networks, &Located::default()), &service).swap_remove(0);
         assert_eq!(node.at_most, NonZero::new(32));
         let v4 = node.a.iter().map(ToString::to_string);
         v4.chain(node.aaaa.iter().map(ToString::to_string)).collect::<Vec<_>>().join(" ")
@@ -330,7 +335,7 @@ fn a_host_name_is_at_the_addresses_that_it_has() {
     let namer = namer(AnswerMode::Endpoints);
     let names = |known: &[(&str, &str, u32)]| {
         let (service, located) = located(known);
-        let names = namer.names(around(&networks, &located), &service);
+        let names = names_of(&namer, around(&networks, &located), &service);
         let ttl = names[0].1.ttl;
         let code = names[0].1.why_empty.as_ref().map(Why::code);
         let all: Vec<String> = names.into_iter().map(shown).filter(|text| !is_of_part(text)).collect();
