@@ -1,8 +1,8 @@
 //! Over real sockets on loopback, with hickory-proto alone as the client.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::{RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
@@ -260,6 +260,49 @@ async fn a_new_snapshot_is_served_at_once() {
         assert!(reply.answers[0].data.to_string().contains(" 43 "));
     }
     bed.stop().await;
+}
+
+/// What one client sends goes to one socket, and that has one thread.
+#[test]
+fn whoever_asks_much_at_once_is_never_told_of_an_older_state_after_a_newer_one() {
+    const BURST: usize = 100;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bed = runtime.block_on(async { Bed::start(Limits::default()) });
+    let asked = query("global.", RecordType::SOA).to_vec().unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(bed.address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (ended, zones) = (CancellationToken::new(), bed.zones.clone());
+    let changing = std::thread::spawn({
+        let ended = ended.clone();
+        move || {
+            let mut zone = zone();
+            for serial in 43.. {
+                zone.set_serial(serial);
+                zones.store(Arc::new(Zones::new([Arc::new(zone.clone())])));
+                if ended.is_cancelled() {
+                    return serial;
+                }
+            }
+            0
+        }
+    });
+    let (mut buffer, mut last, mut seen) = ([0; 512], 0, 0);
+    for _ in 0..500 {
+        (0..BURST).for_each(|_| _ = socket.send(&asked).unwrap());
+        for _ in 0..BURST {
+            let length = socket.recv(&mut buffer).unwrap();
+            let reply = Message::from_vec(&buffer[..length]).unwrap();
+            let RData::SOA(soa) = &reply.answers[0].data else { panic!("{reply}") };
+            assert!(soa.serial >= last, "{} after {last}", soa.serial);
+            seen += usize::from(soa.serial > last);
+            last = soa.serial;
+        }
+    }
+    ended.cancel();
+    let stored = changing.join().unwrap();
+    assert!(seen > 1, "{seen} of {stored} serials were seen");
+    runtime.block_on(bed.stop());
 }
 
 #[tokio::test]
