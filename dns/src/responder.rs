@@ -1,5 +1,5 @@
 //! From the octets of a query to those of its answer, as all sockets of a listener have it: who may ask, what is said from
-//! the current snapshot, which is loaded without a lock, and what is counted and logged of that. Knows no socket.
+//! a snapshot, and what is counted and logged of that. Knows no socket.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -67,14 +67,14 @@ pub(crate) enum Response {
 // === impl Responder ===
 
 impl Responder {
-    /// Adds the answer to a message to `out`.
-    pub(crate) fn respond(&self, message: &[u8], client: Client, out: &mut Vec<u8>) -> Response {
+    /// Adds the answer to a message to `out`, as it is in `zones`.
+    pub(crate) fn respond(&self, zones: &Zones, message: &[u8], client: Client, out: &mut Vec<u8>) -> Response {
         let Client { address, transport, keep } = client;
         let throw = (self.throw)();
         let begun = throw.is_multiple_of(TIMED).then(Instant::now);
         let begin = out.len();
         let admission = self.policy.admit(address, transport);
-        let replied = reply(&self.zones.load(), message, Asked { transport, admission, keep, throw }, out);
+        let replied = reply(zones, message, Asked { transport, admission, keep, throw }, out);
         let Some(replied) = replied else {
             self.metrics.dropped();
             return Response::Silent;

@@ -217,6 +217,7 @@ impl Connection {
     /// Answers what has arrived. RFC 7766, section 8: length and message in one write, or some clients see two messages.
     fn answer(&mut self) -> Answered {
         let (mut at, mut answered) = (0, Answered::All);
+        let zones = self.responder.zones.load();
         while let Some((length, rest)) = self.queries[at..].split_first_chunk::<2>() {
             let length = usize::from(u16::from_be_bytes(*length));
             let Some(message) = rest.get(..length) else { break };
@@ -227,7 +228,7 @@ impl Connection {
             at += 2 + length;
             let begin = self.replies.len();
             self.replies.extend_from_slice(&[0; 2]);
-            match self.responder.respond(message, self.client, &mut self.replies) {
+            match self.responder.respond(&zones, message, self.client, &mut self.replies) {
                 Response::Replied => {}
                 Response::Silent => {
                     self.replies.truncate(begin);
