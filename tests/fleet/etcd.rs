@@ -150,14 +150,11 @@ fn without_room_it_takes_no_writes_and_says_what_to_do() -> Result {
         let big = "x".repeat(100 << 10);
         let kept = put(&store, "kept", "").await?;
         let mut watch = store.watch(kept + 1).await?;
-        let mut full = None;
-        for _ in 0..50 {
-            if let Err(error) = write(&store, [], [("big", Some(big.as_str()))]).await {
-                full = Some(error.to_string());
-                break;
-            }
-        }
-        let full = full.context("it was never full")?;
+        let full = eventually(SOON, "it is full", async || {
+            let full = write(&store, [], [("big", Some(big.as_str()))]).await;
+            Ok(full.err().context("not yet")?.to_string())
+        })
+        .await?;
         ensure!(full.starts_with("store unavailable: ") && full.contains("alarm disarm"), "{full}");
 
         let read = store.read("").await?;
