@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Seconds of load on each server in a round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
+    /// Queries a second of the rounds in which all servers answer equally many
+    #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    rate: u32,
     /// Records of the whole agent and those beside it
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(30..=100_000))]
     records: u32,
@@ -92,7 +95,7 @@ async fn agent(options: &Options, parts: &Parts, root: &Path) -> Result {
     ];
     let load = load(&servers, parts, root, names).await?;
     for transport in ["udp", "tcp"] {
-        let measured = measure(options, &servers, &load, transport).await?;
+        let measured = measure(options, &servers, &load, transport, None).await?;
         println!("{} records over {transport}:\n", names * zone::RECORDS);
         report(&servers, &measured);
         for (number, server) in servers.iter().enumerate() {
@@ -110,6 +113,11 @@ async fn agent(options: &Options, parts: &Parts, root: &Path) -> Result {
             figure("p99_over_nsd", middle(&measured, |row| row[0].p99 / row[NSD].p99), "ratio");
         }
     }
+    let measured = measure(options, &servers, &load, "udp", Some(options.rate)).await?;
+    println!("{} records over udp, {} queries a second:\n", names * zone::RECORDS, options.rate);
+    report(&servers, &measured);
+    figure("udp_cpu_over_nsd_same_rate", middle(&measured, |row| row[0].micros() / row[NSD].micros()), "ratio");
+    figure("p99_over_nsd_same_rate", middle(&measured, |row| row[0].p99 / row[NSD].p99), "ratio");
     Ok(())
 }
 
@@ -122,7 +130,7 @@ async fn many(options: &Options, parts: &Parts, root: &Path) -> Result {
         server::knot(parts, &root.join("knot"), names)?,
     ];
     let load = load(&servers, parts, root, names).await?;
-    let measured = measure(options, &servers, &load, "udp").await?;
+    let measured = measure(options, &servers, &load, "udp", None).await?;
     println!("{} records over udp, federator's name server alone:\n", names * zone::RECORDS);
     report(&servers, &measured);
     figure("udp_cpu_over_nsd_many", middle(&measured, |row| row[0].micros() / row[NSD].micros()), "ratio");
@@ -163,9 +171,15 @@ async fn ready(server: &Server, names: u32) -> Result {
 }
 
 /// One row a round, in the order of the servers.
-async fn measure(options: &Options, servers: &[Server], load: &Load, transport: &str) -> Result<Vec<Vec<Measured>>> {
+async fn measure(
+    options: &Options,
+    servers: &[Server],
+    load: &Load,
+    transport: &str,
+    rate: Option<u32>,
+) -> Result<Vec<Vec<Measured>>> {
     for server in servers {
-        load.put_on(server, transport, WARM_UP).await?;
+        load.put_on(server, transport, rate, WARM_UP).await?;
     }
     let mut rounds = Vec::new();
     for round in 0..usize::from(options.rounds) {
@@ -173,7 +187,7 @@ async fn measure(options: &Options, servers: &[Server], load: &Load, transport: 
         // Each server is at every place equally often.
         for turn in 0..servers.len() {
             let number = (round + turn) % servers.len();
-            row[number] = load.put_on(&servers[number], transport, options.seconds).await?;
+            row[number] = load.put_on(&servers[number], transport, rate, options.seconds).await?;
         }
         rounds.push(row);
     }

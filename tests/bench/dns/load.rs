@@ -52,13 +52,20 @@ impl Load {
         Ok(Self { program: parts.bin("dnsperf")?, queries: queries.to_owned() })
     }
 
-    /// Asks as fast as the server answers, over `transport`.
-    pub(super) async fn put_on(&self, server: &Server, transport: &str, seconds: u32) -> Result<Measured> {
+    /// Asks over `transport`, so many questions a second or as fast as the server answers.
+    pub(super) async fn put_on(
+        &self,
+        server: &Server,
+        transport: &str,
+        rate: Option<u32>,
+        seconds: u32,
+    ) -> Result<Measured> {
         let (address, port) = (server.address.ip(), server.address.port());
         let mut command = Command::new(&self.program);
         command
             .args(ARGUMENTS)
             .args(["-m", transport])
+            .args(rate.into_iter().flat_map(|rate| ["-Q".to_owned(), rate.to_string()]))
             .args(["-s", &address.to_string(), "-p", &port.to_string(), "-l", &seconds.to_string()])
             .arg("-d")
             .arg(&self.queries)
