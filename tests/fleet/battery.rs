@@ -3,18 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use federator::store::embedded::Embedded;
 use federator::store::etcd::{Etcd, Settings};
 use federator::store::{Committed, Entry, Guard, Lease, Store, StoreError, Txn, Watch};
 use futures::FutureExt as _;
-use harness::{Fleet, Result, eventually};
+use harness::{Fleet, Result, SOON, eventually};
 use tokio::time::timeout;
-
-/// More than anything here takes on a busy machine; only a failure waits this long.
-const SOON: Duration = Duration::from_secs(30);
 
 /// The shortest lease that etcd keeps to.
 const LEASE_SECONDS: i64 = 2;

@@ -5,17 +5,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::place::{Place, run};
 use crate::process::Process;
 use crate::site::loopback;
-use crate::{Result, eventually, http};
-
-/// An etcd without history starts in a tenth of a second, three that must find a leader in two seconds.
-const START: Duration = Duration::from_secs(30);
+use crate::{Result, SOON, eventually, http};
 
 /// A member and the directory that holds everything it knows.
 #[derive(Debug)]
@@ -94,7 +90,7 @@ impl Etcd {
 
     /// Waits until it serves.
     pub(crate) async fn ready(&self) -> Result {
-        eventually(START, &format!("{} serves", self.process.name()), async || self.check().await)
+        eventually(SOON, &format!("{} serves", self.process.name()), async || self.check().await)
             .await
             .with_context(|| self.process.tail())
     }

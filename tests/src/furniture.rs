@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Node;
@@ -14,13 +13,10 @@ use kube::{Client, ResourceExt};
 
 use crate::parts::Parts;
 use crate::site::Site;
-use crate::{Result, eventually, manifest};
+use crate::{Result, SOON, eventually, manifest};
 
 /// Nodes of a cluster, one a zone.
 pub(crate) const NODES: u8 = 3;
-
-/// The definitions compile for two seconds; for many more when the machine is busy.
-const CRDS: Duration = Duration::from_secs(30);
 
 /// Where Istio would be.
 const ROOT: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}\n";
@@ -66,7 +62,7 @@ async fn define(client: &Client, crds: &Crds) -> Result {
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
     for crd in definitions.list(&ListParams::default()).await? {
         let what = format!("{} is served", crd.name_any());
-        eventually(CRDS, &what, async || serve(client, &crd).await).await?;
+        eventually(SOON, &what, async || serve(client, &crd).await).await?;
     }
     Ok(())
 }
@@ -102,7 +98,7 @@ spec: {{podCIDR: {pods}, podCIDRs: [{pods}]}}
     }
     manifest::apply(client, "default", &objects).await?;
     let nodes = Api::<Node>::all(client.clone());
-    eventually(CRDS, "every node is ready", async || {
+    eventually(SOON, "every node is ready", async || {
         for node in nodes.list(&ListParams::default()).await? {
             ensure!(is_ready(&node), "{} is not", node.name_any());
         }

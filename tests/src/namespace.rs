@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -10,10 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, ServiceAccount};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
-use crate::{Cluster, Result, eventually};
-
-/// The service account of a new namespace takes some milliseconds.
-const ACCOUNT: Duration = Duration::from_secs(20);
+use crate::{Cluster, Result, SOON, eventually};
 
 /// The name of a namespace that exists in every cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +51,7 @@ async fn add(cluster: &Cluster, name: &str) -> Result {
     namespaces.create(&PostParams::default(), &namespace).await.with_context(what)?;
     // Until it has its default account, no pod can be made in it.
     let accounts = Api::<ServiceAccount>::namespaced(cluster.client(), name);
-    eventually(ACCOUNT, &what(), async || {
+    eventually(SOON, &what(), async || {
         accounts.get("default").await?;
         Ok(())
     })
