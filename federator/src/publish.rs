@@ -148,6 +148,7 @@ pub async fn run(
     let mut resting = Resting::new(config.rest);
     let mut seen = 0;
     let mut swept = false;
+    // What the store is to be told of. A transaction settles some of it; all of it is looked at once and not for each.
     let mut todo = BTreeSet::new();
     loop {
         if let Some(ended) = heed(&config.cluster, &mut ledger, &gathered.borrow_and_update()) {
@@ -161,20 +162,21 @@ pub async fn run(
             // Among it may be places that had been given up.
             resting.see(&ledger, &now, ledger.places());
         }
-        match now.exports.since(seen) {
-            Since::Changes(changes) => todo.extend(changes.into_iter().map(|(key, _)| key.clone())),
+        let mut news: BTreeSet<ServiceKey> = match now.exports.since(seen) {
+            Since::Changes(changes) => changes.into_iter().map(|(key, _)| key.clone()).collect(),
             // That would be a comparison of everything with what this owner wrote itself.
             Since::Everything => return Ended::Reread,
-        }
+        };
         // Only a comparison with everything finds what an earlier owner left behind.
         if !swept && !now.partial {
-            todo.extend(ledger.services().cloned());
+            news.extend(ledger.services().cloned());
             resting.see(&ledger, &now, ledger.places());
             swept = true;
         }
         seen = now.exports.sequence();
-        resting.see(&ledger, &now, &todo);
-        let released = holding.see(config, &mut ledger, &now, &todo);
+        resting.see(&ledger, &now, &news);
+        let released = holding.see(config, &mut ledger, &now, &news);
+        todo.extend(news);
         todo.extend(released);
         holding.say(config, &now, doubts, status);
         let rested = resting.rested(&ledger, &now);
@@ -183,7 +185,9 @@ pub async fn run(
                 Ok(settled) => {
                     // Only now is what went no longer in the store.
                     resting.see(&ledger, &now, &settled);
-                    todo.retain(|key| !settled.contains(key));
+                    for key in &settled {
+                        todo.remove(key);
+                    }
                 }
                 Err(ended) => return ended,
             },
