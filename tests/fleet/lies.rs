@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use harness::{Agent, Cluster, Expected, Fleet, Load, RestartApiServer, Result, SOON, eventually};
+use harness::{Agent, Cluster, Expected, Fleet, Load, RestartApiServer, Result, eventually};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -57,7 +57,7 @@ pub(crate) fn addresses(endpoints: u8) -> BTreeSet<IpAddr> {
 
 /// What an agent says of the cluster north.
 async fn north(agent: &Agent, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
-    eventually(SOON, &format!("north {what}"), async || {
+    eventually(Duration::from_secs(60), &format!("north {what}"), async || {
         let north = agent.status().await?["clusters"]["north"].clone();
         ensure!(holds(&north), "{north}");
         Ok(north)

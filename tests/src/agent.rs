@@ -16,7 +16,13 @@ use crate::dig::{Reply, Resolver};
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::REPLICA;
-use crate::{Cluster, Leaks, RecordType, Result, SOON, Trio, eventually, http, leaks, parts};
+use crate::{Cluster, Leaks, RecordType, Result, Trio, eventually, http, leaks, parts};
+
+/// From the start of the process to its first answer on the admin port.
+const START: Duration = Duration::from_secs(10);
+
+/// What a healthy fleet needs to agree on a change, many times over: slow is not what these waits are to find.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// From SIGTERM to the end: the daemon's own drain, and slack.
 const STOP: Duration = Duration::from_secs(20);
@@ -188,7 +194,7 @@ impl Agent {
 
     async fn answers(&self) -> Result {
         let what = format!("the agent of {} answers", self.place.name());
-        let ended = eventually(SOON, &what, async || {
+        let ended = eventually(START, &what, async || {
             if let Some(status) = self.process.exited()? {
                 return Ok(Some(status));
             }
@@ -203,7 +209,7 @@ impl Agent {
     /// Waits until it has ended by itself, and returns how.
     pub async fn ended(&self) -> Result<ExitStatus> {
         let what = format!("the agent of {} ends by itself", self.place.name());
-        eventually(SOON, &what, async || self.process.exited()?.context("it still runs")).await
+        eventually(SETTLE, &what, async || self.process.exited()?.context("it still runs")).await
     }
 
     /// Waits until it says that it is ready.
@@ -334,6 +340,6 @@ impl Agent {
     }
 
     async fn wait<T>(&self, what: &str, look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-        eventually(SOON, &format!("the agent of {} {what}", self.place.name()), look).await
+        eventually(SETTLE, &format!("the agent of {} {what}", self.place.name()), look).await
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use kube::Client;
 use serde_json::{Value, json};
@@ -17,7 +18,10 @@ use crate::furniture::NODES;
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::Lane;
-use crate::{RecordType, Result, SOON, eventually, manifest};
+use crate::{RecordType, Result, eventually, manifest};
+
+/// CoreDNS reads its cluster in a quarter of a second.
+const COREDNS: Duration = Duration::from_secs(20);
 
 /// One cluster, with a client of the test's own runtime.
 pub struct Cluster {
@@ -159,7 +163,7 @@ impl Cluster {
         )?;
         let coredns = self.coredns.get_or_init(|| coredns);
         coredns.process().start()?;
-        eventually(SOON, "the test's own CoreDNS serves", async || coredns.check().await).await
+        eventually(COREDNS, "the test's own CoreDNS serves", async || coredns.check().await).await
     }
 
     fn coredns(&self) -> &CoreDns {

@@ -19,7 +19,7 @@ use crate::parts::Parts;
 use crate::process::Process;
 use crate::reader::AUDIT_POLICY;
 use crate::site::{Lane, Site, loopback};
-use crate::{Result, SOON, eventually, http};
+use crate::{Result, eventually, http};
 
 /// The controllers that make pods, slices and service accounts come and go; there is no node that they could
 /// watch over, and nothing else is needed.
@@ -29,6 +29,10 @@ const CONTROLLERS: &str = "endpointslice-controller,endpoints-controller,endpoin
 
 /// kwok's own health port, on the loopback of its cluster.
 const KWOK: u16 = 10247;
+
+/// Three API servers that start at once on two busy cores take about four seconds; an etcd that was away keeps
+/// its API server waiting for eight more.
+const START: Duration = Duration::from_secs(60);
 
 /// One cluster's processes.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl ControlPlane {
         let authority = self.credentials.authority();
         let kubeconfig = credentials::kubeconfig(name, &server, authority, "admin", &token)?;
         let client = self.client_of(&kubeconfig).await?;
-        eventually(SOON, &format!("{name} serves its new certificate"), async || {
+        eventually(START, &format!("{name} serves its new certificate"), async || {
             Ok(client.apiserver_version().await?)
         })
         .await?;
@@ -130,11 +134,11 @@ impl ControlPlane {
     pub(crate) async fn ready(&self, client: &Client) -> Result {
         let what = format!("every part of {} serves", self.site.name);
         let all = async {
-            eventually(SOON, &what, async || self.api_server_serves(client).await).await?;
+            eventually(START, &what, async || self.api_server_serves(client).await).await?;
             if !self.controllers.is_running() {
                 self.controllers.start()?;
             }
-            eventually(SOON, &what, async || self.check(client).await).await
+            eventually(START, &what, async || self.check(client).await).await
         };
         all.await.map_err(|error| self.with_tails(error))
     }

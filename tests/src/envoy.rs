@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::place::Place;
 use crate::process::Process;
 use crate::site::loopback;
-use crate::{Leaks, Question, Result, SOON, Spare, XdsNode, eventually, http, istiod};
+use crate::{Leaks, Question, Result, Spare, XdsNode, eventually, http, istiod};
 
 /// Its own port for administrators, on the loopback of a place that nobody shares; a gateway's is beside a sidecar's.
 const ADMIN: u16 = 15000;
@@ -21,6 +22,9 @@ const ADMIN_OF_ROUTER: u16 = 15100;
 
 /// Where istiod has a sidecar listen for what is redirected.
 pub(crate) const OUTBOUND: u16 = 15001;
+
+/// From the start to the first whole configuration.
+const START: Duration = Duration::from_secs(30);
 
 /// An Envoy; it ends when it is dropped.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ impl Spare {
             admin,
         };
         envoy.process.start()?;
-        eventually(SOON, "Envoy is ready", async || {
+        eventually(START, "Envoy is ready", async || {
             ensure!(envoy.process.is_running(), "it ended: {}", envoy.process.tail());
             http::get(envoy.place, loopback(envoy.admin), "/ready").await
         })

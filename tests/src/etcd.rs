@@ -5,13 +5,17 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::place::{Place, run};
 use crate::process::Process;
 use crate::site::loopback;
-use crate::{Result, SOON, eventually, http};
+use crate::{Result, eventually, http};
+
+/// An etcd without history starts in a tenth of a second, three that must find a leader in two seconds.
+const START: Duration = Duration::from_secs(30);
 
 /// A member and the directory that holds everything it knows.
 #[derive(Debug)]
@@ -90,7 +94,7 @@ impl Etcd {
 
     /// Waits until it serves.
     pub(crate) async fn ready(&self) -> Result {
-        eventually(SOON, &format!("{} serves", self.process.name()), async || self.check().await)
+        eventually(START, &format!("{} serves", self.process.name()), async || self.check().await)
             .await
             .with_context(|| self.process.tail())
     }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Node;
@@ -13,10 +14,13 @@ use kube::{Client, ResourceExt};
 
 use crate::parts::Parts;
 use crate::site::Site;
-use crate::{Result, SOON, eventually, manifest};
+use crate::{Result, eventually, manifest};
 
 /// Nodes of a cluster, one a zone.
 pub(crate) const NODES: u8 = 3;
+
+/// The definitions compile for two seconds; for many more when the machine is busy.
+const CRDS: Duration = Duration::from_secs(30);
 
 /// Where Istio would be.
 const ROOT: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}\n";
@@ -62,7 +66,7 @@ async fn define(client: &Client, crds: &Crds) -> Result {
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
     for crd in definitions.list(&ListParams::default()).await? {
         let what = format!("{} is served", crd.name_any());
-        eventually(SOON, &what, async || serve(client, &crd).await).await?;
+        eventually(CRDS, &what, async || serve(client, &crd).await).await?;
     }
     Ok(())
 }
@@ -98,7 +102,7 @@ spec: {{podCIDR: {pods}, podCIDRs: [{pods}]}}
     }
     manifest::apply(client, "default", &objects).await?;
     let nodes = Api::<Node>::all(client.clone());
-    eventually(SOON, "every node is ready", async || {
+    eventually(CRDS, "every node is ready", async || {
         for node in nodes.list(&ListParams::default()).await? {
             ensure!(is_ready(&node), "{} is not", node.name_any());
         }

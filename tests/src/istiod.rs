@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use kube::ResourceExt;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::site::loopback;
-use crate::{Result, SOON, Spare, XdsClient, XdsNode, eventually, http};
+use crate::{Result, Spare, XdsClient, XdsNode, eventually, http};
 
 /// Its ports, on the loopback of a place that nobody shares.
 const HTTP: u16 = 18080;
@@ -21,6 +22,9 @@ const MONITORING: u16 = 15014;
 
 /// The namespace in which it looks for Secrets.
 const NAMESPACE: &str = "istio-system";
+
+/// Its first start on a busy machine.
+const START: Duration = Duration::from_secs(60);
 
 /// istiod of one cluster; it ends when it is dropped.
 #[derive(Debug)]
@@ -74,7 +78,7 @@ impl Spare {
         let process = Process::new("istiod", self.place(), PathBuf::from("/usr/bin/env"), arguments, self.logs());
         process.start()?;
         let istiod = Istiod { process, place: self.place() };
-        eventually(SOON, "istiod is ready", async || {
+        eventually(START, "istiod is ready", async || {
             ensure!(istiod.process.is_running(), "it ended: {}", istiod.process.tail());
             http::get(istiod.place, loopback(HTTP), "/ready").await
         })

@@ -4,9 +4,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::process::Process;
-use crate::{Cluster, Result, SOON, eventually, http};
+use crate::{Cluster, Result, eventually, http};
+
+/// It reads nothing but a file.
+const START: Duration = Duration::from_secs(20);
 
 /// One name server; it ends when it is dropped.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ impl Cluster {
         let namer = Namer { process, names: names_file, address: place.port(port) };
         namer.say(names)?;
         namer.process.start()?;
-        eventually(SOON, "the name server answers", async || http::get(place, ready, "/ready").await.map(|_| ()))
+        eventually(START, "the name server answers", async || http::get(place, ready, "/ready").await.map(|_| ()))
             .await?;
         Ok(namer)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -9,7 +10,10 @@ use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, ServiceAccount};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
-use crate::{Cluster, Result, SOON, eventually};
+use crate::{Cluster, Result, eventually};
+
+/// The service account of a new namespace takes some milliseconds.
+const ACCOUNT: Duration = Duration::from_secs(20);
 
 /// The name of a namespace that exists in every cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +55,7 @@ async fn add(cluster: &Cluster, name: &str) -> Result {
     namespaces.create(&PostParams::default(), &namespace).await.with_context(what)?;
     // Until it has its default account, no pod can be made in it.
     let accounts = Api::<ServiceAccount>::namespaced(cluster.client(), name);
-    eventually(SOON, &what(), async || {
+    eventually(ACCOUNT, &what(), async || {
         accounts.get("default").await?;
         Ok(())
     })

@@ -35,6 +35,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Between two looks at one agent's status.
 const LOOK: Duration = Duration::from_millis(300);
 
+/// More than any number of rounds takes on a busy machine.
+const ROUNDS: Duration = Duration::from_secs(60);
+
 /// Looks until it is stopped; a scenario that fails drops it.
 pub struct Observer {
     state: Arc<State>,
@@ -157,7 +160,7 @@ impl Observer {
     /// Waits until it has asked every agent for everything that often again.
     pub async fn rounds(&self, rounds: usize) -> Result {
         let until: Vec<_> = self.state.seen().rounds.iter().map(|done| done + rounds).collect();
-        eventually(SOON, &format!("everybody is asked {rounds} times"), async || {
+        eventually(ROUNDS, &format!("everybody is asked {rounds} times"), async || {
             let done = self.state.seen().rounds.clone();
             ensure!(done.iter().zip(&until).all(|(done, until)| done >= until), "{done:?} of {until:?}");
             Ok(())

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -24,6 +25,9 @@ pub(crate) use audit::requests;
 
 /// Where the account and its token are, and where it may renew leases.
 const NAMESPACE: &str = "istio-system";
+
+/// The API server keeps to a token for ten seconds after it was deleted.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// What an agent needs: everywhere to read, and in one namespace to renew leases.
 const RULES: [(&str, &[&str]); 6] = [
@@ -199,7 +203,7 @@ impl Reader {
     /// Waits until its token is refused.
     pub async fn refused(&self) -> Result {
         let client = self.client().await?;
-        eventually(SOON, &format!("the token of {} is refused", self.name), async || {
+        eventually(FORGOTTEN, &format!("the token of {} is refused", self.name), async || {
             let outcome = client.apiserver_version().await;
             let refused = matches!(&outcome, Err(kube::Error::Api(status)) if status.code == 401);
             ensure!(refused, "{outcome:?}");

@@ -13,9 +13,8 @@ use crate::Result;
 /// Between two looks: short against everything that is waited for, long against the cost of a look.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// More than anything takes on a busy machine: that parts start and agree, that an API server forgets a token. Slow is not what
-/// waits are to find, and only a failure waits this long.
-pub const SOON: Duration = Duration::from_secs(60);
+/// More than anything that a fleet agrees on takes on a busy machine; only a failure waits this long.
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// Looks until it succeeds, and returns what it found.
 ///

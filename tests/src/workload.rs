@@ -1,6 +1,7 @@
 //! Services with pods behind them, in one cluster, and what its EndpointSlices say of them.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::ensure;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -8,7 +9,11 @@ use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::{Cluster, Result, SOON, eventually};
+use crate::{Cluster, Result, eventually};
+
+/// Mostly a tenth of a second; the endpoint slice controller sometimes backs off for one, and a busy machine
+/// multiplies.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// One address behind a service, as its EndpointSlice describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +78,7 @@ spec:
 
     async fn settled(&self, namespace: &str, service: &str, replicas: u32) -> Result {
         let what = format!("{namespace}/{service} has {replicas} ready endpoints in {}", self.name());
-        eventually(SOON, &what, async || {
+        eventually(SETTLE, &what, async || {
             let endpoints = self.endpoints(namespace, service).await?;
             let ready = endpoints.iter().filter(|endpoint| endpoint.ready).count();
             ensure!(ready == replicas as usize && endpoints.len() == ready, "it has {endpoints:?}");
